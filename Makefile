@@ -1,0 +1,38 @@
+# Everything sets itself up: a machine needs python3 (3.11 or newer), make and a package index.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help dev demo test check format bench clean
+
+help:  ## Say what the targets do.
+	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv: pyproject.toml  ## The virtual environment, with every extra.
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch .venv
+
+dev: .venv  ## Three instances on an embedded Postgres, serving the example server.
+	$(BIN)/tmcp-serverless dev examples/orders.py:server --instances 3
+
+demo: .venv  ## The same, with the official client driving it through every instance.
+	$(BIN)/python -m examples.demo
+
+test: .venv  ## Every test.
+	$(BIN)/pytest
+
+check: .venv  ## Format, lint and types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: .venv  ## Format and fix what can be fixed.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv  ## Measure, and write benchmarks/results.json.
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove what the targets made.
+	rm -rf .venv .ruff_cache .pytest_cache dist build

@@ -1,0 +1,1 @@
+"""Run a Python MCP server on functions and containers: every request on another process, nothing lost."""

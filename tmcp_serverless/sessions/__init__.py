@@ -1,0 +1,26 @@
+"""The session managers' contracts, and their in-memory implementations."""
+
+from tmcp_serverless.sessions.contracts import InfoSessionManager, SessionManagers, StreamSessionManager
+from tmcp_serverless.sessions.memory import InMemoryInfoSessionManager, InMemoryStreamSessionManager
+from tmcp_serverless.sessions.records import (
+    ANONYMOUS,
+    CloseReason,
+    Json,
+    SessionRecord,
+    StoredEvent,
+    StreamController,
+)
+
+__all__ = [
+    "ANONYMOUS",
+    "CloseReason",
+    "InMemoryInfoSessionManager",
+    "InMemoryStreamSessionManager",
+    "InfoSessionManager",
+    "Json",
+    "SessionManagers",
+    "SessionRecord",
+    "StoredEvent",
+    "StreamController",
+    "StreamSessionManager",
+]

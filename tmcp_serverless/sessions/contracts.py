@@ -1,0 +1,195 @@
+"""The contracts that the transports work over: live streams, and what survives between requests.
+
+The nouns and verbs are those of TMCP's `session-manager` packages. A subclass that has only the abstract
+methods works in every transport; the other methods have defaults over these, and exist so that a store can
+do in one round trip what the defaults do in several.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from tmcp_serverless.sessions.records import StreamController
+
+__all__ = ["InfoSessionManager", "SessionManagers", "StreamSessionManager"]
+
+_CONTEXT = "tmcp_serverless/session"
+"""The `_meta` key under which the default `initialize` keeps what the abstract methods have no place for."""
+
+
+class _Closable:
+    async def aclose(self) -> None:
+        """Let go of connections and tasks. Idempotent; the manager cannot be used afterwards."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class StreamSessionManager(_Closable, ABC):
+    """Carries messages to the one stream that a session has open, on whatever instance that is.
+
+    Delivery: what `send` returned for is delivered in order and once, to the stream that is open or to the
+    next one, as long as it is retained. An id with a slash names a private mailbox (`sessions.ids`):
+    broadcasts do not reach it, and it is deleted with its session.
+    """
+
+    @abstractmethod
+    async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
+        """Claim the session's stream for this controller, at once, from whoever holds it.
+
+        From the return on, everything that was and will be sent to `id` after the cursor `after` (default:
+        everything not yet delivered) is written to the controller, in order, until the stream is released,
+        deleted or superseded. The previous holder is closed and writes nothing that it has not read already.
+
+        Raises:
+            InvalidCursorError: `after` is no cursor of this manager.
+            StoreUnavailableError: The store cannot be reached.
+
+        """
+
+    @abstractmethod
+    async def delete(self, id: str) -> None:
+        """End the stream wherever it is, and forget the session's messages. Idempotent, from any process."""
+
+    @abstractmethod
+    async def has(self, id: str) -> bool:
+        """Return whether a live stream exists: one whose lease was refreshed in the last 10 seconds."""
+
+    @abstractmethod
+    async def send(self, sessions: Iterable[str] | None, data: str) -> None:
+        """Append a message, JSON text, for the given sessions; `None` is every session, `[]` is nobody.
+
+        When it returns, the message is committed: it is delivered whatever dies afterwards.
+        """
+
+    async def prepare(self, id: str) -> None:
+        """Say that the session begins now: broadcasts from here on are for it, stream or not."""
+
+    async def release(self, id: str, controller: StreamController) -> None:
+        """Say that this controller's stream has ended by itself, as when the client went away.
+
+        Does nothing to a stream that another controller has taken over since. The default deletes the
+        session's stream, which is all that the abstract methods offer.
+        """
+        del controller
+        await self.delete(id)
+
+
+class InfoSessionManager(_Closable, ABC):
+    """Keeps what a session is, for as long as it is used: getters return `None` when there is nothing."""
+
+    @abstractmethod
+    async def get_client_info(self, id: str) -> Json | None:
+        """Return the client's `Implementation` object."""
+
+    @abstractmethod
+    async def set_client_info(self, id: str, value: Json) -> None:
+        """Store the client's `Implementation` object."""
+
+    @abstractmethod
+    async def get_client_capabilities(self, id: str) -> Json | None:
+        """Return the client's `ClientCapabilities` object."""
+
+    @abstractmethod
+    async def set_client_capabilities(self, id: str, value: Json) -> None:
+        """Store the client's `ClientCapabilities` object."""
+
+    @abstractmethod
+    async def get_log_level(self, id: str) -> str | None:
+        """Return the level that `logging/setLevel` set."""
+
+    @abstractmethod
+    async def set_log_level(self, id: str, value: str) -> None:
+        """Store the level that `logging/setLevel` set."""
+
+    @abstractmethod
+    async def get_subscriptions(self, uri: str) -> set[str]:
+        """Return the ids of the live sessions that are subscribed to the resource."""
+
+    @abstractmethod
+    async def add_subscription(self, id: str, uri: str) -> None:
+        """Subscribe the session to the resource. Idempotent; a session may have any number."""
+
+    @abstractmethod
+    async def remove_subscription(self, id: str, uri: str) -> None:
+        """Take the subscription back. Idempotent."""
+
+    @abstractmethod
+    async def delete(self, id: str) -> None:
+        """Forget the session, its metadata and its subscriptions, and nothing of any other. Idempotent."""
+
+    async def initialize(self, id: str, record: SessionRecord) -> None:
+        """Store a new session whole. When it returns, any instance can `load` it."""
+        context = {
+            "protocol_version": record.protocol_version,
+            "principal": record.principal,
+            "initialized": record.initialized,
+        }
+        meta = {**record.client_info.get("_meta", {}), _CONTEXT: context}
+        await self.set_client_capabilities(id, record.client_capabilities)
+        if record.log_level is not None:
+            await self.set_log_level(id, record.log_level)
+        # Last, because `load` goes by it: a session exists when it is whole.
+        await self.set_client_info(id, {**record.client_info, "_meta": meta})
+
+    async def load(self, id: str, *, principal: str = ANONYMOUS) -> SessionRecord | None:
+        """Return the principal's session and slide its idle clock; `None` becomes HTTP 404.
+
+        `None` for an unknown, expired or deleted id, and for another principal's session: a caller cannot
+        tell these apart.
+        """
+        info = await self.get_client_info(id)
+        meta = dict((info or {}).get("_meta", {}))
+        context = meta.pop(_CONTEXT, None)
+        if info is None or context is None or context["principal"] != principal:
+            return None
+        plain = {key: value for key, value in info.items() if key != "_meta"}
+        return SessionRecord(
+            client_info={**plain, "_meta": meta} if meta else plain,
+            client_capabilities=await self.get_client_capabilities(id) or {},
+            log_level=await self.get_log_level(id),
+            **context,
+        )
+
+    async def mark_initialized(self, id: str) -> None:
+        """Record that the client has sent `notifications/initialized`. Idempotent."""
+        info = await self.get_client_info(id)
+        if info is None or _CONTEXT not in info.get("_meta", {}):
+            return
+        changed = json.loads(json.dumps(info))
+        changed["_meta"][_CONTEXT]["initialized"] = True
+        await self.set_client_info(id, changed)
+
+    async def sweep(self, *, limit: int = 100) -> int:
+        """Remove at most `limit` expired rows of each kind, and return how many went."""
+        del limit
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionManagers:
+    """The two managers that a transport works over. They may share a database, or use two."""
+
+    streams: StreamSessionManager
+    info: InfoSessionManager
+
+    async def aclose(self) -> None:
+        """Close both."""
+        try:
+            await self.streams.aclose()
+        finally:
+            await self.info.aclose()

@@ -1,0 +1,116 @@
+"""The pump: moves a stream's rows to its controller.
+
+One pump per open stream, in a task of the manager that owns it. It reads until nothing is left, sleeps until
+the doorbell rings, and reads again. The bell says «look again» and nothing else: everything that is written
+has been read from the store, after the stream's cursor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.errors import StoreUnavailableError
+from tmcp_serverless.sessions.records import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from tmcp_serverless.sessions.records import StoredEvent, StreamController
+
+__all__ = ["Page", "Pump"]
+
+logger = logging.getLogger(__name__)
+
+_LAST_WRITE_SECONDS = 2.0
+"""How long a stream that must end may take to finish the write that it is in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one read found."""
+
+    events: Sequence[StoredEvent]
+    more: bool = False
+    """Whether there may be more to read already."""
+
+
+class Pump:
+    """One open stream of this process.
+
+    `read` returns the next events and moves the stream's cursor over them in the same step, or says why the
+    stream is no longer this holder's. Events that a read returned are this holder's to write, whoever takes
+    the stream over afterwards: so a write under way is finished before the stream ends.
+    """
+
+    def __init__(
+        self, controller: StreamController, read: Callable[[], Awaitable[Page | CloseReason]]
+    ) -> None:
+        self.controller = controller
+        self._bell = asyncio.Event()
+        self._read = read
+        self._ending: CloseReason | None = None
+        self._closed = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to read; the first read does not wait for the bell."""
+        self._bell.set()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def ring(self) -> None:
+        """Look again. May be called from a driver's callback."""
+        self._bell.set()
+
+    def close(self, reason: CloseReason) -> None:
+        """End the stream from the manager's side, after the write that is under way."""
+        if self._ending is None:
+            self._ending = reason
+            self._bell.set()
+            asyncio.get_running_loop().call_later(_LAST_WRITE_SECONDS, self._cut_off)
+
+    async def stop(self) -> None:
+        """End the pump from the controller's side: nothing is written after the return."""
+        self._closed = True
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _cut_off(self) -> None:
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+        self._close_controller(self._ending or CloseReason.SHUTDOWN)
+
+    def _close_controller(self, reason: CloseReason) -> None:
+        if not self._closed:
+            self._closed = True
+            self.controller.close(reason)
+
+    async def _run(self) -> None:
+        try:
+            while self._ending is None:
+                await self._bell.wait()
+                self._bell.clear()
+                if self._ending is None:
+                    await self._read_and_write()
+        except Exception:
+            logger.exception("a stream ended because its events could not be read or written")
+            self._ending = CloseReason.UNAVAILABLE
+        self._close_controller(self._ending)
+
+    async def _read_and_write(self) -> None:
+        try:
+            outcome = await self._read()
+        except StoreUnavailableError as error:
+            # The doorbell rings when the store is back, or ends the stream when that takes too long.
+            logger.debug("a stream waits for the store: %s", error)
+            return
+        if isinstance(outcome, CloseReason):
+            self._ending = outcome
+            return
+        if outcome.more:
+            self._bell.set()
+        if outcome.events:
+            await self.controller.write(outcome.events)
