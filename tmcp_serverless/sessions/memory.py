@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
@@ -136,8 +135,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         """End every stream."""
         pumps, self._pumps = list(self._pumps.values()), {}
         for pump in pumps:
-            pump.close(CloseReason.SHUTDOWN)
-        await asyncio.sleep(0)
+            pump.abort(CloseReason.SHUTDOWN)
 
 
 class InMemoryInfoSessionManager(InfoSessionManager):

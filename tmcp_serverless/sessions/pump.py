@@ -71,6 +71,11 @@ class Pump:
             self._bell.set()
             asyncio.get_running_loop().call_later(_LAST_WRITE_SECONDS, self._cut_off)
 
+    def abort(self, reason: CloseReason) -> None:
+        """End the stream from the manager's side, at once."""
+        self._ending = reason
+        self._cut_off()
+
     async def stop(self) -> None:
         """End the pump from the controller's side: nothing is written after the return."""
         self._closed = True

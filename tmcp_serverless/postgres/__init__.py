@@ -1,0 +1,8 @@
+"""The session managers' contracts over Postgres."""
+
+from tmcp_serverless.postgres.database import Database
+from tmcp_serverless.postgres.identifiers import TableNames
+from tmcp_serverless.postgres.info import PostgresInfoSessionManager
+from tmcp_serverless.postgres.streams import PostgresStreamSessionManager
+
+__all__ = ["Database", "PostgresInfoSessionManager", "PostgresStreamSessionManager", "TableNames"]

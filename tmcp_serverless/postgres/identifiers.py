@@ -1,0 +1,93 @@
+"""Table names: any identifier that Postgres takes, quoted in one place."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from tmcp_serverless.errors import ConfigurationError
+
+__all__ = ["TableNames", "channel_name", "derived", "quote", "schema_of"]
+
+_PART = re.compile(r'"(?:[^"]|"")+"|[^."]+')
+_LONGEST = 63
+"""Bytes of an identifier that Postgres keeps; it cuts the rest off without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableNames:
+    """The names of the tables that hold session metadata.
+
+    Any identifier: mixed case, hyphens, `schema.table`; a part that contains a dot is written in double
+    quotes.
+    """
+
+    client_capabilities: str = "tmcp_session_client_capabilities"
+    client_info: str = "tmcp_session_client_info"
+    log_level: str = "tmcp_session_log_level"
+    subscriptions: str = "tmcp_session_subscriptions"
+    context: str = "tmcp_session_context"
+
+
+def _parts(name: str) -> list[str]:
+    parts = [part[1:-1].replace('""', '"') if part[0] == '"' else part for part in _PART.findall(name)]
+    written = ".".join(_quoted(part) for part in parts)
+    unquoted = ".".join(parts)
+    if not parts or len(parts) > 2 or "\0" in name or name not in (unquoted, written, _mixed(name)):  # noqa: PLR2004 - schema and table
+        raise ConfigurationError(f"not a table name: {name!r} (expected `table` or `schema.table`)")
+    for part in parts:
+        if len(part.encode()) > _LONGEST:
+            raise ConfigurationError(
+                f"table name {part!r} is longer than the {_LONGEST} bytes Postgres keeps"
+            )
+    return parts
+
+
+def _mixed(name: str) -> str:
+    """Return the name as its parts spell it, each quoted or not: equal unless characters were passed over."""
+    return ".".join(_PART.findall(name))
+
+
+def _quoted(part: str) -> str:
+    return '"' + part.replace('"', '""') + '"'
+
+
+def quote(name: str) -> str:
+    """Return the name as it goes into a statement: every part in double quotes.
+
+    Raises:
+        ConfigurationError: It is empty, has more than two parts, or a part is too long to be told apart.
+
+    """
+    return ".".join(_quoted(part) for part in _parts(name))
+
+
+def schema_of(name: str) -> str | None:
+    """Return the name's schema, unquoted, where it has one."""
+    parts = _parts(name)
+    return parts[0] if len(parts) > 1 else None
+
+
+def derived(name: str, suffix: str) -> str:
+    """Return the name of a further table beside this one, in the same schema, quoted.
+
+    A name that would grow too long keeps its beginning and gets a hash, so that two never become one.
+    """
+    *schema, table = _parts(name)
+    grown = table + suffix
+    if len(grown.encode()) > _LONGEST:
+        digest = hashlib.sha256(table.encode()).hexdigest()[:12]
+        kept = table.encode()[: _LONGEST - len(suffix) - 13].decode(errors="ignore")
+        grown = f"{kept}_{digest}{suffix}"
+    return ".".join(_quoted(part) for part in [*schema, grown])
+
+
+def channel_name(*scope: str) -> str:
+    """Return the NOTIFY channel for an address: 45 characters, whatever the address.
+
+    `LISTEN` cuts a channel's name at 63 bytes and `pg_notify` refuses 64, so names are hashed; and channels
+    belong to the whole database, so the table's name is part of what is hashed.
+    """
+    digest = hashlib.blake2b("\0".join(scope).encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+    return f"tmcp_{digest}"

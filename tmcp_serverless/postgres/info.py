@@ -1,0 +1,137 @@
+"""Session metadata over Postgres: one round trip to store a session, and one to load it."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.postgres.database import Database
+from tmcp_serverless.postgres.schema import info_component
+from tmcp_serverless.postgres.tables import Tables
+from tmcp_serverless.sessions.contracts import InfoSessionManager
+from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
+
+if TYPE_CHECKING:
+    from tmcp_serverless.postgres.database import Row
+    from tmcp_serverless.postgres.identifiers import TableNames
+
+__all__ = ["PostgresInfoSessionManager"]
+
+
+class PostgresInfoSessionManager(InfoSessionManager):
+    """What sessions are, where every instance finds it.
+
+    The idle clock is slid by `load`, in the same statement, once a thousandth of the idle time has passed
+    since it was slid last: most requests write nothing.
+
+    Args:
+        dsn: A libpq connection string with user, password and any `sslmode`; or a `Database` to share.
+        table_names: The tables' names; those not given keep their defaults.
+        create: Whether missing tables are created; if not, no DDL is ever issued.
+        idle_seconds: How long a session that nobody uses is kept.
+
+    """
+
+    def __init__(
+        self,
+        dsn: str | Database,
+        *,
+        table_names: TableNames | None = None,
+        create: bool = True,
+        idle_seconds: float = 86_400,
+    ) -> None:
+        self._database = dsn if isinstance(dsn, Database) else Database(dsn)
+        self._tables = Tables(self._database, info_component(table_names), create=create)
+        self._idle = timedelta(seconds=idle_seconds)
+
+    async def initialize(self, id: str, record: SessionRecord) -> None:
+        """Store a new session whole, in one statement."""
+        await self._fetchrow(
+            "initialize",
+            id,
+            json.dumps(record.client_info),
+            json.dumps(record.client_capabilities),
+            record.log_level,
+            record.principal,
+            record.protocol_version,
+            record.initialized,
+        )
+
+    async def load(self, id: str, *, principal: str = ANONYMOUS) -> SessionRecord | None:
+        """Return the principal's session and slide its idle clock, in one round trip."""
+        row = await self._fetchrow("load", id, principal, self._idle)
+        if row is None:
+            return None
+        version, initialized, info, capabilities, level = row
+        return SessionRecord(
+            version,
+            json.loads(info) if info else {},
+            json.loads(capabilities) if capabilities else {},
+            principal,
+            level,
+            initialized,
+        )
+
+    async def mark_initialized(self, id: str) -> None:
+        """Record `notifications/initialized`."""
+        await self._fetchrow("mark_initialized", id)
+
+    async def get_client_info(self, id: str) -> Json | None:
+        """Return the client's `Implementation` object."""
+        return await self._value("get_client_info", id)
+
+    async def set_client_info(self, id: str, value: Json) -> None:
+        """Store the client's `Implementation` object."""
+        await self._fetchrow("set_client_info", id, json.dumps(value))
+
+    async def get_client_capabilities(self, id: str) -> Json | None:
+        """Return the client's `ClientCapabilities` object."""
+        return await self._value("get_client_capabilities", id)
+
+    async def set_client_capabilities(self, id: str, value: Json) -> None:
+        """Store the client's `ClientCapabilities` object."""
+        await self._fetchrow("set_client_capabilities", id, json.dumps(value))
+
+    async def get_log_level(self, id: str) -> str | None:
+        """Return the level that was set."""
+        row = await self._fetchrow("get_log_level", id)
+        return row[0] if row else None
+
+    async def set_log_level(self, id: str, value: str) -> None:
+        """Store the level."""
+        await self._fetchrow("set_log_level", id, value)
+
+    async def get_subscriptions(self, uri: str) -> set[str]:
+        """Return the ids of the sessions that are subscribed and have not expired."""
+        rows = await self._tables.fetch("get_subscriptions", uri, self._idle, again=True)
+        return {row[0] for row in rows}
+
+    async def add_subscription(self, id: str, uri: str) -> None:
+        """Subscribe the session."""
+        await self._fetchrow("add_subscription", id, uri)
+
+    async def remove_subscription(self, id: str, uri: str) -> None:
+        """Take the subscription back."""
+        await self._fetchrow("remove_subscription", id, uri)
+
+    async def delete(self, id: str) -> None:
+        """Forget the session, in one statement."""
+        await self._fetchrow("delete", id)
+
+    async def sweep(self, *, limit: int = 100) -> int:
+        """Remove at most `limit` expired sessions, and return how many went."""
+        row = await self._fetchrow("sweep", self._idle, limit)
+        return row[0] if row else 0
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._database.aclose()
+
+    async def _value(self, name: str, id: str) -> Json | None:
+        row = await self._fetchrow(name, id)
+        return json.loads(row[0]) if row else None
+
+    async def _fetchrow(self, name: str, *args: object) -> Row | None:
+        # Every statement of this manager may be run twice without harm.
+        return await self._tables.fetchrow(name, *args, again=True)

@@ -1,0 +1,24 @@
+CREATE TABLE {client_info} (id text COLLATE "C" PRIMARY KEY, value text NOT NULL);
+
+CREATE TABLE {client_capabilities} (id text COLLATE "C" PRIMARY KEY, value text NOT NULL);
+
+CREATE TABLE {log_level} (id text COLLATE "C" PRIMARY KEY, value text NOT NULL);
+
+CREATE TABLE {subscriptions} (
+    id text COLLATE "C" NOT NULL,
+    value text COLLATE "C" NOT NULL,
+    PRIMARY KEY (id, value)
+);
+
+CREATE INDEX ON {subscriptions} (value, id);
+
+-- What a session is, and when it was last used.
+CREATE TABLE {context} (
+    id text COLLATE "C" PRIMARY KEY,
+    principal text NOT NULL,
+    protocol_version text NOT NULL,
+    initialized boolean NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE INDEX ON {context} (updated_at);

@@ -1,0 +1,29 @@
+-- Live streams: one row per lease. The holder is a fencing token; the channel is what an append rings.
+CREATE TABLE {sessions} (
+    id text COLLATE "C" PRIMARY KEY,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    holder text,
+    channel text,
+    delivered bigint NOT NULL DEFAULT 0,
+    topic_delivered bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+
+-- One row per mailbox: the number of its last message, and how far the last holder had read.
+CREATE TABLE {mailboxes} (
+    id text COLLATE "C" PRIMARY KEY,
+    last bigint NOT NULL,
+    delivered bigint NOT NULL DEFAULT 0,
+    topic_delivered bigint,
+    updated_at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 70);
+
+-- The messages, numbered per mailbox without a gap. created_at is taken after the number, so it does not go back.
+CREATE TABLE {messages} (
+    mailbox text COLLATE "C" NOT NULL,
+    n bigint NOT NULL,
+    data text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (mailbox, n)
+);
+
+CREATE INDEX ON {messages} (created_at);

@@ -1,0 +1,187 @@
+"""The tables: versioned migrations in `.sql` files, applied under one advisory lock.
+
+Every manager has its own component: a set of tables under given names, whose version is a row of the
+`tmcp_schema` table that stands in the same schema. Fifty cold instances may start at once: they look, one
+applies what is missing, and the others find it done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from tmcp_serverless.postgres.database import Database
+from tmcp_serverless.postgres.failures import schema_error
+from tmcp_serverless.postgres.identifiers import TableNames, derived, quote
+from tmcp_serverless.postgres.statements import fill
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tmcp_serverless.postgres.database import Connection
+
+__all__ = ["Component", "ensure", "info_component", "migrate", "script", "streams_component"]
+
+logger = logging.getLogger(__name__)
+
+_FILE = re.compile(r"(\w+)_(\d{4})\.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A set of tables that is migrated together."""
+
+    kind: str
+    """The migrations' file name before the number."""
+
+    tables: Mapping[str, str]
+    """What stands for `{name}` in the files, quoted."""
+
+    versions: str
+    """The table that holds the version, quoted."""
+
+    @property
+    def name(self) -> str:
+        """What the version is recorded under: the kind, and which tables."""
+        return f"{self.kind}: {', '.join(sorted(self.tables.values()))}"
+
+    def migrations(self) -> list[tuple[int, str]]:
+        """Return the version numbers and their SQL, in order."""
+        folder = files("tmcp_serverless.postgres").joinpath("migrations")
+        found: list[tuple[int, str]] = []
+        for entry in folder.iterdir():
+            match = _FILE.fullmatch(entry.name)
+            if match is not None and match[1] == self.kind:
+                found.append((int(match[2]), fill(entry.read_text(encoding="utf-8"), self.tables)))
+        return sorted(found)
+
+
+def streams_component(table_name: str = "tmcp_sessions") -> Component:
+    """Return the tables of live streams and mailboxes."""
+    beside = "tmcp" if table_name == "tmcp_sessions" else table_name
+    return Component(
+        "streams",
+        {
+            "sessions": quote(table_name),
+            "mailboxes": derived(beside, "_mailboxes"),
+            "messages": derived(beside, "_messages"),
+        },
+        _versions_beside(table_name),
+    )
+
+
+def info_component(names: TableNames | None = None) -> Component:
+    """Return the tables of session metadata."""
+    names = names or TableNames()
+    tables = {
+        "client_capabilities": quote(names.client_capabilities),
+        "client_info": quote(names.client_info),
+        "log_level": quote(names.log_level),
+        "subscriptions": quote(names.subscriptions),
+        "context": quote(names.context),
+    }
+    return Component("info", tables, _versions_beside(names.context))
+
+
+def _versions_beside(table_name: str) -> str:
+    schema = quote(table_name).rpartition('."')[0]
+    return f'{schema}."tmcp_schema"' if schema else '"tmcp_schema"'
+
+
+async def _version(connection: Connection, component: Component) -> int:
+    try:
+        return (
+            await connection.fetchval(
+                f"SELECT version FROM {component.versions} WHERE component = $1", component.name
+            )
+            or 0
+        )
+    except asyncpg.UndefinedTableError:
+        return 0
+
+
+async def ensure(database: Database, component: Component, *, create: bool) -> list[str]:
+    """Bring the component's tables to this release's version, and return the names of what was applied.
+
+    Raises:
+        SchemaError: Something is missing and `create` is false; no DDL was issued.
+
+    """
+    migrations = component.migrations()
+    latest = migrations[-1][0]
+
+    async def work(connection: Connection) -> list[str]:
+        found = await _version(connection, component)
+        if found >= latest:
+            return []
+        if not create:
+            raise schema_error(f"{component.kind}: found version {found}, need {latest}")
+        return await _apply(connection, component, migrations)
+
+    return await database.script(work)
+
+
+async def _apply(
+    connection: Connection, component: Component, migrations: list[tuple[int, str]]
+) -> list[str]:
+    key = int.from_bytes(hashlib.sha256(b"tmcp_serverless schema").digest()[:8], signed=True)
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1::bigint)", key)
+        await connection.execute(_VERSIONS.format(versions=component.versions))
+        found = await _version(connection, component)
+        applied: list[str] = []
+        for version, sql in migrations:
+            if version > found:
+                await connection.execute(sql)
+                await connection.execute(
+                    f"INSERT INTO {component.versions} (component, version) VALUES ($1, $2) "
+                    "ON CONFLICT (component) DO UPDATE SET version = $2, applied_at = now()",
+                    component.name,
+                    version,
+                )
+                applied.append(f"{component.kind}_{version:04}")
+    if applied:
+        logger.info("applied migrations: %s", ", ".join(applied))
+    return applied
+
+
+_VERSIONS = """\
+CREATE TABLE IF NOT EXISTS {versions} (
+    component text PRIMARY KEY, version integer NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
+)"""
+
+
+async def migrate(
+    database_url: str, *, table_name: str = "tmcp_sessions", table_names: TableNames | None = None
+) -> list[str]:
+    """Create or update all tables in a database, and return the names of what was applied."""
+    database = Database(database_url)
+    try:
+        applied: list[str] = []
+        for component in (streams_component(table_name), info_component(table_names)):
+            applied += await ensure(database, component, create=True)
+        return applied
+    finally:
+        await database.aclose()
+
+
+def script(*, table_name: str = "tmcp_sessions", table_names: TableNames | None = None) -> str:
+    """Return the SQL that makes all tables in an empty database, versions included."""
+    pieces: list[str] = ["BEGIN;"]
+    for component in (streams_component(table_name), info_component(table_names)):
+        pieces.append(_VERSIONS.format(versions=component.versions) + ";")
+        for version, sql in component.migrations():
+            pieces.append(sql.strip())
+            recorded = component.name.replace("'", "''")
+            pieces.append(
+                f"INSERT INTO {component.versions} (component, version) VALUES ('{recorded}', {version})\n"
+                f"ON CONFLICT (component) DO UPDATE SET version = {version}, applied_at = now();"
+            )
+    pieces.append("COMMIT;")
+    return "\n\n".join(pieces) + "\n"

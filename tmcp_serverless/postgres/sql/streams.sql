@@ -1,0 +1,129 @@
+-- prepare: the session's mailbox, whose broadcasts begin where the topic is now
+INSERT INTO {mailboxes} (id, last, delivered, topic_delivered, updated_at)
+VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0), now())
+ON CONFLICT (id) DO NOTHING;
+
+-- append: one message into one mailbox; rings where a fresh lease listens
+WITH taken AS (
+    INSERT INTO {mailboxes} AS box (id, last, updated_at) VALUES ($1, 1, now())
+    ON CONFLICT (id) DO UPDATE SET last = box.last + 1, updated_at = now()
+    RETURNING last
+), stored AS (
+    INSERT INTO {messages} (mailbox, n, data) SELECT $1, last, $2 FROM taken
+)
+SELECT pg_notify(channel, '') FROM {sessions} WHERE id = $1 AND updated_at > now() - $3::interval;
+
+-- append_many: the same message into several mailboxes, in one statement
+WITH taken AS (
+    INSERT INTO {mailboxes} AS box (id, last, updated_at)
+    SELECT id, 1, now() FROM unnest($1::text[]) AS given (id) ORDER BY id
+    ON CONFLICT (id) DO UPDATE SET last = box.last + 1, updated_at = now()
+    RETURNING id, last
+), stored AS (
+    INSERT INTO {messages} (mailbox, n, data) SELECT id, last, $2 FROM taken
+)
+SELECT count(pg_notify(channel, '')) FROM {sessions}
+WHERE id = ANY ($1::text[]) AND updated_at > now() - $3::interval;
+
+-- broadcast: one message into the topic, one ring
+WITH taken AS (
+    INSERT INTO {mailboxes} AS box (id, last, updated_at) VALUES ('/broadcast', 1, now())
+    ON CONFLICT (id) DO UPDATE SET last = box.last + 1, updated_at = now()
+    RETURNING last
+), stored AS (
+    INSERT INTO {messages} (mailbox, n, data) SELECT '/broadcast', last, $1 FROM taken
+)
+SELECT pg_notify($2, '');
+
+-- claim: the lease for this holder, from whoever has it; answers with the cursor and rings the old holder
+WITH box AS (
+    INSERT INTO {mailboxes} AS box (id, last, delivered, topic_delivered, updated_at)
+    VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0), now())
+    ON CONFLICT (id) DO UPDATE SET
+        topic_delivered = coalesce(
+            box.topic_delivered, (SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0
+        )
+    RETURNING last, delivered, topic_delivered
+)
+INSERT INTO {sessions} AS lease (id, updated_at, holder, channel, delivered, topic_delivered)
+SELECT $1, now(), $2, $3, least(coalesce($4, delivered), last), coalesce($5, topic_delivered) FROM box
+ON CONFLICT (id) DO UPDATE SET
+    updated_at = now(), holder = excluded.holder, channel = excluded.channel,
+    delivered = CASE WHEN $4::bigint IS NULL THEN lease.delivered ELSE excluded.delivered END,
+    topic_delivered = CASE WHEN $5::bigint IS NULL THEN lease.topic_delivered ELSE excluded.topic_delivered END
+RETURNING delivered, topic_delivered, pg_notify(channel, '');
+
+-- read: what comes after the cursor, and the lease moved over it; no row at all when fenced
+WITH page AS (
+    (SELECT n, NULL::bigint AS topic_n, data FROM {messages}
+     WHERE mailbox = $1 AND n > $3 ORDER BY n LIMIT $5)
+    UNION ALL
+    (SELECT NULL, n, data FROM {messages}
+     WHERE mailbox = '/broadcast' AND n > $4 AND $6 ORDER BY n LIMIT $5)
+), moved AS (
+    UPDATE {sessions} SET
+        delivered = coalesce((SELECT max(n) FROM page), $3),
+        topic_delivered = coalesce((SELECT max(topic_n) FROM page), $4)
+    WHERE id = $1 AND holder = $2 AND EXISTS (SELECT FROM page)
+    RETURNING set_config('synchronous_commit', 'off', true)
+), kept AS (
+    SELECT FROM {sessions} WHERE id = $1 AND holder = $2
+)
+SELECT page.n, page.topic_n, page.data FROM kept LEFT JOIN page ON EXISTS (SELECT FROM moved);
+
+-- heartbeat: every lease of this process, refreshed; answers which are still ours, and which have news
+UPDATE {sessions} AS lease SET updated_at = now()
+FROM unnest($1::text[], $2::text[]) AS mine (id, holder)
+WHERE lease.id = mine.id AND lease.holder = mine.holder
+RETURNING lease.id, lease.holder,
+    lease.delivered < (SELECT last FROM {mailboxes} AS box WHERE box.id = lease.id)
+    OR position('/' IN lease.id) = 0 AND lease.topic_delivered < (
+        SELECT last FROM {mailboxes} AS box WHERE box.id = '/broadcast'
+    ) AS news,
+    set_config('synchronous_commit', 'off', true);
+
+-- release: this holder's lease goes; its cursor stays with the mailbox
+WITH gone AS (
+    DELETE FROM {sessions} WHERE id = $1 AND holder = $2 RETURNING delivered, topic_delivered
+)
+UPDATE {mailboxes} AS box SET delivered = gone.delivered, topic_delivered = gone.topic_delivered
+FROM gone WHERE box.id = $1;
+
+-- holder: who has the lease
+SELECT holder FROM {sessions} WHERE id = $1;
+
+-- has: whether a fresh lease exists
+SELECT EXISTS (SELECT FROM {sessions} WHERE id = $1 AND updated_at > now() - $2::interval);
+
+-- delete: the session's leases, mailboxes and messages, and those inside it; rings the holders
+WITH leases AS (
+    DELETE FROM {sessions} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0') RETURNING channel
+), boxes AS (
+    DELETE FROM {mailboxes} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0')
+), rows AS (
+    DELETE FROM {messages} WHERE mailbox = $1 OR (mailbox >= $1 || '/' AND mailbox < $1 || '0')
+)
+SELECT pg_notify(channel, '') FROM leases;
+
+-- sweep: a few leases that nobody refreshed, messages that are too old, and mailboxes that hold nothing
+WITH stale AS (
+    DELETE FROM {sessions} WHERE id IN (
+        SELECT id FROM {sessions} WHERE updated_at < now() - 6 * $1::interval LIMIT $4 FOR UPDATE SKIP LOCKED
+    ) RETURNING id, delivered, topic_delivered
+), kept AS (
+    UPDATE {mailboxes} AS box SET delivered = stale.delivered, topic_delivered = stale.topic_delivered
+    FROM stale WHERE box.id = stale.id
+), old AS (
+    DELETE FROM {messages} WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM {messages} WHERE created_at < now() - $2::interval
+        ORDER BY created_at LIMIT $4 FOR UPDATE SKIP LOCKED
+    )) RETURNING mailbox
+), unused AS (
+    DELETE FROM {mailboxes} WHERE id IN (
+        SELECT id FROM {mailboxes} WHERE updated_at < now() - $3::interval AND id <> '/broadcast'
+        AND NOT EXISTS (SELECT FROM {messages} WHERE mailbox = {mailboxes}.id)
+        AND NOT EXISTS (SELECT FROM {sessions} WHERE {sessions}.id = {mailboxes}.id)
+        LIMIT $4 FOR UPDATE SKIP LOCKED
+    ) RETURNING id
+)
+SELECT (SELECT count(*) FROM stale) + (SELECT count(*) FROM old) + (SELECT count(*) FROM unused);

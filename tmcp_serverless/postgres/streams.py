@@ -1,0 +1,217 @@
+"""Live streams over Postgres: leases, and mailboxes that their holders read.
+
+Delivery promise: in order, without loss, and each message to one holder. A read takes the next page and moves
+the lease's cursor over it in one statement that succeeds only for the lease's holder; so a take-over, which
+needs the same row, comes either before the page or after it, never in between.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.postgres.database import Database
+from tmcp_serverless.postgres.doorbell import Doorbell
+from tmcp_serverless.postgres.identifiers import channel_name
+from tmcp_serverless.postgres.schema import streams_component
+from tmcp_serverless.postgres.tables import Tables
+from tmcp_serverless.sessions.contracts import StreamSessionManager
+from tmcp_serverless.sessions.cursors import Cursor
+from tmcp_serverless.sessions.ids import BROADCAST, is_private
+from tmcp_serverless.sessions.pump import Page, Pump
+from tmcp_serverless.sessions.records import CloseReason, StoredEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tmcp_serverless.postgres.database import Connection
+    from tmcp_serverless.sessions.records import StreamController
+
+__all__ = ["PostgresStreamSessionManager"]
+
+_PAGE_ROWS = 64
+
+
+@dataclass(slots=True)
+class _Stream:
+    """One open stream of this process."""
+
+    id: str
+    holder: str
+    pump: Pump
+    cursor: Cursor
+
+
+class PostgresStreamSessionManager(StreamSessionManager):
+    """Streams that any instance can send to, wherever they are open.
+
+    Args:
+        dsn: A libpq connection string with user, password and any `sslmode`; or a `Database` to share.
+        listen_dsn: A direct connection to the same database, where `dsn` goes through a pooler.
+        table_name: The table of leases; the kit's further tables take their names from it.
+        create: Whether missing tables are created; if not, no DDL is ever issued.
+        lease_seconds: How long a stream that was not refreshed still counts as live.
+        heartbeat_seconds: How often the streams of this process are refreshed, in one statement.
+        retention_seconds: How long messages are kept for a stream that is away.
+
+    """
+
+    def __init__(
+        self,
+        dsn: str | Database,
+        *,
+        listen_dsn: str | None = None,
+        table_name: str = "tmcp_sessions",
+        create: bool = True,
+        lease_seconds: float = 10.0,
+        heartbeat_seconds: float = 3.0,
+        retention_seconds: float = 600.0,
+    ) -> None:
+        self._database = dsn if isinstance(dsn, Database) else Database(dsn, listen_dsn=listen_dsn)
+        self._tables = Tables(self._database, streams_component(table_name), create=create)
+        self._lease = timedelta(seconds=lease_seconds)
+        self._retention = timedelta(seconds=retention_seconds)
+        self._scope = self._tables.component.tables["sessions"]
+        self._topic_channel = channel_name(self._scope, BROADCAST)
+        self._streams: dict[str, _Stream] = {}
+        self._doorbell = Doorbell(
+            self._database,
+            tick=self._heartbeat,
+            gone=self._on_gone,
+            tick_seconds=heartbeat_seconds,
+            patience_seconds=lease_seconds,
+        )
+
+    async def prepare(self, id: str) -> None:
+        """Make the session's mailbox, whose broadcasts begin here."""
+        await self._tables.fetchrow("prepare", id, again=True)
+
+    async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
+        """Claim the session's stream for this controller."""
+        place = (None, None) if after is None else Cursor.parse(after)
+        stream = self._new_stream(id, controller)
+        channel = channel_name(self._scope, id)
+        await self._tables.ready()
+        await self._doorbell.open(channel, stream.pump.ring)
+        try:
+            if not is_private(id):
+                await self._doorbell.open(self._topic_channel, stream.pump.ring)
+            claimed = await self._tables.fetchrow("claim", id, stream.holder, channel, *place, again=True)
+            assert claimed is not None  # noqa: S101 - the statement returns the row that it wrote
+        except BaseException:
+            await self._close_doors(stream)
+            raise
+        stream.cursor = Cursor(claimed[0], claimed[1])
+        held, self._streams[id] = self._streams.get(id), stream
+        if held is not None:
+            held.pump.close(CloseReason.SUPERSEDED)
+            await self._close_doors(held)
+        stream.pump.start()
+
+    def _new_stream(self, id: str, controller: StreamController) -> _Stream:
+        async def read() -> Page | CloseReason:
+            return await self._read(stream)
+
+        stream = _Stream(id, secrets.token_hex(12), Pump(controller, read), Cursor(0, 0))
+        return stream
+
+    async def release(self, id: str, controller: StreamController) -> None:
+        """End this controller's stream, and keep its cursor for the next one."""
+        stream = self._streams.get(id)
+        if stream is None or stream.pump.controller is not controller:
+            return
+        del self._streams[id]
+        await stream.pump.stop()
+        try:
+            await self._tables.fetchrow("release", id, stream.holder, again=True)
+        finally:
+            await self._close_doors(stream)
+
+    async def delete(self, id: str) -> None:
+        """End the session's streams wherever they are, and forget its messages."""
+        await self._tables.fetch("delete", id, again=True)
+        for address in [key for key in self._streams if key == id or key.startswith(f"{id}/")]:
+            stream = self._streams.pop(address)
+            stream.pump.close(CloseReason.DELETED)
+            await self._close_doors(stream)
+
+    async def has(self, id: str) -> bool:
+        """Return whether a fresh lease exists."""
+        row = await self._tables.fetchrow("has", id, self._lease, again=True)
+        return bool(row and row[0])
+
+    async def send(self, sessions: Iterable[str] | None, data: str) -> None:
+        """Append the message, in one statement; what is committed is delivered."""
+        if "\0" in data:
+            raise ValueError("a message is JSON text, which has no NUL character (JSON writes it as \\u0000)")
+        if sessions is None:
+            await self._tables.fetchrow("broadcast", data, self._topic_channel, again=False)
+            return
+        ids = list(dict.fromkeys(sessions))
+        if len(ids) == 1:
+            await self._tables.fetchrow("append", ids[0], data, self._lease, again=False)
+        elif ids:
+            await self._tables.fetchrow("append_many", ids, data, self._lease, again=False)
+
+    async def sweep(self, *, limit: int = 100, unused_seconds: float = 86_400) -> int:
+        """Remove at most `limit` stale leases, old messages and unused mailboxes each; returns how many."""
+        unused = timedelta(seconds=unused_seconds)
+        row = await self._tables.fetchrow("sweep", self._lease, self._retention, unused, limit, again=True)
+        return row[0] if row else 0
+
+    async def aclose(self) -> None:
+        """End this process's streams, give their leases back and close the connections."""
+        for stream in list(self._streams.values()):
+            stream.pump.abort(CloseReason.SHUTDOWN)
+            await self.release(stream.id, stream.pump.controller)
+        await self._database.aclose()
+
+    async def _read(self, stream: _Stream) -> Page | CloseReason:
+        rows = await self._tables.fetch(
+            "read",
+            stream.id,
+            stream.holder,
+            *stream.cursor,
+            _PAGE_ROWS,
+            not is_private(stream.id),
+            again=True,
+        )
+        if not rows:
+            return await self._why_fenced(stream.id)
+        events: list[StoredEvent] = []
+        cursor = stream.cursor
+        for own, topic, data in rows:
+            if data is not None:
+                cursor = Cursor(own or cursor.own, topic or cursor.topic)
+                events.append(StoredEvent(data, str(cursor)))
+        stream.cursor = cursor
+        return Page(events, more=len(rows) >= _PAGE_ROWS)
+
+    async def _why_fenced(self, id: str) -> CloseReason:
+        row = await self._tables.fetchrow("holder", id, again=True)
+        return CloseReason.DELETED if row is None else CloseReason.SUPERSEDED
+
+    async def _heartbeat(self, connection: Connection) -> None:
+        """Refresh every lease of this process in one statement; ring the fenced, and those with news."""
+        streams = list(self._streams.values())
+        if not streams:
+            return
+        ids = [stream.id for stream in streams]
+        holders = [stream.holder for stream in streams]
+        news = {
+            holder: has_news
+            for _, holder, has_news, _ in await connection.fetch(self._tables.sql["heartbeat"], ids, holders)
+        }
+        for stream in streams:
+            if news.get(stream.holder, True):
+                stream.pump.ring()
+
+    def _on_gone(self) -> None:
+        for stream in self._streams.values():
+            stream.pump.close(CloseReason.UNAVAILABLE)
+
+    async def _close_doors(self, stream: _Stream) -> None:
+        await self._doorbell.close(self._topic_channel, stream.pump.ring)
+        await self._doorbell.close(channel_name(self._scope, stream.id), stream.pump.ring)
