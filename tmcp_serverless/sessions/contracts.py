@@ -88,6 +88,11 @@ class StreamSessionManager(_Closable, ABC):
         del controller
         await self.delete(id)
 
+    async def sweep(self, *, limit: int = 100) -> int:
+        """Remove at most `limit` expired rows of each kind, and return how many went."""
+        del limit
+        return 0
+
 
 class InfoSessionManager(_Closable, ABC):
     """Keeps what a session is, for as long as it is used: getters return `None` when there is nothing."""

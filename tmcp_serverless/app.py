@@ -1,0 +1,101 @@
+"""The ASGI front door: which era, which transport, and whether the caller may come in at all."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.transports.asgi import HttpProblem, path_of
+from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
+
+if TYPE_CHECKING:
+    from tmcp_serverless.security import OriginPolicy
+    from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
+    from tmcp_serverless.transports.runtime import ServerRuntime
+
+__all__ = ["App"]
+
+logger = logging.getLogger(__name__)
+
+_EXPOSED = ["Mcp-Session-Id", "Mcp-Protocol-Version", "Last-Event-ID", "WWW-Authenticate", "Retry-After"]
+
+
+class App:
+    """An ASGI application that serves both protocol eras on one URL.
+
+    The era is decided request by request, by the `MCP-Protocol-Version` header: some clients try the modern
+    one and then fall back to `initialize`, on the same URL.
+    """
+
+    def __init__(
+        self, runtime: ServerRuntime, *, handshake: ASGIApp, path: str, policy: OriginPolicy
+    ) -> None:
+        self._runtime = runtime
+        self._handshake = handshake
+        self._path = path.rstrip("/")
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve an ASGI connection: HTTP, or the server's lifespan."""
+        if scope["type"] == "lifespan":
+            await self._serve_lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._serve_http(scope, receive, send)
+        else:
+            raise HttpProblem(404, f"no {scope['type']} here")
+
+    async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host, origin, version = _headers(scope)
+        try:
+            self._policy.check(host=host, origin=origin)
+        except HttpProblem as problem:
+            await problem.answer(send)
+            return
+        app = self._handshake
+        if version is not None and version not in HANDSHAKE_VERSIONS and path_of(scope) == self._path:
+            app = self._serve_modern
+        if origin is not None:
+            app = _with_cors(app)
+        await app(scope, receive, send)
+
+    async def _serve_modern(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state = await self._runtime.lifespan_state()
+        await self._runtime.kernel.serve_modern(state, scope, receive, send)
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self._runtime.lifespan_state()
+        except Exception as error:
+            logger.exception("the server's lifespan failed")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._runtime.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _headers(scope: Scope) -> tuple[str, str | None, str | None]:
+    host, origin, version = "", None, None
+    for name, value in scope["headers"]:
+        if name == b"host":
+            host = value.decode("latin-1")
+        elif name == b"origin":
+            origin = value.decode("latin-1")
+        elif name == b"mcp-protocol-version":
+            version = value.decode("latin-1")
+    return host, origin, version
+
+
+def _with_cors(app: ASGIApp) -> ASGIApp:
+    """Answer a browser, whose origin has been accepted already."""
+    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415 - only browsers need it
+
+    return CORSMiddleware(
+        app,  # type: ignore[arg-type]
+        allow_origins=["*"],
+        allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+        allow_headers=["*"],
+        expose_headers=_EXPOSED,
+    )

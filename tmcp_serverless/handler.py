@@ -1,0 +1,138 @@
+"""`create_handler`: from somebody's MCP server to something that Lambda and Cloud Run can run."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from tmcp_serverless.app import App
+from tmcp_serverless.config import Settings
+from tmcp_serverless.notifier import Notifier
+from tmcp_serverless.security import OriginPolicy
+from tmcp_serverless.sessions.contracts import SessionManagers
+from tmcp_serverless.transports.http import HttpTransport
+from tmcp_serverless.transports.runtime import ServerRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tmcp_serverless.transports.asgi import ASGIApp, Scope
+
+__all__ = ["Handler", "create_handler"]
+
+logger = logging.getLogger(__name__)
+
+
+class Handler:
+    """An MCP server that any instance can serve.
+
+    Called with `(event, context)` it is a Lambda handler that answers whole (Function URL, API Gateway REST
+    and HTTP API, ALB; needs the extra `aws`). `app` is the ASGI application for containers.
+    """
+
+    def __init__(self, *, app: ASGIApp, managers: SessionManagers, runtime: ServerRuntime) -> None:
+        self.app = app
+        """The ASGI application: both protocol eras on one URL."""
+
+        self.managers = managers
+        """Where sessions and their streams are."""
+
+        self.notifier = Notifier(managers)
+        """Tells clients that something changed."""
+
+        self._runtime = runtime
+        self._lambda: Callable[[Any, Any], Any] | None = None
+
+    def __call__(self, event: Any, context: Any) -> Any:
+        """Serve one Lambda invocation."""
+        if self._lambda is None:
+            from tmcp_serverless.hosts.lambda_buffered import buffered  # noqa: PLC0415 - only on Lambda
+
+            self._lambda = buffered(self.app)
+        return self._lambda(event, context)
+
+    async def aclose(self) -> None:
+        """Leave the server's lifespan, end the streams, and close the connections."""
+        try:
+            await self._runtime.aclose()
+        finally:
+            await self.managers.aclose()
+
+
+def create_handler(
+    server: Any,
+    *,
+    session_manager: SessionManagers | None = None,
+    settings: Settings | None = None,
+    principal: Callable[[Scope], str] | None = None,
+    **overrides: Any,
+) -> Handler:
+    """Return a handler that serves the server on functions and containers.
+
+    Args:
+        server: An `MCPServer`, a lowlevel `Server` (mcp 2.x), or a `FastMCP` (4.x).
+        session_manager: Where sessions are; by default Postgres at `TMCP_DATABASE_URL`, or, without one, the
+            memory of this process.
+        settings: The settings; by default they are read from `TMCP_*` environment variables.
+        principal: Returns who is asking, from the ASGI scope, as text; by default the SDK's authenticated
+            user. A session is found by its principal only.
+        **overrides: Single settings, such as `database_url=` or `disable_sse=`, over those of `settings`.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+
+    """
+    given = settings.model_dump(exclude_unset=True) if settings is not None else {}
+    settings = Settings.load(**given | overrides)
+    managers = session_manager or _managers(settings)
+    runtime = ServerRuntime(server, answer_session_methods=settings.answer_session_methods)
+    transport = HttpTransport(
+        runtime,
+        session_manager=managers,
+        path=settings.path,
+        disable_sse=settings.disable_sse,
+        answer_session_methods=settings.answer_session_methods,
+        max_body_bytes=settings.max_body_bytes,
+        defer_seconds=settings.defer_seconds,
+        stream_max_seconds=settings.stream_max_seconds,
+        buffered_wait_seconds=settings.buffered_wait_seconds,
+        principal=principal,
+    )
+    policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
+    app = App(runtime, handshake=transport, path=settings.path, policy=policy)
+    return Handler(app=app, managers=managers, runtime=runtime)
+
+
+def _managers(settings: Settings) -> SessionManagers:
+    if settings.database_url is None:
+        logger.warning("TMCP_DATABASE_URL is not set: sessions stay in the memory of this process")
+        from tmcp_serverless.sessions.memory import (  # noqa: PLC0415 - only without a database
+            InMemoryInfoSessionManager,
+            InMemoryStreamSessionManager,
+        )
+
+        return SessionManagers(
+            streams=InMemoryStreamSessionManager(),
+            info=InMemoryInfoSessionManager(idle_seconds=settings.session_idle_seconds),
+        )
+    from tmcp_serverless.postgres import (  # noqa: PLC0415 - only with a database
+        Database,
+        PostgresInfoSessionManager,
+        PostgresStreamSessionManager,
+    )
+
+    server_settings = (
+        {"synchronous_commit": settings.synchronous_commit} if settings.synchronous_commit else None
+    )
+    database = Database(
+        settings.database_url,
+        listen_dsn=settings.listen_url,
+        size=settings.database_connections,
+        server_settings=server_settings,
+    )
+    return SessionManagers(
+        streams=PostgresStreamSessionManager(database, create=settings.create_tables),
+        info=PostgresInfoSessionManager(
+            database, create=settings.create_tables, idle_seconds=settings.session_idle_seconds
+        ),
+    )

@@ -1,0 +1,1 @@
+"""What calls us: Lambda, containers, the local cluster."""

@@ -1,0 +1,66 @@
+"""The container host: uvicorn, with settings for processes that are told to go at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from tmcp_serverless.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+__all__ = ["GRACE_SECONDS", "configure", "serve"]
+
+GRACE_SECONDS = 3
+"""How long responses may take to end after SIGTERM. An SSE stream has no end of its own, and Cloud Run sends
+SIGKILL after 10 seconds: the rest is for the application's own shutdown."""
+
+_KEEP_ALIVE_SECONDS = 620
+"""Longer than load balancers keep an idle connection (AWS 60 s, Google 600 s): the side that gives up first
+while a request is on its way makes it a 502."""
+
+
+def configure(app: Application, **overrides: Any) -> uvicorn.Config:
+    """Return uvicorn's configuration for an ASGI application; `overrides` are `uvicorn.Config`'s own."""
+    settings: dict[str, Any] = {
+        "access_log": False,
+        "lifespan": "auto",
+        "server_header": False,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+        "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
+        "ws": "none",
+    }
+    return uvicorn.Config(app, **(settings | overrides))
+
+
+def serve(
+    app: Application,
+    *,
+    host: str = "0.0.0.0",  # noqa: S104  # a container's network is its own
+    port: int | None = None,
+    **overrides: Any,
+) -> None:
+    """Serve an ASGI application until SIGTERM or SIGINT, then let responses end for `GRACE_SECONDS`.
+
+    `port` is by default what the variable `PORT` says, as on Cloud Run, else 8080.
+
+    Raises:
+        ConfigurationError: `PORT` is no port number.
+
+    """
+    config = configure(app, host=host, port=_port() if port is None else port, **overrides)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again when all is done
+        uvicorn.Server(config).run()
+
+
+def _port() -> int:
+    value = os.environ.get("PORT", "8080")
+    if not value.isdecimal() or int(value) > 65535:  # noqa: PLR2004  # the highest port
+        raise ConfigurationError(f"PORT is {value!r}; it has to be a port number.")
+    return int(value)

@@ -1,0 +1,93 @@
+"""Telling clients that something changed: from a tool, a webhook handler, or a cron job with only a DSN."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Self
+
+from tmcp_serverless.errors import TmcpError
+from tmcp_serverless.sessions.contracts import SessionManagers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+__all__ = ["Notifier"]
+
+
+class Notifier:
+    """Sends notifications to sessions, wherever their streams are open.
+
+    A handler has one (`handler.notifier`); anywhere else, a connection string is enough:
+
+        async with Notifier("postgresql://…") as notifier:
+            await notifier.resource_updated("orders://open")
+
+    Delivery: when a method returns, the notification is committed, and reaches each session that it concerns
+    once, on the stream that it has open or on its next one.
+
+    Args:
+        target: A Postgres connection string, or the session managers to send through.
+
+    """
+
+    def __init__(self, target: str | SessionManagers) -> None:
+        self._owned = isinstance(target, str)
+        self._managers = _managers_over(target) if isinstance(target, str) else target
+
+    async def tools_changed(self) -> None:
+        """Tell every session that the list of tools has changed."""
+        await self.send(None, {"method": "notifications/tools/list_changed"})
+
+    async def prompts_changed(self) -> None:
+        """Tell every session that the list of prompts has changed."""
+        await self.send(None, {"method": "notifications/prompts/list_changed"})
+
+    async def resources_changed(self) -> None:
+        """Tell every session that the list of resources has changed."""
+        await self.send(None, {"method": "notifications/resources/list_changed"})
+
+    async def resource_updated(self, uri: str) -> None:
+        """Tell the sessions that are subscribed to the resource, and only these, that it has changed."""
+        uri = str(uri)
+        subscribers = await self._managers.info.get_subscriptions(uri)
+        await self.send(subscribers, {"method": "notifications/resources/updated", "params": {"uri": uri}})
+
+    async def send(self, sessions: Iterable[str] | None, notification: dict[str, Any]) -> None:
+        """Send a notification to the given sessions; `None` is every session, `[]` is nobody.
+
+        Args:
+            sessions: Session ids.
+            notification: A JSON object with `method` and, where it has any, `params`.
+
+        """
+        if not isinstance(notification.get("method"), str) or "id" in notification:
+            raise TmcpError('a notification has a "method" and no "id"')
+        message = {"jsonrpc": "2.0", **notification}
+        await self._managers.streams.send(sessions, json.dumps(message, separators=(",", ":")))
+
+    async def aclose(self) -> None:
+        """Close the connections, where they are this object's own."""
+        if self._owned:
+            await self._managers.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _managers_over(dsn: str) -> SessionManagers:
+    from tmcp_serverless.postgres import (  # noqa: PLC0415 - only where there is a database
+        Database,
+        PostgresInfoSessionManager,
+        PostgresStreamSessionManager,
+    )
+
+    database = Database(dsn, size=2)
+    return SessionManagers(
+        streams=PostgresStreamSessionManager(database), info=PostgresInfoSessionManager(database)
+    )

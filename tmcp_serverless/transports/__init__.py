@@ -1,0 +1,7 @@
+"""The transports: ASGI applications over the session managers' contracts."""
+
+from tmcp_serverless.transports.host import HOST_EXTENSION, Host
+from tmcp_serverless.transports.http import HttpTransport
+from tmcp_serverless.transports.runtime import ServerRuntime
+
+__all__ = ["HOST_EXTENSION", "Host", "HttpTransport", "ServerRuntime"]

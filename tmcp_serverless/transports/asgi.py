@@ -1,0 +1,130 @@
+"""The ASGI side that the transports share: reading a request, answering it, refusing it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+__all__ = [
+    "ASGIApp",
+    "HttpProblem",
+    "Message",
+    "Receive",
+    "Request",
+    "Scope",
+    "Send",
+    "path_of",
+    "respond",
+]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+INVALID_REQUEST = -32600
+INVALID_PARAMS = -32602
+PARSE_ERROR = -32700
+INTERNAL_ERROR = -32603
+
+_JSON: Headers = [(b"content-type", b"application/json")]
+
+
+class HttpProblem(Exception):  # noqa: N818 - an answer, not a failure of ours
+    """An HTTP answer that refuses the request, with a JSON-RPC error as its body."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: int = INVALID_REQUEST,
+        headers: Headers | None = None,
+        data: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = headers or []
+        self.data = data
+
+    async def answer(self, send: Send) -> None:
+        """Send the answer."""
+        error: dict[str, Any] = {"code": self.code, "message": str(self)}
+        if self.data is not None:
+            error["data"] = self.data
+        body = json.dumps({"jsonrpc": "2.0", "id": None, "error": error}, separators=(",", ":"))
+        await respond(send, self.status, body.encode(), [*_JSON, *self.headers])
+
+
+async def respond(send: Send, status: int, body: bytes = b"", headers: Headers | None = None) -> None:
+    """Send a whole answer."""
+    await send({"type": "http.response.start", "status": status, "headers": headers or []})
+    await send({"type": "http.response.body", "body": body})
+
+
+def path_of(scope: Scope) -> str:
+    """Return the path inside the application, without a slash at its end."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", "")).rstrip("/")
+
+
+class Request:
+    """One HTTP request: its method, its headers, and its body when that is asked for."""
+
+    __slots__ = ("_receive", "headers", "method", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self._receive = receive
+
+    async def body(self, *, limit_bytes: int) -> bytes:
+        """Read the body.
+
+        Raises:
+            HttpProblem: 413 when it is longer than the limit.
+
+        """
+        declared = self.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit_bytes:
+            raise self._too_large(limit_bytes)
+        message = await self._receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body", False):
+            if len(body) > limit_bytes:
+                raise self._too_large(limit_bytes)
+            return body
+        chunks = bytearray(body)
+        while message.get("more_body", False):
+            message = await self._receive()
+            chunks += message.get("body", b"")
+            if len(chunks) > limit_bytes:
+                raise self._too_large(limit_bytes)
+        return bytes(chunks)
+
+    async def disconnected(self) -> None:
+        """Wait until the client is gone."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    def accepts(self) -> tuple[bool, bool]:
+        """Return whether the client takes JSON, and whether it takes an event stream."""
+        accept = self.headers.get("accept", "")
+        if accept == "application/json, text/event-stream":
+            return True, True
+        types = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+        anything = "*/*" in types
+        return (
+            anything or bool(types & {"application/json", "application/*"}),
+            anything or bool(types & {"text/event-stream", "text/*"}),
+        )
+
+    @staticmethod
+    def _too_large(limit_bytes: int) -> HttpProblem:
+        return HttpProblem(413, f"Request body too large: at most {limit_bytes} bytes are accepted")

@@ -1,0 +1,87 @@
+"""Reading and writing JSON-RPC messages."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Any
+
+import pydantic_core
+
+from tmcp_serverless.transports.asgi import INVALID_PARAMS, PARSE_ERROR, HttpProblem
+
+__all__ = ["Kind", "dump", "kind_of", "parse"]
+
+
+class Kind(Enum):
+    """What a JSON-RPC message is."""
+
+    REQUEST = auto()
+    NOTIFICATION = auto()
+    RESPONSE = auto()
+
+
+def parse(body: bytes) -> Any:
+    """Read a body as JSON.
+
+    Raises:
+        HttpProblem: 400 with the SDK's words when it is not JSON.
+
+    """
+    try:
+        return pydantic_core.from_json(body)
+    except ValueError as error:
+        raise HttpProblem(400, f"Parse error: {error}", code=PARSE_ERROR) from None
+
+
+def dump(message: Any) -> bytes:
+    """Write a message as compact JSON."""
+    return pydantic_core.to_json(message)
+
+
+def kind_of(message: Any) -> Kind:
+    """Return what the message is.
+
+    Raises:
+        HttpProblem: 400 when it is no JSON-RPC message; it says what is wrong.
+
+    """
+    if type(message) is dict and message.get("jsonrpc") == "2.0":
+        if type(message.get("method")) is str and type(message.get("params")) in (dict, type(None)):
+            if "id" not in message:
+                return Kind.NOTIFICATION
+            if type(message["id"]) in (str, int):
+                return Kind.REQUEST
+        elif "method" not in message and _is_response(message):
+            return Kind.RESPONSE
+    raise HttpProblem(400, f"Validation error: {_what_is_wrong(message)}", code=INVALID_PARAMS)
+
+
+def _is_response(message: dict[str, Any]) -> bool:
+    if "error" in message:
+        error = message["error"]
+        return (
+            type(message.get("id")) in (str, int, type(None))
+            and type(error) is dict
+            and type(error.get("code")) is int
+            and type(error.get("message")) is str
+        )
+    return type(message.get("id")) in (str, int) and type(message.get("result")) is dict
+
+
+def _what_is_wrong(message: Any) -> str:
+    if type(message) is not dict:
+        return f"a JSON-RPC message is an object, not {_name(message)}"
+    if message.get("jsonrpc") != "2.0":
+        return 'the member "jsonrpc" must be "2.0"'
+    if "method" in message:
+        if type(message["method"]) is not str:
+            return f'the member "method" must be a string, not {_name(message["method"])}'
+        if type(message.get("params")) not in (dict, type(None)):
+            return f'the member "params" must be an object, not {_name(message["params"])}'
+        return f'the member "id" must be a string or an integer, not {_name(message["id"])}'
+    return 'neither a request (with "method") nor a response (with "id" and "result" or "error")'
+
+
+def _name(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

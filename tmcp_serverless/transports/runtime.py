@@ -1,0 +1,68 @@
+"""Somebody's MCP server in this process: imported when it is needed, its lifespan entered once."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tmcp_serverless.sdk import Kernel
+
+__all__ = ["ServerRuntime"]
+
+
+class ServerRuntime:
+    """The server and its lifespan.
+
+    The lifespan is entered by the first request that needs it, or by the ASGI server's start, in a task of
+    its own: it must be left in the task that entered it, and no request lives that long.
+    """
+
+    def __init__(self, server: Any, *, answer_session_methods: bool = True) -> None:
+        self._server = server
+        self._answer_session_methods = answer_session_methods
+        self._entered: asyncio.Future[Any] | None = None
+        self._leave = asyncio.Event()
+        self._owner: asyncio.Task[None] | None = None
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The SDK's kernel over this server. Imports `mcp`."""
+        from tmcp_serverless.sdk import Kernel  # noqa: PLC0415 - a GET, a DELETE and an answer do without mcp
+
+        return Kernel(self._server, answer_session_methods=self._answer_session_methods)
+
+    async def lifespan_state(self) -> Any:
+        """Return what the server's lifespan yielded, entering it first where that is due.
+
+        What the lifespan raises on entering is raised here, and the next call tries again.
+        """
+        if self._entered is None:
+            self._entered = asyncio.get_running_loop().create_future()
+            self._leave = asyncio.Event()
+            self._owner = asyncio.create_task(self._own(self._entered))
+        if self._entered.done():
+            return self._entered.result()
+        return await asyncio.shield(self._entered)
+
+    async def aclose(self) -> None:
+        """Leave the lifespan. The next request would enter it again."""
+        if self._owner is not None:
+            self._leave.set()
+            owner, self._owner, self._entered = self._owner, None, None
+            await owner
+
+    async def _own(self, entered: asyncio.Future[Any]) -> None:
+        try:
+            async with self.kernel.lifespan() as state:
+                entered.set_result(state)
+                await self._leave.wait()
+        except BaseException as error:
+            if entered.done():
+                raise
+            self._entered = None
+            if isinstance(error, asyncio.CancelledError):
+                entered.cancel()
+                raise
+            entered.set_exception(error)

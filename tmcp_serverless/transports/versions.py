@@ -1,0 +1,11 @@
+"""The protocol revisions, by era. Kept here so that a request that needs no SDK imports none."""
+
+from __future__ import annotations
+
+__all__ = ["BATCH_VERSION", "HANDSHAKE_VERSIONS"]
+
+HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+"""The revisions that are reached through `initialize`, oldest first."""
+
+BATCH_VERSION = "2025-03-26"
+"""The one revision that has JSON-RPC batches (basic/transports, 2025-03-26)."""
