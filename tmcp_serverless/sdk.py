@@ -14,8 +14,10 @@ Relied upon, of mcp 2.3 (`tests/test_sdk.py` fails by name when a release change
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -92,8 +94,9 @@ class Call:
             kind="streamable-http", can_send_request=False, headers=request.headers
         )
         self.message_metadata = ServerMessageMetadata(request_context=request, can_send_request=False)
-        self.cancel_requested = anyio.Event()
-        self.work = anyio.CancelScope()
+        self.cancelled = False
+        self._cancel_requested: anyio.Event | None = None
+        self._task = asyncio.current_task()
         self._token = progress_token_from_params(params)
         self._emit = emit
         self._closed = False
@@ -131,10 +134,19 @@ class Call:
             params["message"] = message
         await self.notify("notifications/progress", params)
 
+    @property
+    def cancel_requested(self) -> anyio.Event:
+        """Set when the client has cancelled the request."""
+        if self._cancel_requested is None:
+            self._cancel_requested = anyio.Event()
+        return self._cancel_requested
+
     def cancel(self) -> None:
         """Stop the handler because the client said so."""
-        self.cancel_requested.set()
-        self.work.cancel()
+        if not self._closed and self._task is not None:
+            self.cancelled = True
+            self.cancel_requested.set()
+            self._task.cancel()
 
     def close(self) -> None:
         """Say that the message has been handled: what its handler left running can send no more on it."""
@@ -211,16 +223,19 @@ class Kernel:
         runner = ServerRunner(self._answering, connection, lifespan_state)
         answer: Json = {"jsonrpc": "2.0", "id": message["id"]}
         try:
-            with call.work:
-                params = message.get("params")
-                answer["result"] = await runner.on_request(call, message["method"], params)
-                return answer, True
+            answer["result"] = await runner.on_request(call, message["method"], message.get("params"))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not call.cancelled or task is None or task.uncancel() > 0:
+                raise
             answer["error"] = {"code": _REQUEST_CANCELLED, "message": "Request cancelled"}
         except Exception as error:  # noqa: BLE001 - the boundary between handlers and the wire
             answer["error"] = _error_data(message["method"], error)
+        else:
+            return answer, True
         finally:
             call.close()
-            await aclose_shielded(connection)
+            await _leave(connection)
         return answer, False
 
     async def notify(self, call: Call, message: Json, connection: Connection, lifespan_state: Any) -> None:
@@ -232,7 +247,7 @@ class Kernel:
             logger.exception("the handler for %r raised", message["method"])
         finally:
             call.close()
-            await aclose_shielded(connection)
+            await _leave(connection)
 
     async def serve_modern(self, lifespan_state: Any, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request of the 2026-07-28 era through the SDK's own entry."""
@@ -258,9 +273,28 @@ def lowlevel_server(server: Any) -> Server[Any]:
     )
 
 
+class _SessionConnection(Connection):
+    """A connection whose exit stack is made when a handler pushes something on it, which few do."""
+
+    def __init__(self, outbound: Outbound, **facts: Any) -> None:
+        super().__init__(outbound, **facts)
+        del self.exit_stack
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "exit_stack":
+            raise AttributeError(name)
+        self.exit_stack = AsyncExitStack()
+        return self.exit_stack
+
+
+async def _leave(connection: Connection) -> None:
+    if "exit_stack" in vars(connection):
+        await aclose_shielded(connection)
+
+
 def new_connection(session_id: str, outbound: Outbound) -> Connection:
     """Return the connection of a session that `initialize` is about to make."""
-    return Connection(outbound, protocol_version=LATEST_HANDSHAKE_VERSION, session_id=session_id)
+    return _SessionConnection(outbound, protocol_version=LATEST_HANDSHAKE_VERSION, session_id=session_id)
 
 
 def restore_connection(session_id: str, record: SessionRecord, outbound: Outbound) -> Connection:
@@ -270,7 +304,7 @@ def restore_connection(session_id: str, record: SessionRecord, outbound: Outboun
         "capabilities": record.client_capabilities,
         "clientInfo": record.client_info,
     }
-    connection = Connection(
+    connection = _SessionConnection(
         outbound,
         protocol_version=record.protocol_version,
         session_id=session_id,

@@ -63,15 +63,9 @@ class PostgresInfoSessionManager(InfoSessionManager):
         row = await self._fetchrow("load", id, principal, self._idle)
         if row is None:
             return None
-        version, initialized, info, capabilities, level = row
-        return SessionRecord(
-            version,
-            json.loads(info) if info else {},
-            json.loads(capabilities) if capabilities else {},
-            principal,
-            level,
-            initialized,
-        )
+        version, initialized, client, level = row
+        info, capabilities = json.loads(client)
+        return SessionRecord(version, info, capabilities, principal, level, initialized)
 
     async def mark_initialized(self, id: str) -> None:
         """Record `notifications/initialized`."""

@@ -9,10 +9,12 @@ WITH info AS (
     INSERT INTO {log_level} (id, value) SELECT $1, $4::text WHERE $4 IS NOT NULL
     ON CONFLICT (id) DO UPDATE SET value = excluded.value
 )
-INSERT INTO {context} (id, principal, protocol_version, initialized, updated_at)
-VALUES ($1, $5, $6, $7, now())
+INSERT INTO {context} (id, principal, protocol_version, initialized, client, log_level, updated_at)
+VALUES ($1, $5, $6, $7, '[' || $2 || ',' || $3 || ']', $4, now())
 ON CONFLICT (id) DO UPDATE SET
-    protocol_version = excluded.protocol_version, initialized = excluded.initialized, updated_at = now();
+    protocol_version = excluded.protocol_version, initialized = excluded.initialized,
+    client = excluded.client, log_level = coalesce(excluded.log_level, {context}.log_level),
+    updated_at = now();
 
 -- load: the principal's session if it has not expired, its idle clock slid where that is due
 WITH slid AS (
@@ -21,12 +23,8 @@ WITH slid AS (
         AND updated_at > now() - $3::interval AND updated_at < now() - $3::interval / 1000
     RETURNING set_config('synchronous_commit', 'off', true)
 )
-SELECT context.protocol_version, context.initialized, info.value, capabilities.value, level.value
-FROM {context} AS context
-LEFT JOIN {client_info} AS info ON info.id = context.id
-LEFT JOIN {client_capabilities} AS capabilities ON capabilities.id = context.id
-LEFT JOIN {log_level} AS level ON level.id = context.id
-WHERE context.id = $1 AND context.principal = $2 AND context.updated_at > now() - $3::interval;
+SELECT protocol_version, initialized, client, log_level FROM {context}
+WHERE id = $1 AND principal = $2 AND updated_at > now() - $3::interval;
 
 -- mark_initialized: the client has said `notifications/initialized`
 UPDATE {context} SET initialized = true WHERE id = $1 AND NOT initialized;
@@ -34,20 +32,31 @@ UPDATE {context} SET initialized = true WHERE id = $1 AND NOT initialized;
 -- get_client_info: one value
 SELECT value FROM {client_info} WHERE id = $1;
 
--- set_client_info: one value
+-- set_client_info: one value, and the copy of it that `load` reads
+WITH copied AS (
+    UPDATE {context} SET
+        client = '[' || $2 || ',' || coalesce((SELECT value FROM {client_capabilities} WHERE id = $1), '{}') || ']'
+    WHERE id = $1
+)
 INSERT INTO {client_info} (id, value) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = excluded.value;
 
 -- get_client_capabilities: one value
 SELECT value FROM {client_capabilities} WHERE id = $1;
 
--- set_client_capabilities: one value
+-- set_client_capabilities: one value, and the copy of it that `load` reads
+WITH copied AS (
+    UPDATE {context} SET
+        client = '[' || coalesce((SELECT value FROM {client_info} WHERE id = $1), '{}') || ',' || $2 || ']'
+    WHERE id = $1
+)
 INSERT INTO {client_capabilities} (id, value) VALUES ($1, $2)
 ON CONFLICT (id) DO UPDATE SET value = excluded.value;
 
 -- get_log_level: one value
 SELECT value FROM {log_level} WHERE id = $1;
 
--- set_log_level: one value
+-- set_log_level: one value, and the copy of it that `load` reads
+WITH copied AS (UPDATE {context} SET log_level = $2 WHERE id = $1)
 INSERT INTO {log_level} (id, value) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = excluded.value;
 
 -- get_subscriptions: who is subscribed to the resource and has not expired
