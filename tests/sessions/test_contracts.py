@@ -1,0 +1,106 @@
+"""The contract suite, on the in-memory managers, on Postgres of every version here, and on bare subclasses."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.fixtures import postgres_managers
+from tmcp_serverless import InfoSessionManager, InMemoryInfoSessionManager, InMemoryStreamSessionManager
+from tmcp_serverless.testing.contracts import InfoSessionManagerContract, StreamSessionManagerContract
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+
+    from tmcp_serverless import SessionManagers
+
+
+@pytest.fixture
+async def new_managers_on_each(each_database_url: str) -> AsyncGenerator[Callable[[], SessionManagers]]:
+    made: list[SessionManagers] = []
+
+    def new() -> SessionManagers:
+        made.append(postgres_managers(each_database_url))
+        return made[-1]
+
+    yield new
+    for managers in made:
+        await managers.aclose()
+
+
+class TestInMemoryStreams(StreamSessionManagerContract):
+    @pytest.fixture
+    def new_manager(self) -> Generator[Callable[[], InMemoryStreamSessionManager]]:  # type: ignore[override]
+        manager = InMemoryStreamSessionManager()
+        yield lambda: manager
+
+
+class TestInMemoryInfo(InfoSessionManagerContract):
+    @pytest.fixture
+    def new_manager(self) -> Generator[Callable[[], InMemoryInfoSessionManager]]:  # type: ignore[override]
+        manager = InMemoryInfoSessionManager()
+        yield lambda: manager
+
+
+class TestPostgresStreams(StreamSessionManagerContract):
+    @pytest.fixture
+    def new_manager(self, new_managers_on_each: Callable[[], SessionManagers]) -> Any:
+        return lambda: new_managers_on_each().streams
+
+
+class TestPostgresInfo(InfoSessionManagerContract):
+    @pytest.fixture
+    def new_manager(self, new_managers_on_each: Callable[[], SessionManagers]) -> Any:
+        return lambda: new_managers_on_each().info
+
+
+class BareInfo(InfoSessionManager):
+    """A subclass that has the abstract methods and nothing else."""
+
+    def __init__(self) -> None:
+        self._info: dict[str, Any] = {}
+        self._capabilities: dict[str, Any] = {}
+        self._levels: dict[str, str] = {}
+        self._subscriptions: defaultdict[str, set[str]] = defaultdict(set)
+
+    async def get_client_info(self, id: str) -> Any:
+        return self._info.get(id)
+
+    async def set_client_info(self, id: str, value: Any) -> None:
+        self._info[id] = value
+
+    async def get_client_capabilities(self, id: str) -> Any:
+        return self._capabilities.get(id)
+
+    async def set_client_capabilities(self, id: str, value: Any) -> None:
+        self._capabilities[id] = value
+
+    async def get_log_level(self, id: str) -> str | None:
+        return self._levels.get(id)
+
+    async def set_log_level(self, id: str, value: str) -> None:
+        self._levels[id] = value
+
+    async def get_subscriptions(self, uri: str) -> set[str]:
+        return set(self._subscriptions[uri])
+
+    async def add_subscription(self, id: str, uri: str) -> None:
+        self._subscriptions[uri].add(id)
+
+    async def remove_subscription(self, id: str, uri: str) -> None:
+        self._subscriptions[uri].discard(id)
+
+    async def delete(self, id: str) -> None:
+        for table in (self._info, self._capabilities, self._levels):
+            table.pop(id, None)
+        for ids in self._subscriptions.values():
+            ids.discard(id)
+
+
+class TestBareInfo(InfoSessionManagerContract):
+    @pytest.fixture
+    def new_manager(self) -> Generator[Callable[[], BareInfo]]:  # type: ignore[override]
+        manager = BareInfo()
+        yield lambda: manager

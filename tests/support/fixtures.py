@@ -1,0 +1,85 @@
+"""Managers and handlers for tests, in memory and over Postgres, closed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, TypeAlias
+
+import pytest
+
+from tmcp_serverless import (
+    Database,
+    Handler,
+    InMemoryInfoSessionManager,
+    InMemoryStreamSessionManager,
+    PostgresInfoSessionManager,
+    PostgresStreamSessionManager,
+    SessionManagers,
+    create_handler,
+)
+
+NewManagers: TypeAlias = Callable[..., SessionManagers]
+"""Each call is another instance over the same store."""
+
+NewHandler: TypeAlias = Callable[..., Handler]
+"""Each call is another instance that serves the given server over the same store."""
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def new_managers(request: pytest.FixtureRequest) -> AsyncGenerator[NewManagers]:
+    made: list[SessionManagers] = []
+    if request.param == "memory":
+        shared = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
+
+        def new(**_: Any) -> SessionManagers:
+            return shared
+
+    else:
+        url: str = request.getfixturevalue("database_url")
+
+        def new(**options: Any) -> SessionManagers:
+            managers = postgres_managers(url, **options)
+            made.append(managers)
+            return managers
+
+    yield new
+    for managers in made:
+        await managers.aclose()
+
+
+@pytest.fixture
+async def new_handler(new_managers: NewManagers) -> AsyncGenerator[NewHandler]:
+    made: list[Handler] = []
+
+    def new(server: Any, **options: Any) -> Handler:
+        handler = create_handler(server, session_manager=new_managers(), **options)
+        made.append(handler)
+        return handler
+
+    yield new
+    for handler in made:
+        await handler.aclose()
+
+
+@pytest.fixture
+async def new_postgres_handler(database_url: str) -> AsyncGenerator[NewHandler]:
+    made: list[Handler] = []
+
+    def new(server: Any, **options: Any) -> Handler:
+        handler = create_handler(server, **{"database_url": database_url, **options})
+        made.append(handler)
+        return handler
+
+    yield new
+    for handler in made:
+        await handler.aclose()
+
+
+def postgres_managers(
+    url: str, *, streams: dict[str, Any] | None = None, info: dict[str, Any] | None = None
+) -> SessionManagers:
+    database = Database(url)
+    return SessionManagers(
+        streams=PostgresStreamSessionManager(database, **(streams or {})),
+        info=PostgresInfoSessionManager(database, **(info or {})),
+    )

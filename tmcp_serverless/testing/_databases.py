@@ -1,0 +1,57 @@
+"""A database for each test, on a server that they share."""
+
+from __future__ import annotations
+
+import asyncio
+from threading import Thread
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+__all__ = ["create_database", "create_database_sync"]
+
+_TIMEOUT_SECONDS = 10
+
+
+async def create_database(dsn: str, name: str, *, template: str | None = None) -> str:
+    """Create a database on the server that `dsn` leads to, and return the new one's DSN.
+
+    `template` names the database to copy (nobody may be connected to it), so that each of many tests gets
+    its own with the tables in place. Any name will do; it is quoted.
+    """
+    import asyncpg  # noqa: PLC0415  # importing this package imports no driver
+
+    statement = f"CREATE DATABASE {_quoted(name)}"
+    if template is not None:
+        statement += f" TEMPLATE {_quoted(template)}"
+    connection = await asyncpg.connect(dsn, timeout=_TIMEOUT_SECONDS)
+    try:
+        await connection.execute(statement, timeout=_TIMEOUT_SECONDS)
+    finally:
+        await connection.close(timeout=_TIMEOUT_SECONDS)
+    return urlunsplit(urlsplit(dsn)._replace(path="/" + quote(name, safe="")))
+
+
+def create_database_sync(dsn: str, name: str, *, template: str | None = None) -> str:
+    """Do what `create_database` does, whether or not the calling thread has a running event loop."""
+    results: list[str | BaseException] = []
+    thread = Thread(target=_run, args=(create_database(dsn, name, template=template), results))
+    thread.start()
+    thread.join()
+    (result,) = results
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _run(coroutine: Coroutine[None, None, str], results: list[str | BaseException]) -> None:
+    try:
+        results.append(asyncio.run(coroutine))
+    except BaseException as error:  # noqa: BLE001  # raised again in the thread that asked
+        results.append(error)
+
+
+def _quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
