@@ -1,4 +1,4 @@
-"""The contract suite, on the in-memory managers, on Postgres of every version here, and on bare subclasses."""
+"""The contract suite: in memory, on Postgres of every version here, and on bare subclasses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tmcp_serverless import InfoSessionManager, InMemoryInfoSessionManager, InMe
 from tmcp_serverless.testing.contracts import InfoSessionManagerContract, StreamSessionManagerContract
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Callable
 
     from tmcp_serverless import SessionManagers
 
@@ -32,16 +32,16 @@ async def new_managers_on_each(each_database_url: str) -> AsyncGenerator[Callabl
 
 class TestInMemoryStreams(StreamSessionManagerContract):
     @pytest.fixture
-    def new_manager(self) -> Generator[Callable[[], InMemoryStreamSessionManager]]:  # type: ignore[override]
+    def new_manager(self) -> Callable[[], InMemoryStreamSessionManager]:  # type: ignore[override]
         manager = InMemoryStreamSessionManager()
-        yield lambda: manager
+        return lambda: manager
 
 
 class TestInMemoryInfo(InfoSessionManagerContract):
     @pytest.fixture
-    def new_manager(self) -> Generator[Callable[[], InMemoryInfoSessionManager]]:  # type: ignore[override]
+    def new_manager(self) -> Callable[[], InMemoryInfoSessionManager]:  # type: ignore[override]
         manager = InMemoryInfoSessionManager()
-        yield lambda: manager
+        return lambda: manager
 
 
 class TestPostgresStreams(StreamSessionManagerContract):
@@ -101,6 +101,6 @@ class BareInfo(InfoSessionManager):
 
 class TestBareInfo(InfoSessionManagerContract):
     @pytest.fixture
-    def new_manager(self) -> Generator[Callable[[], BareInfo]]:  # type: ignore[override]
+    def new_manager(self) -> Callable[[], BareInfo]:  # type: ignore[override]
         manager = BareInfo()
-        yield lambda: manager
+        return lambda: manager

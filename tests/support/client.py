@@ -22,9 +22,10 @@ class Client:
         self._ids = count(1)
         self._scope = dict(scope or {})
         self.version = version
+        self.path = "/mcp"
         self.session: str | None = None
 
-    def send(self, verb: str, body: Any = None, *, path: str = "/mcp", **headers: str | None) -> Exchange:
+    def send(self, verb: str, body: Any = None, **headers: str | None) -> Exchange:
         """Make an HTTP request to the next instance; `async with` it. A header that is `None` is left out."""
         own: dict[str, str | None] = {
             "host": "127.0.0.1:8000",
@@ -41,7 +42,7 @@ class Client:
         async def with_scope(scope: Any, receive: Any, send: Any) -> None:
             await app({**scope, **extra}, receive, send)
 
-        return Exchange(with_scope, verb, headers=sent, body=data, path=path)
+        return Exchange(with_scope, verb, headers=sent, body=data, path=self.path)
 
     async def post(self, body: Any, **headers: str | None) -> Exchange:
         """Post, and return the whole answer."""

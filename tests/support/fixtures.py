@@ -28,19 +28,14 @@ NewHandler: TypeAlias = Callable[..., Handler]
 @pytest.fixture(params=["memory", "postgres"])
 async def new_managers(request: pytest.FixtureRequest) -> AsyncGenerator[NewManagers]:
     made: list[SessionManagers] = []
-    if request.param == "memory":
-        shared = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
+    shared = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
+    url: str | None = request.getfixturevalue("database_url") if request.param == "postgres" else None
 
-        def new(**_: Any) -> SessionManagers:
+    def new(**options: Any) -> SessionManagers:
+        if url is None:
             return shared
-
-    else:
-        url: str = request.getfixturevalue("database_url")
-
-        def new(**options: Any) -> SessionManagers:
-            managers = postgres_managers(url, **options)
-            made.append(managers)
-            return managers
+        made.append(postgres_managers(url, **options))
+        return made[-1]
 
     yield new
     for managers in made:
@@ -66,7 +61,7 @@ async def new_postgres_handler(database_url: str) -> AsyncGenerator[NewHandler]:
     made: list[Handler] = []
 
     def new(server: Any, **options: Any) -> Handler:
-        handler = create_handler(server, **{"database_url": database_url, **options})
+        handler = create_handler(server, database_url=database_url, **options)
         made.append(handler)
         return handler
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from tmcp_serverless.errors import ConfigurationError
 
-__all__ = ["TableNames", "channel_name", "derived", "quote", "schema_of"]
+__all__ = ["TableNames", "channel_name", "derived", "quote"]
 
-_PART = re.compile(r'"(?:[^"]|"")+"|[^."]+')
+_PART = re.compile(r'"(?:[^"]|"")+"(?=\.|$)|[^.]+')
+_QUOTED = re.compile(r'^"((?:[^"]|"")+)"$')
 _LONGEST = 63
 """Bytes of an identifier that Postgres keeps; it cuts the rest off without a word."""
 
@@ -31,22 +32,14 @@ class TableNames:
 
 
 def _parts(name: str) -> list[str]:
-    parts = [part[1:-1].replace('""', '"') if part[0] == '"' else part for part in _PART.findall(name)]
-    written = ".".join(_quoted(part) for part in parts)
-    unquoted = ".".join(parts)
-    if not parts or len(parts) > 2 or "\0" in name or name not in (unquoted, written, _mixed(name)):  # noqa: PLR2004 - schema and table
+    found = _PART.findall(name)
+    if len(found) not in (1, 2) or ".".join(found) != name or "\0" in name:
         raise ConfigurationError(f"not a table name: {name!r} (expected `table` or `schema.table`)")
+    parts = [_QUOTED.sub(lambda match: match[1].replace('""', '"'), part) for part in found]
     for part in parts:
         if len(part.encode()) > _LONGEST:
-            raise ConfigurationError(
-                f"table name {part!r} is longer than the {_LONGEST} bytes Postgres keeps"
-            )
+            raise ConfigurationError(f"table name {part!r} has more than the {_LONGEST} bytes Postgres keeps")
     return parts
-
-
-def _mixed(name: str) -> str:
-    """Return the name as its parts spell it, each quoted or not: equal unless characters were passed over."""
-    return ".".join(_PART.findall(name))
 
 
 def _quoted(part: str) -> str:
@@ -61,12 +54,6 @@ def quote(name: str) -> str:
 
     """
     return ".".join(_quoted(part) for part in _parts(name))
-
-
-def schema_of(name: str) -> str | None:
-    """Return the name's schema, unquoted, where it has one."""
-    parts = _parts(name)
-    return parts[0] if len(parts) > 1 else None
 
 
 def derived(name: str, suffix: str) -> str:

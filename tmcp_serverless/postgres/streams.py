@@ -7,11 +7,13 @@ needs the same row, comes either before the page or after it, never in between.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
 from tmcp_serverless.postgres.identifiers import channel_name
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.records import StreamController
 
 __all__ = ["PostgresStreamSessionManager"]
+
+logger = logging.getLogger(__name__)
 
 _PAGE_ROWS = 64
 
@@ -165,7 +169,10 @@ class PostgresStreamSessionManager(StreamSessionManager):
         """End this process's streams, give their leases back and close the connections."""
         for stream in list(self._streams.values()):
             stream.pump.abort(CloseReason.SHUTDOWN)
-            await self.release(stream.id, stream.pump.controller)
+            try:
+                await self.release(stream.id, stream.pump.controller)
+            except StoreUnavailableError as error:
+                logger.debug("the lease of %s is left to expire: %s", stream.id, error)
         await self._database.aclose()
 
     async def _read(self, stream: _Stream) -> Page | CloseReason:
