@@ -1,0 +1,307 @@
+"""Lambda with answers delivered whole: recorded events of each front door in, whole responses out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+
+from tests.support.servers import small_server
+from tmcp_serverless import Handler, create_handler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+pytest.importorskip("mangum", reason="the extra `aws` is not installed")
+
+HEADERS = {
+    "accept": "application/json, text/event-stream",
+    "content-type": "application/json",
+    "host": "abc.lambda-url.eu-central-1.on.aws",
+}
+
+
+class LambdaContext:
+    def __init__(self, seconds: float = 30) -> None:
+        self._ends = time.monotonic() + seconds
+        self.aws_request_id = "8f5b1c9e"
+        self.function_name = "mcp"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(max(0.0, self._ends - time.monotonic()) * 1000)
+
+
+def function_url(method: str, headers: dict[str, str], body: str) -> dict[str, Any]:
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": "/mcp",
+        "rawQueryString": "",
+        "headers": headers,
+        "requestContext": {
+            "accountId": "anonymous",
+            "apiId": "abc",
+            "domainName": "abc.lambda-url.eu-central-1.on.aws",
+            "domainPrefix": "abc",
+            "http": {
+                "method": method,
+                "path": "/mcp",
+                "protocol": "HTTP/1.1",
+                "sourceIp": "192.0.2.1",
+                "userAgent": "test",
+            },
+            "requestId": "1b0c",
+            "routeKey": "$default",
+            "stage": "$default",
+            "time": "20/Nov/2026:10:00:00 +0000",
+            "timeEpoch": 1795168800000,
+        },
+        "body": body,
+        "isBase64Encoded": False,
+    }
+
+
+def http_api(method: str, headers: dict[str, str], body: str) -> dict[str, Any]:
+    event = function_url(method, headers, body)
+    event["routeKey"] = event["requestContext"]["routeKey"] = "ANY /{proxy+}"
+    event["requestContext"]["domainName"] = "abc.execute-api.eu-central-1.amazonaws.com"
+    return event
+
+
+def rest_api(method: str, headers: dict[str, str], body: str) -> dict[str, Any]:
+    return {
+        "resource": "/{proxy+}",
+        "path": "/mcp",
+        "httpMethod": method,
+        "headers": headers,
+        "multiValueHeaders": {name: [value] for name, value in headers.items()},
+        "queryStringParameters": None,
+        "multiValueQueryStringParameters": None,
+        "pathParameters": {"proxy": "mcp"},
+        "stageVariables": None,
+        "requestContext": {
+            "resourcePath": "/{proxy+}",
+            "httpMethod": method,
+            "path": "/Prod/mcp",
+            "accountId": "123456789012",
+            "protocol": "HTTP/1.1",
+            "stage": "Prod",
+            "requestId": "1b0c",
+            "identity": {"sourceIp": "192.0.2.1", "userAgent": "test"},
+            "apiId": "abc",
+        },
+        "body": body or None,
+        "isBase64Encoded": False,
+    }
+
+
+def load_balancer(method: str, headers: dict[str, str], body: str) -> dict[str, Any]:
+    arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/mcp/1"
+    return {
+        "requestContext": {"elb": {"targetGroupArn": arn}},
+        "httpMethod": method,
+        "path": "/mcp",
+        "queryStringParameters": {},
+        "headers": headers,
+        "body": body,
+        "isBase64Encoded": False,
+    }
+
+
+FRONT_DOORS = [function_url, http_api, rest_api, load_balancer]
+
+
+class Caller:
+    """Invokes a handler as Lambda does: synchronously, one event at a time."""
+
+    def __init__(self, handler: Handler, event: Callable[..., dict[str, Any]]) -> None:
+        self._handler = handler
+        self._event = event
+        self.session: str | None = None
+        self.timeout = 30.0
+
+    def invoke(self, method: str, message: Any = None, **headers: str) -> dict[str, Any]:
+        own = {**HEADERS, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        if self.session is not None:
+            own["mcp-session-id"] = self.session
+        body = "" if message is None else json.dumps(message)
+        return self._handler(self._event(method, own, body), LambdaContext(self.timeout))
+
+    def initialize(self) -> None:
+        params = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "c", "version": "1"},
+        }
+        answer = self.invoke("POST", {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
+        assert answer["statusCode"] == 200, answer
+        headers = answer.get("headers") or {
+            name: values[0] for name, values in answer["multiValueHeaders"].items()
+        }
+        self.session = {name.lower(): value for name, value in headers.items()}["mcp-session-id"]
+
+    def add(self, a: int, b: int) -> str:
+        params = {"name": "add", "arguments": {"a": a, "b": b}}
+        answer = self.invoke("POST", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+        assert answer["statusCode"] == 200, answer
+        return json.loads(answer["body"])["result"]["content"][0]["text"]
+
+
+@pytest.fixture
+def sandbox_loop() -> Generator[asyncio.AbstractEventLoop]:
+    """The one event loop of a sandbox."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield loop
+    loop.close()
+    asyncio.set_event_loop(None)
+
+
+@pytest.fixture
+def new_sandbox(
+    database_url: str, sandbox_loop: asyncio.AbstractEventLoop
+) -> Generator[Callable[..., Handler]]:
+    made: list[Handler] = []
+
+    def new(**options: Any) -> Handler:
+        made.append(create_handler(small_server(), database_url=database_url, **options))
+        return made[-1]
+
+    yield new
+    for handler in made:
+        sandbox_loop.run_until_complete(handler.aclose())
+
+
+@pytest.mark.parametrize("event", FRONT_DOORS)
+def test_a_session_lives_through_invocations_behind_each_front_door(
+    new_sandbox: Callable[..., Handler], event: Callable[..., dict[str, Any]]
+) -> None:
+    caller = Caller(new_sandbox(), event)
+    caller.initialize()
+    accepted = caller.invoke("POST", {"jsonrpc": "2.0", "method": "notifications/initialized"})
+    assert (accepted["statusCode"], accepted.get("body", "")) == (202, "")
+    assert caller.add(1, 2) == "3"
+    assert caller.invoke("DELETE")["statusCode"] == 200
+    assert caller.invoke("POST", {"jsonrpc": "2.0", "id": 2, "method": "ping"})["statusCode"] == 404
+
+
+def test_a_request_that_talks_is_answered_with_a_whole_event_stream(
+    new_sandbox: Callable[..., Handler],
+) -> None:
+    caller = Caller(new_sandbox(), function_url)
+    caller.initialize()
+    params = {"name": "talk", "arguments": {}, "_meta": {"progressToken": 7}}
+    answer = caller.invoke("POST", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+    assert answer["headers"]["content-type"] == "text/event-stream"
+    messages = [json.loads(line[6:]) for line in answer["body"].splitlines() if line.startswith("data: ")]
+    assert [message.get("method") for message in messages] == [
+        "notifications/progress",
+        "notifications/message",
+        None,
+    ]
+    assert messages[-1]["id"] == 1
+
+
+def test_row_31_a_thousand_invocations_in_one_sandbox(new_sandbox: Callable[..., Handler]) -> None:
+    caller = Caller(new_sandbox(), function_url)
+    caller.initialize()
+    for number in range(1_000):
+        assert caller.add(number, 1) == str(number + 1)
+
+
+def test_the_first_invocation_after_all_connections_were_cut_works(
+    new_sandbox: Callable[..., Handler], database_url: str
+) -> None:
+    caller = Caller(new_sandbox(), function_url)
+    caller.initialize()
+    for _ in range(3):
+        asyncio.get_event_loop().run_until_complete(_cut_all_connections(database_url))
+        assert caller.add(1, 2) == "3"
+
+
+async def _cut_all_connections(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        cut = await connection.fetch(
+            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert cut
+    finally:
+        await connection.close()
+
+
+def test_row_32_a_get_is_answered_with_what_there_is_and_a_hint_to_come_back(
+    new_sandbox: Callable[..., Handler], sandbox_loop: asyncio.AbstractEventLoop
+) -> None:
+    handler = new_sandbox(buffered_wait_seconds=5)
+    caller = Caller(handler, function_url)
+    caller.initialize()
+    sandbox_loop.run_until_complete(handler.notifier.tools_changed())
+    started = time.monotonic()
+    answer = caller.invoke("GET")
+    assert time.monotonic() - started < 4, "it waits for the first events only"
+    assert answer["headers"]["content-type"] == "text/event-stream"
+    assert "notifications/tools/list_changed" in answer["body"]
+    assert "retry: " in answer["body"]
+
+
+def test_row_32_a_get_without_events_ends_by_itself(new_sandbox: Callable[..., Handler]) -> None:
+    caller = Caller(new_sandbox(buffered_wait_seconds=0.3), function_url)
+    caller.initialize()
+    answer = caller.invoke("GET")
+    assert answer["statusCode"] == 200
+    assert "data:" not in answer["body"]
+    assert "retry: " in answer["body"]
+
+
+def test_row_32_a_get_ends_before_the_invocation_is_killed(new_sandbox: Callable[..., Handler]) -> None:
+    caller = Caller(new_sandbox(buffered_wait_seconds=60), function_url)
+    caller.initialize()
+    caller.timeout = 2.5
+    started = time.monotonic()
+    assert caller.invoke("GET")["statusCode"] == 200
+    assert time.monotonic() - started < 2.5
+
+
+def test_row_32_a_get_can_be_refused(new_sandbox: Callable[..., Handler]) -> None:
+    caller = Caller(new_sandbox(buffered_wait_seconds=0), function_url)
+    caller.initialize()
+    assert caller.invoke("GET")["statusCode"] == 405
+
+
+def test_the_lifespan_is_entered_once_for_a_sandbox(
+    database_url: str, sandbox_loop: asyncio.AbstractEventLoop
+) -> None:
+    from contextlib import asynccontextmanager
+
+    from mcp.server import MCPServer
+
+    entered: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> Any:
+        entered.append("in")
+        yield {}
+        entered.append("out")
+
+    server = MCPServer("s", lifespan=lifespan, log_level="ERROR")
+
+    @server.tool()
+    async def add(a: int, b: int) -> str:
+        return str(a + b)
+
+    handler = create_handler(server, database_url=database_url)
+    caller = Caller(handler, function_url)
+    caller.initialize()
+    for _ in range(5):
+        caller.add(1, 2)
+    assert entered == ["in"]
+    sandbox_loop.run_until_complete(handler.aclose())
+    assert entered == ["in", "out"]
+
+
