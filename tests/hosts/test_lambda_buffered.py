@@ -303,5 +303,3 @@ def test_the_lifespan_is_entered_once_for_a_sandbox(
     assert entered == ["in"]
     sandbox_loop.run_until_complete(handler.aclose())
     assert entered == ["in", "out"]
-
-
