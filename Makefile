@@ -14,7 +14,7 @@ help:  ## Say what the targets do.
 	@touch .venv
 
 dev: .venv  ## Three instances on an embedded Postgres, serving the example server.
-	$(BIN)/tmcp-serverless dev examples/orders.py:server --instances 3
+	$(BIN)/tmcp-serverless dev examples/orders.py:handler --instances 3
 
 demo: .venv  ## The same, with the official client driving it through every instance.
 	$(BIN)/python -m examples.demo

@@ -263,7 +263,7 @@ async def test_row_11_a_paused_owner_whose_row_was_collected_ends_when_it_wakes(
 
         await eventually(collected)
         process.send_signal(signal.SIGCONT)
-        assert await line(process) == "closed deleted"
+        assert await line(process) == "closed interrupted"
 
 
 async def test_row_12_a_lost_connection_costs_no_message(database_url: str) -> None:

@@ -68,6 +68,12 @@ class Settings(BaseModel):
     buffered_wait_seconds: float = Field(default=20.0, ge=0)
     """How long a GET waits for events where answers are delivered whole; 0 refuses it with 405."""
 
+    replay: bool = True
+    """Whether events carry ids, so that a stream that was cut is resumed; some old clients mishandle them."""
+
+    retry_milliseconds: int = Field(default=1_000, ge=0)
+    """How long clients are asked to wait before they open a stream again."""
+
     allowed_hosts: _Names = ()
     """The `Host` headers that are accepted (`example.com`, `localhost:*`); empty: any."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.app import App
@@ -11,6 +12,7 @@ from tmcp_serverless.notifier import Notifier
 from tmcp_serverless.security import OriginPolicy
 from tmcp_serverless.sessions.contracts import SessionManagers
 from tmcp_serverless.transports.http import HttpTransport
+from tmcp_serverless.transports.options import HttpOptions
 from tmcp_serverless.transports.runtime import ServerRuntime
 
 if TYPE_CHECKING:
@@ -90,12 +92,7 @@ def create_handler(
         runtime,
         session_manager=managers,
         path=settings.path,
-        disable_sse=settings.disable_sse,
-        answer_session_methods=settings.answer_session_methods,
-        max_body_bytes=settings.max_body_bytes,
-        defer_seconds=settings.defer_seconds,
-        stream_max_seconds=settings.stream_max_seconds,
-        buffered_wait_seconds=settings.buffered_wait_seconds,
+        **{option.name: getattr(settings, option.name) for option in fields(HttpOptions)},
         principal=principal,
     )
     policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)

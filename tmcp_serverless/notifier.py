@@ -50,6 +50,8 @@ class Notifier:
     async def resource_updated(self, uri: str) -> None:
         """Tell the sessions that are subscribed to the resource, and only these, that it has changed."""
         uri = str(uri)
+        if "\0" in uri:
+            return  # Nobody can be subscribed to it.
         subscribers = await self._managers.info.get_subscriptions(uri)
         await self.send(subscribers, {"method": "notifications/resources/updated", "params": {"uri": uri}})
 

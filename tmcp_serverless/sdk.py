@@ -53,9 +53,11 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.records import Json, SessionRecord
     from tmcp_serverless.transports.asgi import Receive, Scope, Send
+    from tmcp_serverless.transports.questions import Questions
 
 __all__ = [
     "Call",
+    "Connection",
     "Kernel",
     "lowlevel_server",
     "new_connection",
@@ -78,6 +80,9 @@ class Call:
         request_id: The JSON-RPC id; `None` for a notification.
         params: The message's params; progress goes to the token in them.
         emit: Sends one JSON-RPC message on this POST's own stream.
+        questions: How the client is asked; `None` where it cannot be.
+        close_stream: Ends this POST's connection so that the client resumes it; `None` where it could not.
+        close_standalone_stream: The same for the session's standalone stream.
 
     """
 
@@ -86,19 +91,30 @@ class Call:
         scope: Scope,
         request_id: str | int | None,
         params: Json | None,
+        *,
         emit: Callable[[Json], Awaitable[None]],
+        questions: Questions | None = None,
+        close_stream: Callable[[], Awaitable[None]] | None = None,
+        close_standalone_stream: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         request = StarletteRequest(scope)
+        can_ask = questions is not None and questions.allowed
         self.request_id = request_id
         self.transport = TransportContext(
-            kind="streamable-http", can_send_request=False, headers=request.headers
+            kind="streamable-http", can_send_request=can_ask, headers=request.headers
         )
-        self.message_metadata = ServerMessageMetadata(request_context=request, can_send_request=False)
+        self.message_metadata = ServerMessageMetadata(
+            request_context=request,
+            close_sse_stream=close_stream,
+            close_standalone_sse_stream=close_standalone_stream,
+            can_send_request=can_ask,
+        )
         self.cancelled = False
         self._cancel_requested: anyio.Event | None = None
         self._task = asyncio.current_task()
         self._token = progress_token_from_params(params)
         self._emit = emit
+        self._questions = questions
         self._closed = False
 
     @property
@@ -106,12 +122,20 @@ class Call:
         """Whether the client can be asked something on this POST's stream."""
         return self.transport.can_send_request and not self._closed
 
+    @property
+    def cancel_requested(self) -> anyio.Event:
+        """Set when the client has cancelled the request."""
+        if self._cancel_requested is None:
+            self._cancel_requested = anyio.Event()
+        return self._cancel_requested
+
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> dict[str, Any]:
-        """Ask the client."""
-        del params, opts
-        raise NoBackChannelError(method)
+        """Ask the client, on this POST's stream."""
+        if self._questions is None or not self.can_send_request:
+            raise NoBackChannelError(method)
+        return await self._questions.ask(method, params, opts, self._emit)
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
@@ -134,12 +158,9 @@ class Call:
             params["message"] = message
         await self.notify("notifications/progress", params)
 
-    @property
-    def cancel_requested(self) -> anyio.Event:
-        """Set when the client has cancelled the request."""
-        if self._cancel_requested is None:
-            self._cancel_requested = anyio.Event()
-        return self._cancel_requested
+    def runs_in_this_task(self) -> None:
+        """Say that the handler will run in the current task, rather than in the one that made the call."""
+        self._task = asyncio.current_task()
 
     def cancel(self) -> None:
         """Stop the handler because the client said so."""

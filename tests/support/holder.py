@@ -25,6 +25,9 @@ class Printer:
         for event in events:
             print(event.data, flush=True)
 
+    async def missed(self, count: int) -> None:
+        print("missed", count, flush=True)
+
     def close(self, reason: CloseReason) -> None:
         print("closed", reason.value, flush=True)
         self.ended.set()

@@ -11,9 +11,7 @@ import uvicorn
 from tmcp_serverless.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    Application = Callable[[Any, Any, Any], Awaitable[None]]
+    from tmcp_serverless.transports.asgi import ASGIApp
 
 __all__ = ["GRACE_SECONDS", "configure", "serve"]
 
@@ -26,7 +24,7 @@ _KEEP_ALIVE_SECONDS = 620
 while a request is on its way makes it a 502."""
 
 
-def configure(app: Application, **overrides: Any) -> uvicorn.Config:
+def configure(app: ASGIApp, **overrides: Any) -> uvicorn.Config:
     """Return uvicorn's configuration for an ASGI application; `overrides` are `uvicorn.Config`'s own."""
     settings: dict[str, Any] = {
         "access_log": False,
@@ -40,7 +38,7 @@ def configure(app: Application, **overrides: Any) -> uvicorn.Config:
 
 
 def serve(
-    app: Application,
+    app: ASGIApp,
     *,
     host: str = "0.0.0.0",  # noqa: S104  # a container's network is its own
     port: int | None = None,

@@ -28,7 +28,7 @@ from tmcp_serverless.sessions.records import CloseReason, StoredEvent
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tmcp_serverless.postgres.database import Connection
+    from tmcp_serverless.postgres.database import Connection, Row
     from tmcp_serverless.sessions.records import StreamController
 
 __all__ = ["PostgresStreamSessionManager"]
@@ -36,6 +36,7 @@ __all__ = ["PostgresStreamSessionManager"]
 logger = logging.getLogger(__name__)
 
 _PAGE_ROWS = 64
+_TRIM_EVERY = 64
 
 
 @dataclass(slots=True)
@@ -46,6 +47,8 @@ class _Stream:
     holder: str
     pump: Pump
     cursor: Cursor
+    last: int = 0
+    """The number of the mailbox's last message when the stream was claimed."""
 
 
 class PostgresStreamSessionManager(StreamSessionManager):
@@ -59,6 +62,8 @@ class PostgresStreamSessionManager(StreamSessionManager):
         lease_seconds: How long a stream that was not refreshed still counts as live.
         heartbeat_seconds: How often the streams of this process are refreshed, in one statement.
         retention_seconds: How long messages are kept for a stream that is away.
+        retention_rows: How many messages of one mailbox are kept at the most, give or take a few.
+        retention_bytes: How many bytes of one mailbox are kept at the most, give or take a few messages.
 
     """
 
@@ -72,11 +77,15 @@ class PostgresStreamSessionManager(StreamSessionManager):
         lease_seconds: float = 10.0,
         heartbeat_seconds: float = 3.0,
         retention_seconds: float = 600.0,
+        retention_rows: int = 10_000,
+        retention_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self._database = dsn if isinstance(dsn, Database) else Database(dsn, listen_dsn=listen_dsn)
         self._tables = Tables(self._database, streams_component(table_name), create=create)
         self._lease = timedelta(seconds=lease_seconds)
         self._retention = timedelta(seconds=retention_seconds)
+        self._retention_rows = retention_rows
+        self._retention_bytes = retention_bytes
         self._scope = self._tables.component.tables["sessions"]
         self._topic_channel = channel_name(self._scope, BROADCAST)
         self._streams: dict[str, _Stream] = {}
@@ -107,7 +116,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
         except BaseException:
             await self._close_doors(stream)
             raise
-        stream.cursor = Cursor(claimed[0], claimed[1])
+        stream.cursor, stream.last = Cursor(claimed[0], claimed[1]), claimed[2]
         held, self._streams[id] = self._streams.get(id), stream
         if held is not None:
             held.pump.close(CloseReason.SUPERSEDED)
@@ -151,13 +160,34 @@ class PostgresStreamSessionManager(StreamSessionManager):
         if "\0" in data:
             raise ValueError("a message is JSON text, which has no NUL character (JSON writes it as \\u0000)")
         if sessions is None:
-            await self._tables.fetchrow("broadcast", data, self._topic_channel, again=False)
+            row = await self._tables.fetchrow("broadcast", data, self._topic_channel, again=False)
+            await self._trim(BROADCAST, row)
             return
         ids = list(dict.fromkeys(sessions))
         if len(ids) == 1:
-            await self._tables.fetchrow("append", ids[0], data, self._lease, again=False)
+            await self.append(ids[0], data)
         elif ids:
             await self._tables.fetchrow("append_many", ids, data, self._lease, again=False)
+
+    async def append(self, id: str, data: str) -> str:
+        """Append a message to one mailbox and return its cursor."""
+        row = await self._tables.fetchrow("append", id, data, self._lease, again=False)
+        assert row is not None  # noqa: S101 - the statement returns the row that it wrote
+        await self._trim(id, row)
+        return str(Cursor(row[0], 0))
+
+    async def deliver(self, id: str, data: str) -> bool:
+        """Append a message to a mailbox that exists already."""
+        return await self._tables.fetchrow("deliver", id, data, self._lease, again=False) is not None
+
+    async def interrupt(self, id: str) -> None:
+        """End the session's stream wherever it is; its cursor stays."""
+        await self._tables.fetchrow("interrupt", id, again=True)
+
+    async def _trim(self, id: str, appended: Row | None) -> None:
+        """Hold the mailbox within its bounds: looked at once in a while, not at every message."""
+        if appended is not None and appended[0] % _TRIM_EVERY == 0:
+            await self._tables.fetchrow("trim", id, self._retention_rows, self._retention_bytes, again=True)
 
     async def sweep(self, *, limit: int = 100, unused_seconds: float = 86_400) -> int:
         """Remove at most `limit` stale leases, old messages and unused mailboxes each; returns how many."""
@@ -188,17 +218,29 @@ class PostgresStreamSessionManager(StreamSessionManager):
         if not rows:
             return await self._why_fenced(stream.id)
         events: list[StoredEvent] = []
-        cursor = stream.cursor
+        cursor, missed = stream.cursor, 0
         for own, topic, data in rows:
-            if data is not None:
-                cursor = Cursor(own or cursor.own, topic or cursor.topic)
-                events.append(StoredEvent(data, str(cursor)))
+            if own is not None:
+                missed += own - cursor.own - 1
+                cursor = cursor._replace(own=own)
+            elif topic is not None:
+                missed += topic - cursor.topic - 1
+                cursor = cursor._replace(topic=topic)
+            else:
+                break
+            events.append(StoredEvent(data, str(cursor)))
+        if cursor.own < stream.last:
+            # Numbers have no gaps: what is not there has expired.
+            missed += stream.last - cursor.own
+            cursor = cursor._replace(own=stream.last)
         stream.cursor = cursor
-        return Page(events, more=len(rows) >= _PAGE_ROWS)
+        return Page(events, more=len(rows) >= _PAGE_ROWS, missed=missed)
 
     async def _why_fenced(self, id: str) -> CloseReason:
-        row = await self._tables.fetchrow("holder", id, again=True)
-        return CloseReason.DELETED if row is None else CloseReason.SUPERSEDED
+        if await self._tables.fetchrow("holder", id, again=True) is not None:
+            return CloseReason.SUPERSEDED
+        row = await self._tables.fetchrow("exists", id, again=True)
+        return CloseReason.INTERRUPTED if row is not None and row[0] else CloseReason.DELETED
 
     async def _heartbeat(self, connection: Connection) -> None:
         """Refresh every lease of this process in one statement; ring the fenced, and those with news."""

@@ -76,6 +76,26 @@ class StreamSessionManager(_Closable, ABC):
         When it returns, the message is committed: it is delivered whatever dies afterwards.
         """
 
+    async def append(self, id: str, data: str) -> str | None:
+        """Append a message to one mailbox and return its cursor.
+
+        The default sends it and returns `None`: what is streamed from a request's own mailbox then carries no
+        event id, and cannot be resumed.
+        """
+        await self.send([id], data)
+        return None
+
+    async def deliver(self, id: str, data: str) -> bool:
+        """Append a message to a mailbox that exists already; false where there is none.
+
+        The default sends it: a store that cannot tell keeps it until it expires.
+        """
+        await self.send([id], data)
+        return True
+
+    async def interrupt(self, id: str) -> None:
+        """End the session's stream wherever it is; nothing is forgotten, and the client comes back."""
+
     async def prepare(self, id: str) -> None:
         """Say that the session begins now: broadcasts from here on are for it, stream or not."""
 

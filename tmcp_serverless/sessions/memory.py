@@ -51,6 +51,14 @@ class _Mailbox:
         first = max(0, number + 1 - self.messages[0].number)
         return self.messages[first : first + _PAGE_ROWS]
 
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest message that is kept, or of the next one."""
+        return self.messages[0].number if self.messages else self.last + 1
+
+    def missing_after(self, number: int) -> int:
+        return max(0, self.oldest - number - 1)
+
 
 class InMemoryStreamSessionManager(StreamSessionManager):
     """Live streams in the memory of one process; another process sees nothing of them."""
@@ -78,9 +86,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
             holder.close(CloseReason.SUPERSEDED)
 
         async def read() -> Page | CloseReason:
-            if self._pumps.get(id) is not pump:
-                return CloseReason.SUPERSEDED
-            return self._read(id)
+            return self._read(id) if self._pumps.get(id) is pump else CloseReason.SUPERSEDED
 
         pump = self._pumps[id] = Pump(controller, read)
         pump.start()
@@ -89,8 +95,10 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         box = self._mailboxes[id]
         place = box.delivered or Cursor(0, 0)
         events: list[StoredEvent] = []
-        own = box.after(place.own)
-        topic = [] if is_private(id) else self._mailboxes[BROADCAST].after(place.topic)
+        topic_box = _Mailbox() if is_private(id) else self._mailboxes[BROADCAST]
+        own, topic = box.after(place.own), topic_box.after(place.topic)
+        missed = box.missing_after(place.own) + topic_box.missing_after(place.topic)
+        place = Cursor(max(place.own, box.oldest - 1), max(place.topic, topic_box.oldest - 1))
         for message in own:
             place = place._replace(own=message.number)
             events.append(StoredEvent(message.data, str(place)))
@@ -98,7 +106,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
             place = place._replace(topic=message.number)
             events.append(StoredEvent(message.data, str(place)))
         box.delivered = place
-        return Page(events, more=len(own) == _PAGE_ROWS or len(topic) == _PAGE_ROWS)
+        return Page(events, more=_PAGE_ROWS in (len(own), len(topic)), missed=missed)
 
     async def delete(self, id: str) -> None:
         """End the session's streams and forget its messages."""
@@ -117,6 +125,23 @@ class InMemoryStreamSessionManager(StreamSessionManager):
     async def has(self, id: str) -> bool:
         """Return whether the session has a stream in this process."""
         return id in self._pumps
+
+    async def append(self, id: str, data: str) -> str:
+        """Append a message to one mailbox and return its cursor."""
+        await self.send([id], data)
+        return str(Cursor(self._mailboxes[id].last, 0))
+
+    async def deliver(self, id: str, data: str) -> bool:
+        """Append a message to a mailbox that exists already."""
+        if id not in self._mailboxes:
+            return False
+        await self.send([id], data)
+        return True
+
+    async def interrupt(self, id: str) -> None:
+        """End the session's stream; its cursor stays."""
+        if (pump := self._pumps.pop(id, None)) is not None:
+            pump.close(CloseReason.INTERRUPTED)
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
         """Append the message and ring the streams that it concerns."""

@@ -36,6 +36,9 @@ class Page:
     more: bool = False
     """Whether there may be more to read already."""
 
+    missed: int = 0
+    """How many messages before these have expired unread."""
+
 
 class Pump:
     """One open stream of this process.
@@ -117,5 +120,7 @@ class Pump:
             return
         if outcome.more:
             self._bell.set()
+        if outcome.missed:
+            await self.controller.missed(outcome.missed)
         if outcome.events:
             await self.controller.write(outcome.events)

@@ -61,6 +61,9 @@ class CloseReason(StrEnum):
     DELETED = "deleted"
     """The session was deleted, by this process or by another."""
 
+    INTERRUPTED = "interrupted"
+    """The stream was ended so that the client opens it again; nothing was forgotten."""
+
     SUPERSEDED = "superseded"
     """Another invocation took the stream over; this one must write nothing more."""
 
@@ -76,6 +79,10 @@ class StreamController(Protocol):
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Take the next events, in order. Returning late slows the reading down; raising ends the stream."""
+        ...
+
+    async def missed(self, count: int) -> None:
+        """Hear that so many messages have expired before this stream could read them."""
         ...
 
     def close(self, reason: CloseReason) -> None:

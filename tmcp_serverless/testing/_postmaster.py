@@ -58,6 +58,7 @@ class Postmaster:
         with (folder / "log").open("ab") as log:
             self._guard = subprocess.Popen(  # noqa: S603  # our own script
                 [sys.executable, "-I", "-S", str(guard), json.dumps(order)],
+                bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -83,7 +84,6 @@ class Postmaster:
             assert guard.stdin is not None
             try:
                 guard.stdin.write(how)
-                guard.stdin.flush()
                 guard.wait(_STOP_SECONDS)
             except (BrokenPipeError, subprocess.TimeoutExpired):
                 pass  # it has ended already, or will have to be aborted

@@ -51,12 +51,18 @@ class RecordingController:
     def __init__(self) -> None:
         self.events: list[StoredEvent] = []
         self.closed: CloseReason | None = None
+        self.missing = 0
         self._changed = asyncio.Event()
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Keep the events."""
         assert self.closed is None, "written to after it was closed"
         self.events += events
+        self._changed.set()
+
+    async def missed(self, count: int) -> None:
+        """Count what expired."""
+        self.missing += count
         self._changed.set()
 
     def close(self, reason: CloseReason) -> None:
@@ -288,6 +294,33 @@ class StreamSessionManagerContract:
         assert await manager.has(id)
         await manager.send([id], "x")
         assert await second.count(1) == ["x"]
+
+    async def test_interrupt_ends_the_stream_and_forgets_nothing(self, new_manager: Any) -> None:
+        id, first, second = _new_id(), RecordingController(), RecordingController()
+        await new_manager().create(id, first)
+        await new_manager().send([id], "1")
+        await first.count(1)
+        await new_manager().interrupt(id)
+        assert await first.end() is CloseReason.INTERRUPTED
+        await new_manager().send([id], "2")
+        await new_manager().create(id, second)
+        assert await second.count(1) == ["2"]
+
+    async def test_appended_messages_are_read_after_their_cursors(self, new_manager: Any) -> None:
+        address, controller = private_mailbox(_new_id(), "out"), RecordingController()
+        manager = new_manager()
+        cursors = [await manager.append(address, text) for text in "abc"]
+        if cursors == [None] * 3:
+            return
+        await new_manager().create(address, controller, after=cursors[0])
+        assert await controller.count(2) == ["b", "c"]
+        assert [event.cursor for event in controller.events] == cursors[1:]
+
+    async def test_what_is_delivered_reaches_a_mailbox_that_exists(self, new_manager: Any) -> None:
+        address, controller = private_mailbox(_new_id(), "in"), RecordingController()
+        await new_manager().create(address, controller)
+        assert await new_manager().deliver(address, "x")
+        assert await controller.count(1) == ["x"]
 
     async def test_delete_ends_the_stream_wherever_it_is(self, new_manager: Any) -> None:
         id, controller = _new_id(), RecordingController()

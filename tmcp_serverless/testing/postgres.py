@@ -1,7 +1,7 @@
 """A PostgreSQL server of one's own for the time of a test or a session at the desk, without Docker.
 
 It listens on a free port of the loopback interface, trusts everybody there, and is gone, data and all, when
-it is stopped or when the Python process that started it ends, however that ends.
+it is stopped or when the Python process that started it ends, however that ends. On Linux and macOS.
 """
 
 from __future__ import annotations

@@ -81,18 +81,22 @@ class Request:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self.method: str = scope["method"]
-        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self.headers: dict[str, str] = {}
+        for raw_name, raw_value in scope["headers"]:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            # A header that is repeated is one list (RFC 9110, section 5.3).
+            self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
         self._receive = receive
 
     async def body(self, *, limit_bytes: int) -> bytes:
         """Read the body.
 
         Raises:
-            HttpProblem: 413 when it is longer than the limit.
+            HttpProblem: 413 when it is longer than the limit, 400 when the client left before its end.
 
         """
         declared = self.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > limit_bytes:
+        if declared.isascii() and declared.isdigit() and int(declared) > limit_bytes:
             raise self._too_large(limit_bytes)
         message = await self._receive()
         body: bytes = message.get("body", b"")
@@ -103,6 +107,8 @@ class Request:
         chunks = bytearray(body)
         while message.get("more_body", False):
             message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise HttpProblem(400, "The client left before the end of the body")
             chunks += message.get("body", b"")
             if len(chunks) > limit_bytes:
                 raise self._too_large(limit_bytes)

@@ -1,22 +1,25 @@
 """The exchange that running requests talk through: one POST and its answer.
 
 A request that finishes without emitting anything is answered as `application/json`. The first message before
-the answer, or `defer_seconds` without one, turns the answer into an event stream with keep-alive comments.
-A client that goes away does not stop the request (handshake era: a disconnect is not a cancellation); what it
-would have been sent goes nowhere.
+the answer, or a request that lasts, turns the answer into an event stream with keep-alive comments.
+
+With a journal the stream outlives its connection: each event is committed with an id before it is written,
+and a client whose connection ends, for whatever reason, resumes on any instance. Without one, what a client
+that went away would have been sent goes nowhere. Either way the request runs on: in the handshake era a
+disconnect is not a cancellation.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.asgi import Headers, Send, respond
 from tmcp_serverless.transports.jsonrpc import dump
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from tmcp_serverless.transports.journal import Journal
 
 __all__ = ["Exchange"]
 
@@ -30,81 +33,101 @@ class Exchange:
         send: The ASGI `send` of the POST.
         headers: Headers that every answer of the session carries.
         batch: Whether the POST was a JSON-RPC batch, whose JSON answer is an array.
-        defer_seconds: How long to wait for a plain JSON answer before streaming.
+        journal: Where the stream is kept, so that it can be resumed; `None`: it cannot.
 
     """
 
-    def __init__(self, send: Send, *, headers: Headers, batch: bool, defer_seconds: float) -> None:
+    def __init__(self, send: Send, *, headers: Headers, batch: bool, journal: Journal | None) -> None:
         self._send = send
         self._headers = headers
         self._batch = batch
-        self._defer_seconds = defer_seconds
-        self._answers: list[Any] = []
+        self._journal = journal
+        self._answers: list[bytes] = []
         self._streaming = False
-        self._finished = False
+        self._gone = False
         self._writing = asyncio.Lock()
-        self._timer: asyncio.TimerHandle | None = None
-        self._keeper: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._defer_seconds, self._on_deferred)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-        if error is None:
-            await self._finish()
+    @property
+    def can_close(self) -> bool:
+        """Whether the connection may end before the answer, for the client can resume."""
+        return self._journal is not None
 
     async def emit(self, message: Any) -> None:
         """Send a message before the answer; it turns the answer into a stream."""
-        await self._write(sse.event(dump(message)))
+        async with self._writing:
+            await self._start()
+            await self._write(dump(message), last=False)
 
-    async def answer(self, message: Any) -> None:
-        """Take the answer to one request. A stream carries it at once, JSON when all are there."""
+    async def answer(self, data: bytes) -> None:
+        """Take the answer to one request, as JSON. A stream carries it at once, a plain answer at the end."""
         if self._streaming:
-            await self.emit(message)
+            async with self._writing:
+                await self._write(data, last=True)
         else:
-            self._answers.append(message)
+            self._answers.append(data)
 
-    async def _finish(self) -> None:
-        self._finished = True
+    async def finish(self) -> None:
+        """End the POST's answer."""
         if self._streaming:
             await self._put({"type": "http.response.body", "body": b""})
             return
-        body = dump(self._answers if self._batch else self._answers[0])
+        body = b"[" + b",".join(self._answers) + b"]" if self._batch else self._answers[0]
         await respond(self._put, 200, body, [(b"content-type", b"application/json"), *self._headers])
 
-    async def _write(self, frame: bytes) -> None:
+    async def close_connection(self) -> None:
+        """End the connection, not the stream: the client resumes it. Does nothing where it could not."""
         async with self._writing:
-            if self._finished:
+            if self._journal is None or self._gone:
                 return
-            if not self._streaming:
-                self._streaming = True
-                headers = [*sse.SSE_HEADERS, *self._headers]
-                await self._put({"type": "http.response.start", "status": 200, "headers": headers})
-                # What a batch has answered already goes out first, in its order.
-                frame = b"".join(sse.event(dump(answer)) for answer in self._answers) + frame
-                self._answers.clear()
+            await self._start()
+            if self._journal.resumable:
+                await self._put_frame(self._journal.retry())
+                await self._put({"type": "http.response.body", "body": b""})
+                self._gone = True
+
+    async def keep_alive(self, *, until_seconds: float) -> None:
+        """Keep the answer open as a stream; close its connection after so many seconds, where that may be."""
+        ends = asyncio.get_running_loop().time() + until_seconds
+        while True:
+            async with self._writing:
+                await self._start()
+                await self._put_frame(sse.KEEP_ALIVE)
+            left = ends - asyncio.get_running_loop().time()
+            await asyncio.sleep(
+                min(_KEEP_ALIVE_SECONDS, max(left, 0)) if self.can_close else _KEEP_ALIVE_SECONDS
+            )
+            if self.can_close and asyncio.get_running_loop().time() >= ends:
+                await self.close_connection()
+                return
+
+    async def _start(self) -> None:
+        if self._streaming:
+            return
+        self._streaming = True
+        headers = [*sse.SSE_HEADERS, *self._headers]
+        await self._put({"type": "http.response.start", "status": 200, "headers": headers})
+        if self._journal is not None:
+            await self._put_frame(await self._journal.prime())
+        # What a batch has answered already goes out first, in its order.
+        for answer in self._answers:
+            await self._write(answer, last=True)
+        self._answers.clear()
+
+    async def _write(self, data: bytes, *, last: bool) -> None:
+        if self._journal is None:
+            await self._put_frame(sse.event(data))
+        else:
+            await self._put_frame(await self._journal.record(data, last=last))
+
+    async def _put_frame(self, frame: bytes) -> None:
+        if frame:
             await self._put({"type": "http.response.body", "body": frame, "more_body": True})
 
     async def _put(self, message: Any) -> None:
+        if self._gone:
+            return
         try:
             await self._send(message)
         except OSError:
             # The client is gone: servers differ in whether they say so here.
-            self._finished = True
-
-    def _on_deferred(self) -> None:
-        self._keeper = asyncio.get_running_loop().create_task(self._keep_alive())
-
-    async def _keep_alive(self) -> None:
-        while True:
-            await self._write(sse.KEEP_ALIVE)
-            await asyncio.sleep(_KEEP_ALIVE_SECONDS)
+            self._gone = True

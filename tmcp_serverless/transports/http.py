@@ -8,16 +8,13 @@ a handler says goes to the request's own answer or to the session's mailbox.
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tmcp_serverless.errors import (
-    ConfigurationError,
-    InvalidCursorError,
-    SessionNotFoundError,
-    StoreUnavailableError,
-)
+from tmcp_serverless.errors import ConfigurationError, SessionNotFoundError, StoreUnavailableError
 from tmcp_serverless.sessions.ids import is_session_id, mint_session_id
-from tmcp_serverless.sessions.records import ANONYMOUS, SessionRecord
+from tmcp_serverless.sessions.records import ANONYMOUS
+from tmcp_serverless.transports.addresses import inbox_of, inbox_of_question, request_name
 from tmcp_serverless.transports.asgi import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -29,12 +26,11 @@ from tmcp_serverless.transports.asgi import (
     path_of,
     respond,
 )
-from tmcp_serverless.transports.host import host_of
 from tmcp_serverless.transports.jsonrpc import Kind, dump, kind_of, parse
-from tmcp_serverless.transports.messages import LoadedSession, MessageRunner
-from tmcp_serverless.transports.outbound import LogFilter, SessionOutbound
+from tmcp_serverless.transports.listening import Listening
+from tmcp_serverless.transports.loaded import LoadedSession
+from tmcp_serverless.transports.options import HttpOptions
 from tmcp_serverless.transports.runtime import ServerRuntime
-from tmcp_serverless.transports.standalone import StandaloneStream
 from tmcp_serverless.transports.versions import BATCH_VERSION, HANDSHAKE_VERSIONS
 
 if TYPE_CHECKING:
@@ -42,6 +38,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.contracts import SessionManagers
     from tmcp_serverless.sessions.records import Json
+    from tmcp_serverless.transports.messages import MessageRunner
 
 __all__ = ["HttpTransport"]
 
@@ -57,14 +54,8 @@ class HttpTransport:
         server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`; or a `ServerRuntime` to share.
         session_manager: Where sessions and their streams are.
         path: Where it answers; every other path is 404.
-        disable_sse: Whether a GET is refused with 405 instead of opening the standalone stream.
-        answer_session_methods: Whether `logging/setLevel` and `resources/subscribe` are answered for servers
-            that cannot register handlers for them, and the level is applied to what is sent.
-        max_body_bytes: The longest body that is accepted; a longer one is 413.
-        defer_seconds: How long a request may run before its answer becomes an event stream.
-        stream_max_seconds: How long a standalone stream lasts at the most; the client continues after it.
-        buffered_wait_seconds: How long a GET waits for events on a host that delivers answers whole; 0: 405.
         principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user.
+        **options: The fields of `HttpOptions`, such as `disable_sse=True`.
 
     """
 
@@ -74,32 +65,27 @@ class HttpTransport:
         *,
         session_manager: SessionManagers,
         path: str = "/mcp",
-        disable_sse: bool = False,
-        answer_session_methods: bool = True,
-        max_body_bytes: int = 4 * 1024 * 1024,
-        defer_seconds: float = 5.0,
-        stream_max_seconds: float = 300.0,
-        buffered_wait_seconds: float = 20.0,
         principal: Callable[[Scope], str] | None = None,
+        **options: Any,
     ) -> None:
+        self._options = HttpOptions(**options)
         self._runtime = (
             server
             if isinstance(server, ServerRuntime)
-            else ServerRuntime(server, answer_session_methods=answer_session_methods)
+            else ServerRuntime(server, answer_session_methods=self._options.answer_session_methods)
         )
         self._managers = session_manager
-        self._runner = MessageRunner(
-            self._runtime,
-            session_manager,
-            apply_log_level=answer_session_methods,
-            defer_seconds=defer_seconds,
-        )
+        self._listening = Listening(session_manager.streams, self._options)
         self._path = path.rstrip("/")
-        self._disable_sse = disable_sse
-        self._max_body_bytes = max_body_bytes
-        self._stream_max_seconds = stream_max_seconds
-        self._buffered_wait_seconds = buffered_wait_seconds
         self._principal = principal or _principal
+
+    @cached_property
+    def _runner(self) -> MessageRunner:
+        from tmcp_serverless.transports.messages import (  # noqa: PLC0415 - it imports mcp, which GET,
+            MessageRunner,  # DELETE and answers do without
+        )
+
+        return MessageRunner(self._runtime, self._managers, self._options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
@@ -123,21 +109,19 @@ class HttpTransport:
             case "POST":
                 await self._post(request, send)
             case "GET":
-                await self._get(request, send)
+                self._listening.check(request)
+                await self._listening.serve(request, send, await self._session(request))
             case "DELETE":
                 await self._delete(request, send)
             case "OPTIONS":
-                await respond(send, 204, b"", [(b"allow", self._allowed)])
+                await respond(send, 204, b"", [(b"allow", self._listening.allowed_methods)])
             case _:
-                raise HttpProblem(405, "Method Not Allowed", headers=[(b"allow", self._allowed)])
-
-    @property
-    def _allowed(self) -> bytes:
-        return b"POST, DELETE, OPTIONS" if self._disable_sse else b"GET, POST, DELETE, OPTIONS"
+                allowed = [(b"allow", self._listening.allowed_methods)]
+                raise HttpProblem(405, "Method Not Allowed", headers=allowed)
 
     async def _post(self, request: Request, send: Send) -> None:
         _check_post_headers(request)
-        message = parse(await request.body(limit_bytes=self._max_body_bytes))
+        message = parse(await request.body(limit_bytes=self._options.max_body_bytes))
         if type(message) is list:
             await self._batch(request, send, message)
             return
@@ -148,20 +132,41 @@ class HttpTransport:
         session = await self._session(request)
         if kind is Kind.REQUEST:
             await self._runner.answer(request.scope, send, session, message)
-        elif kind is Kind.NOTIFICATION:
-            await self._accept(request, send, session, [message])
         else:
-            await self._accept(request, send, session, [])
+            await self._accept(request, send, session, [message])
 
     async def _accept(
-        self, request: Request, send: Send, session: LoadedSession, notifications: list[Json]
+        self, request: Request, send: Send, session: LoadedSession, messages: list[Json]
     ) -> None:
-        """Take what needs no answer: 202 once it is safe, then the handlers."""
-        if any(message["method"] == "notifications/initialized" for message in notifications):
-            await self._managers.info.mark_initialized(session.id)
+        """Take what needs no answer: 202 once it is safe with whom it concerns, then the handlers."""
+        for message in messages:
+            await self._forward(session, message)
         await respond(send, 202, b"", session.headers)
-        for message in notifications:
-            await self._runner.notify(request.scope, session, message)
+        for message in messages:
+            if "method" in message:
+                await self._runner.notify(request.scope, session, message)
+
+    async def _forward(self, session: LoadedSession, message: Json) -> None:
+        """Bring what concerns a running request to its inbox, wherever it runs."""
+        streams, params = self._managers.streams, message.get("params") or {}
+        match message.get("method"):
+            case None:
+                inbox = inbox_of_question(session.id, message.get("id"))
+                if inbox is not None:
+                    await streams.deliver(inbox, dump(message).decode())
+            case "notifications/progress":
+                inbox = inbox_of_question(session.id, params.get("progressToken"))
+                if inbox is not None:
+                    await streams.deliver(inbox, dump(message).decode())
+            case "notifications/cancelled":
+                if type(params.get("requestId")) in (str, int):
+                    # The request may be younger than its inbox: the mailbox is made where there is none.
+                    inbox = inbox_of(session.id, request_name(params["requestId"]))
+                    await streams.send([inbox], dump(message).decode())
+            case "notifications/initialized":
+                await self._managers.info.mark_initialized(session.id)
+            case _:
+                pass
 
     async def _batch(self, request: Request, send: Send, messages: list[Any]) -> None:
         session = await self._session(request)
@@ -171,36 +176,26 @@ class HttpTransport:
         kinds = [kind_of(message) for message in messages]
         if any(message.get("method") == "initialize" for message in messages):
             raise HttpProblem(400, "Validation error: initialize must not be in a batch", code=INVALID_PARAMS)
-        of_kind = {
-            kind: [message for message, its in zip(messages, kinds, strict=True) if its is kind]
-            for kind in Kind
-        }
-        if not of_kind[Kind.REQUEST]:
-            await self._accept(request, send, session, of_kind[Kind.NOTIFICATION])
+        pairs = list(zip(messages, kinds, strict=True))
+        requests = [message for message, kind in pairs if kind is Kind.REQUEST]
+        others = [message for message, kind in pairs if kind is not Kind.REQUEST]
+        if not requests:
+            await self._accept(request, send, session, others)
             return
-        for message in of_kind[Kind.NOTIFICATION]:
-            await self._runner.notify(request.scope, session, message)
-        await self._runner.answer_batch(request.scope, send, session, of_kind[Kind.REQUEST])
+        for message in others:
+            await self._forward(session, message)
+            if "method" in message:
+                await self._runner.notify(request.scope, session, message)
+        await self._runner.answer_batch(request.scope, send, session, requests)
 
     async def _initialize(self, request: Request, send: Send, message: Json) -> None:
         """Make a session: durable before the answer, so that whoever gets the next request finds it."""
-        from tmcp_serverless import sdk  # noqa: PLC0415 - a GET, a DELETE and an answer do without mcp
-
         known = "mcp-session-id" in request.headers
         id = (await self._session(request)).id if known else mint_session_id()
-        call = sdk.Call(request.scope, message["id"], message.get("params"), _nowhere)
-        outbound = SessionOutbound(self._managers.streams, id, LogFilter(None))
-        connection = sdk.new_connection(id, outbound)
-        state = await self._runtime.lifespan_state()
-        answer, succeeded = await self._runtime.kernel.answer(call, message, connection, state)
+        principal = self._principal(request.scope)
+        answer, record = await self._runner.initialize(request.scope, id, message, principal)
         headers = [(b"content-type", b"application/json")]
-        if succeeded:
-            record = SessionRecord(
-                connection.protocol_version,
-                message["params"]["clientInfo"],
-                message["params"]["capabilities"],
-                self._principal(request.scope),
-            )
+        if record is not None:
             await self._managers.info.initialize(id, record)
             await self._managers.streams.prepare(id)
             headers.append((b"mcp-session-id", id.encode()))
@@ -214,32 +209,6 @@ class HttpTransport:
             await self._managers.streams.sweep(limit=_SWEPT_ROWS)
         except StoreUnavailableError as error:
             logger.debug("nothing was swept: %s", error)
-
-    async def _get(self, request: Request, send: Send) -> None:
-        host = host_of(request.scope)
-        wait = self._stream_max_seconds if host.streams else self._buffered_wait_seconds
-        if self._disable_sse or wait <= 0:
-            allowed = [(b"allow", b"POST, DELETE, OPTIONS")]
-            raise HttpProblem(
-                405, "Method Not Allowed: this server has no standalone stream", headers=allowed
-            )
-        if not request.accepts()[1]:
-            raise HttpProblem(406, "Not Acceptable: Client must accept text/event-stream")
-        session = await self._session(request)
-        stream = StandaloneStream(send, headers=session.headers, one_batch=not host.streams)
-        streams = self._managers.streams
-        try:
-            await streams.create(session.id, stream, after=request.headers.get("last-event-id"))
-        except InvalidCursorError as error:
-            raise HttpProblem(400, f"Invalid Last-Event-ID: {error}") from None
-        try:
-            await stream.serve(request, seconds=host.seconds_left(at_most=wait))
-        finally:
-            try:
-                await streams.release(session.id, stream)
-            except StoreUnavailableError as error:
-                logger.debug("the lease is left to expire: %s", error)
-        await stream.finish()
 
     async def _delete(self, request: Request, send: Send) -> None:
         session = await self._session(request)
@@ -259,9 +228,8 @@ class HttpTransport:
         version = request.headers.get("mcp-protocol-version")
         if version is not None and version not in HANDSHAKE_VERSIONS:
             supported = ", ".join(HANDSHAKE_VERSIONS)
-            raise HttpProblem(
-                400, f"Bad Request: Unsupported protocol version: {version[:32]} (supported: {supported})"
-            )
+            wrong = f"Unsupported protocol version: {version[:32]} (supported: {supported})"
+            raise HttpProblem(400, f"Bad Request: {wrong}")
         id = request.headers.get("mcp-session-id")
         if id is None:
             raise HttpProblem(400, "Bad Request: Missing session ID")
@@ -303,7 +271,3 @@ def _principal(scope: Scope) -> str:
     from tmcp_serverless.sdk import principal_of  # noqa: PLC0415 - without authentication nothing needs mcp
 
     return principal_of(scope)
-
-
-async def _nowhere(message: Json) -> None:
-    logger.debug("dropped %s: a session that is being initialized has no stream yet", message["method"])

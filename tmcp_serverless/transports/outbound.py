@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from tmcp_serverless.transports.jsonrpc import dump
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import Json
+    from tmcp_serverless.transports.questions import Questions
 
 __all__ = ["LogFilter", "SessionOutbound"]
 
@@ -24,39 +25,63 @@ class LogFilter:
     def __init__(self, level: str | None) -> None:
         self._unwanted = frozenset(_LEVELS[: _LEVELS.index(level)]) if level in _LEVELS else frozenset()
 
-    def passes(self, method: str, params: Mapping[str, Any] | None) -> bool:
-        """Return whether the notification goes out. Everything that is not a log message does."""
+    def passes(self, message: Json) -> bool:
+        """Return whether the message goes out. Everything that is not a log message does."""
         return not (
             self._unwanted
-            and method == "notifications/message"
-            and params is not None
-            and params.get("level") in self._unwanted
+            and message.get("method") == "notifications/message"
+            and (message.get("params") or {}).get("level") in self._unwanted
         )
 
 
 class SessionOutbound:
     """The SDK's `Outbound` of a session's standalone stream, wherever that is open.
 
-    A notification is committed when `notify` returns, and reaches the stream that is open or the next one.
+    A notification is committed when `notify` returns, and reaches the stream that is open or the next one. A
+    request to the client goes there too; where no stream is open it goes to the running request's own stream
+    rather than nowhere.
+
+    Args:
+        streams: Where the session's mailbox is.
+        session_id: The session.
+        log_filter: Which log messages go out.
+        questions: How the client is asked; `None` where it cannot be.
+        fallback: Sends a message on the running request's own stream; `None` where there is none.
+
     """
 
-    def __init__(self, streams: StreamSessionManager, session_id: str, log_filter: LogFilter) -> None:
+    def __init__(
+        self,
+        streams: StreamSessionManager,
+        session_id: str,
+        log_filter: LogFilter,
+        *,
+        questions: Questions,
+        fallback: Callable[[Json], Awaitable[None]] | None = None,
+    ) -> None:
         self._streams = streams
         self._session_id = session_id
         self._log_filter = log_filter
+        self._questions = questions
+        self._fallback = fallback
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> None:
         """Append the notification to the session's mailbox."""
         del opts
-        if self._log_filter.passes(method, params):
-            message: Json = {"jsonrpc": "2.0", "method": method}
-            if params is not None:
-                message["params"] = dict(params)
-            await self._streams.send([self._session_id], dump(message).decode())
+        message: Json = {"jsonrpc": "2.0", "method": method}
+        if params is not None:
+            message["params"] = dict(params)
+        if self._log_filter.passes(message):
+            await self._send(message)
 
-    async def send_raw_request(self, method: str, params: Any, opts: Any = None) -> dict[str, Any]:
-        """Ask the client."""
-        del params, opts
-        from mcp.shared.exceptions import NoBackChannelError  # noqa: PLC0415 - only where mcp is imported
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Ask the client, on its standalone stream where it has one open."""
+        deliver = self._send
+        if self._fallback is not None and not await self._streams.has(self._session_id):
+            deliver = self._fallback
+        return await self._questions.ask(method, params, opts, deliver)
 
-        raise NoBackChannelError(method)
+    async def _send(self, message: Json) -> None:
+        await self._streams.send([self._session_id], dump(message).decode())

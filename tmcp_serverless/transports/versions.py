@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["BATCH_VERSION", "HANDSHAKE_VERSIONS"]
+__all__ = ["BATCH_VERSION", "HANDSHAKE_VERSIONS", "RESUMABLE_VERSION"]
 
 HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 """The revisions that are reached through `initialize`, oldest first."""
 
 BATCH_VERSION = "2025-03-26"
 """The one revision that has JSON-RPC batches (basic/transports, 2025-03-26)."""
+
+RESUMABLE_VERSION = "2025-11-25"
+"""The first revision whose requests' streams carry event ids: clients of older ones break on empty data."""

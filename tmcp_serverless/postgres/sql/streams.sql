@@ -3,7 +3,7 @@ INSERT INTO {mailboxes} (id, last, delivered, topic_delivered, updated_at)
 VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0), now())
 ON CONFLICT (id) DO NOTHING;
 
--- append: one message into one mailbox; rings where a fresh lease listens
+-- append: one message into one mailbox; rings where a fresh lease listens, answers with the number
 WITH taken AS (
     INSERT INTO {mailboxes} AS box (id, last, updated_at) VALUES ($1, 1, now())
     ON CONFLICT (id) DO UPDATE SET last = box.last + 1, updated_at = now()
@@ -11,7 +11,27 @@ WITH taken AS (
 ), stored AS (
     INSERT INTO {messages} (mailbox, n, data) SELECT $1, last, $2 FROM taken
 )
-SELECT pg_notify(channel, '') FROM {sessions} WHERE id = $1 AND updated_at > now() - $3::interval;
+SELECT last, (
+    SELECT pg_notify(channel, '')::text FROM {sessions} WHERE id = $1 AND updated_at > now() - $3::interval
+) FROM taken;
+
+-- deliver: the same, into a mailbox that exists; no row where there is none
+WITH taken AS (
+    UPDATE {mailboxes} SET last = last + 1, updated_at = now() WHERE id = $1 RETURNING last
+), stored AS (
+    INSERT INTO {messages} (mailbox, n, data) SELECT $1, last, $2 FROM taken
+)
+SELECT last, (
+    SELECT pg_notify(channel, '')::text FROM {sessions} WHERE id = $1 AND updated_at > now() - $3::interval
+) FROM taken;
+
+-- trim: what a mailbox holds beyond so many rows and bytes goes, oldest first
+DELETE FROM {messages} WHERE mailbox = $1 AND n <= (
+    SELECT max(n) FROM (
+        SELECT n, row_number() OVER later AS rows, sum(octet_length(data)) OVER later AS bytes
+        FROM {messages} WHERE mailbox = $1 WINDOW later AS (ORDER BY n DESC)
+    ) AS kept WHERE rows > $2 OR bytes > $3
+);
 
 -- append_many: the same message into several mailboxes, in one statement
 WITH taken AS (
@@ -33,7 +53,7 @@ WITH taken AS (
 ), stored AS (
     INSERT INTO {messages} (mailbox, n, data) SELECT '/broadcast', last, $1 FROM taken
 )
-SELECT pg_notify($2, '');
+SELECT last, pg_notify($2, '') FROM taken;
 
 -- claim: the lease for this holder, from whoever has it; answers with the cursor and rings the old holder
 WITH box AS (
@@ -51,7 +71,7 @@ ON CONFLICT (id) DO UPDATE SET
     updated_at = now(), holder = excluded.holder, channel = excluded.channel,
     delivered = CASE WHEN $4::bigint IS NULL THEN lease.delivered ELSE excluded.delivered END,
     topic_delivered = CASE WHEN $5::bigint IS NULL THEN lease.topic_delivered ELSE excluded.topic_delivered END
-RETURNING delivered, topic_delivered, pg_notify(channel, '');
+RETURNING delivered, topic_delivered, (SELECT last FROM box), pg_notify(channel, '');
 
 -- read: what comes after the cursor, and the lease moved over it; no row at all when fenced
 WITH page AS (
@@ -89,6 +109,18 @@ WITH gone AS (
 UPDATE {mailboxes} AS box SET delivered = gone.delivered, topic_delivered = gone.topic_delivered
 FROM gone WHERE box.id = $1;
 
+-- interrupt: the lease goes, whoever has it; its cursor stays with the mailbox
+WITH gone AS (
+    DELETE FROM {sessions} WHERE id = $1 RETURNING channel, delivered, topic_delivered
+), kept AS (
+    UPDATE {mailboxes} AS box SET delivered = gone.delivered, topic_delivered = gone.topic_delivered
+    FROM gone WHERE box.id = $1
+)
+SELECT pg_notify(channel, '') FROM gone;
+
+-- exists: whether the session has a mailbox
+SELECT EXISTS (SELECT FROM {mailboxes} WHERE id = $1);
+
 -- holder: who has the lease
 SELECT holder FROM {sessions} WHERE id = $1;
 
@@ -120,7 +152,9 @@ WITH stale AS (
     )) RETURNING mailbox
 ), unused AS (
     DELETE FROM {mailboxes} WHERE id IN (
-        SELECT id FROM {mailboxes} WHERE updated_at < now() - $3::interval AND id <> '/broadcast'
+        SELECT id FROM {mailboxes}
+        WHERE updated_at < now() - CASE WHEN position('/' IN id) > 0 THEN $2::interval ELSE $3::interval END
+        AND id <> '/broadcast'
         AND NOT EXISTS (SELECT FROM {messages} WHERE mailbox = {mailboxes}.id)
         AND NOT EXISTS (SELECT FROM {sessions} WHERE {sessions}.id = {mailboxes}.id)
         LIMIT $4 FOR UPDATE SKIP LOCKED

@@ -1,0 +1,1 @@
+"""What the kit costs, side by side with what it is compared to: `python -m benchmarks`."""

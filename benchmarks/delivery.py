@@ -1,0 +1,95 @@
+"""From a send on one instance to the bytes on another instance's SSE stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from benchmarks.asgi import Client
+from benchmarks.database import fresh_database
+from benchmarks.row import Row
+from benchmarks.samples import interleave
+from benchmarks.setting import running_handler, streams_manager
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from benchmarks.samples import Operation
+    from benchmarks.setting import Setting
+
+__all__ = ["measure_delivery"]
+
+_LIMIT_SECONDS = 5.0
+
+
+async def measure_delivery(setting: Setting) -> list[Row]:
+    """Compare with a raw `pg_notify` and its callback, with durable commits and without."""
+    return [
+        await _measure(setting, "send on A → bytes on B's SSE stream, durable", durable=True, goal=4),
+        await _measure(setting, "the same, synchronous_commit=off", durable=False, goal=1.6),
+    ]
+
+
+async def _measure(setting: Setting, name: str, *, durable: bool, goal: float) -> Row:
+    async with (
+        fresh_database(setting.server_url, durable=durable) as url,
+        _raw_notify(url) as notify,
+        _send_and_receive(url) as send,
+    ):
+        samples = await interleave(
+            {"pg_notify": notify, "ours": send}, rounds=setting.rounds, calls=50, warm_up=100
+        )
+    return Row.of_medians(name, samples, reference="pg_notify", goal=goal)
+
+
+@asynccontextmanager
+async def _raw_notify(url: str) -> AsyncGenerator[Operation]:
+    """Yield what notifies on one connection, and ends in the callback of another."""
+    sender, listener = await asyncpg.connect(url), await asyncpg.connect(url)
+    arrival: asyncio.Future[float]
+
+    def callback(*_: Any) -> None:
+        arrival.set_result(time.perf_counter())
+
+    async def operation() -> float:
+        nonlocal arrival
+        arrival = asyncio.get_running_loop().create_future()
+        start = time.perf_counter()
+        await sender.fetchval("SELECT pg_notify('bench', '')")
+        return await asyncio.wait_for(arrival, _LIMIT_SECONDS) - start
+
+    try:
+        await listener.add_listener("bench", callback)
+        yield operation
+    finally:
+        await sender.close()
+        await listener.close()
+
+
+@asynccontextmanager
+async def _send_and_receive(url: str) -> AsyncGenerator[Operation]:
+    """Yield what sends with one instance's manager, and ends in the other instance's response."""
+    number = 0
+    async with running_handler(url) as app, streams_manager(url) as elsewhere:
+        client = Client(app)
+        await client.initialize()
+        stream = await client.listen()
+
+        async def operation() -> float:
+            nonlocal number
+            number += 1
+            arrival = stream.awaiting(b'"message %d"' % number)
+            data = (
+                '{"jsonrpc":"2.0","method":"notifications/message",'
+                f'"params":{{"level":"info","data":"message {number}"}}}}'
+            )
+            start = time.perf_counter()
+            await elsewhere.send([client.session_id], data)
+            return await asyncio.wait_for(arrival, _LIMIT_SECONDS) - start
+
+        yield operation
+        await stream.aclose()

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from mcp import Client
+
+from tests.cli.support import APP, command, ended, lives, until
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+SERVER = """\
+from mcp.server import MCPServer
+
+server = MCPServer("here")
+
+@server.tool()
+def add(a: int, b: int) -> int:
+    return a + b
+"""
+NOWHERE = "postgresql://user:secret@db.example/orders"
+
+
+@contextmanager
+def running(*arguments: str, folder: Path | None = None) -> Generator[tuple[subprocess.Popen[str], str]]:
+    """`tmcp-serverless dev` on a free port, and what it has printed when it listens."""
+    process = command("dev", *arguments, "--port", "0", folder=folder)
+    try:
+        assert process.stdout is not None
+        printed = ""
+        while "Ctrl-C" not in printed:
+            line = process.stdout.readline()
+            assert line, f"it ended: {process.communicate()}"
+            printed += line
+        yield process, printed
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def address(printed: str) -> str:
+    found = re.search(r"http://127\.0\.0\.1:\d+", printed)
+    assert found is not None
+    return found[0]
+
+
+def end(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str]:
+    """End the command, and return its exit code and what was written meanwhile, instances' included."""
+    begun = time.monotonic()
+    process.send_signal(number)
+    code, output, errors = ended(process)
+    assert time.monotonic() - begun < 5
+    return code, output + errors
+
+
+async def test_it_prints_how_to_connect_and_serves_from_all_instances(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SERVER)
+    with running("mine.py:server", "-n", "2", folder=tmp_path) as (process, printed):
+        url = f"{address(printed)}/mcp"
+        assert f"npx @modelcontextprotocol/inspector   (transport: Streamable HTTP, URL: {url})" in printed
+        assert f'async with Client("{url}") as client:' in printed
+        assert "PostgreSQL" in printed
+        assert "from 2 processes" in printed
+        async with Client(url, mode="legacy") as client:
+            for _ in range(3):
+                result = await client.call_tool("add", {"a": 1, "b": 2})
+                assert result.structured_content == {"result": 3}
+        assert end(process, signal.SIGINT)[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("amnesia", [(), ("--amnesia",)])
+def test_ctrl_c_and_sigterm_end_everything(
+    number: signal.Signals, amnesia: tuple[str, ...], tmp_path: Path
+) -> None:
+    with running(APP, *amnesia, "--database-url", NOWHERE) as (process, printed):
+        url = address(printed)
+        pid = httpx.get(url).json()["pid"]
+        with httpx.stream("GET", f"{url}/stream", params={"file": str(tmp_path / "x")}) as response:
+            assert next(response.iter_text()) == "data: first\n\n"
+            assert end(process, number) == (0, "\nStopping.\n")
+        assert not lives(pid)
+
+
+def test_a_database_of_its_own_goes_with_it() -> None:
+    with running(APP) as (process, printed):
+        assert "No database given: using a PostgreSQL" in printed
+        env = httpx.get(address(printed), params={"TMCP_DATABASE_URL": ""}).json()["env"]
+        port = int(env["TMCP_DATABASE_URL"].rpartition(":")[2].partition("/")[0])
+        socket.create_connection(("127.0.0.1", port)).close()
+        end(process, signal.SIGTERM)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_given_database_is_passed_on_and_its_password_is_not_printed() -> None:
+    with running(APP, "--database-url", NOWHERE) as (_, printed):
+        env = httpx.get(address(printed), params={"TMCP_DATABASE_URL": ""}).json()["env"]
+        assert env == {"TMCP_DATABASE_URL": NOWHERE}
+        assert "Database: db.example\n" in printed
+        assert "secret" not in printed
+
+
+def test_amnesia_is_said_and_done() -> None:
+    with running(APP, "--amnesia", "--database-url", NOWHERE) as (_, printed):
+        assert "every request in a process of its own" in printed
+        assert len({httpx.get(address(printed)).json()["pid"] for _ in range(3)}) == 3
+
+
+def test_verbose_logs_requests() -> None:
+    with running(APP, "--verbose", "--database-url", NOWHERE) as (process, printed):
+        httpx.get(address(printed))
+        assert '"GET / HTTP/1.1" 200' in end(process, signal.SIGTERM)[1]
+
+
+def test_an_instance_that_died_is_said() -> None:
+    with running(APP, "--database-url", NOWHERE) as (process, printed):
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(f"{address(printed)}/crash")
+        assert until(lambda: httpx.get(address(printed)).json()["pid"])
+        said = end(process, signal.SIGTERM)[1]
+        assert "Instance 1 has ended (exit code 3); starting another." in said
+
+
+def test_a_port_in_use_is_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = ended(command("dev", APP, "--port", str(port)))
+    assert result == (2, "", f"Error: Port {port} on 127.0.0.1 is in use; choose another with --port.\n")
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("app", "'app' is not MODULE:ATTR, such as `app:server` or `examples/orders.py:server`."),
+        ("no.py:server", "There is no file no.py in {folder}."),
+        ("no_such:server", "There is no module 'no_such' in {folder} or installed."),
+        ("mine:other", "mine has no 'other'; did you mean server?"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(target: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SERVER)
+    code, _, errors = ended(command("dev", target, "--port", "0", folder=tmp_path, TMCP_DATABASE_URL=NOWHERE))
+    assert (code, errors) == (2, f"Error: {sentence.format(folder=tmp_path)}\n")
+
+
+def test_an_import_that_fails_shows_where(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("server = 1 / 0\n")
+    process = command("dev", "broken:server", "--port", "0", folder=tmp_path, TMCP_DATABASE_URL=NOWHERE)
+    code, _, errors = ended(process)
+    assert code == 2
+    assert 'broken.py", line 1, in <module>' in errors
+    assert errors.endswith("Error: broken could not be imported: ZeroDivisionError: division by zero\n")
+
+
+def test_without_click_the_command_says_what_to_install() -> None:
+    code = "import sys; sys.modules['click'] = None; from tmcp_serverless.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "The command line needs click: run `pip install 'tmcp-serverless[cli]'`.\n",
+    )
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("dev", "--help"), ("migrate", "--help")])
+def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    code = (
+        "import atexit, sys; from tmcp_serverless.cli import main\n"
+        "heavy = {'asyncpg', 'mcp', 'pydantic', 'uvicorn'}\n"
+        "atexit.register(lambda: sys.stderr.write(' '.join(heavy & set(sys.modules))))\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: tmcp-serverless")

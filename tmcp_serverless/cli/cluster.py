@@ -1,0 +1,223 @@
+"""Several processes that serve one application, behind a balancer: a deployment in small, on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from concurrent.futures import Future
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Self
+
+from tmcp_serverless.cli.balancer import Balancer, listen
+from tmcp_serverless.cli.control import Order
+from tmcp_serverless.cli.loading import parse
+from tmcp_serverless.cli.output import Output
+from tmcp_serverless.cli.processes import ClusterError, Fleet, Surroundings
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+__all__ = ["Cluster", "ClusterError"]
+
+_START_SECONDS = 20.0
+_TAIL_LINES = 40
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # how to reach who listens everywhere
+
+
+class Cluster:
+    """A cluster for the time of a `with` block: `with Cluster("app.py:server", instances=3) as cluster: ...`.
+
+    The balancer runs in a thread of this process, the instances in processes of their own, named "1", "2"
+    and so on; one that dies is replaced. Every response says who gave it, in `x-tmcp-instance`: the
+    instance's name, or with amnesia the id of the process that served this one request.
+
+    Args:
+        target: `MODULE:ATTR`: a handler, a server, or an ASGI application.
+        instances: How many.
+        database_url: What they get as `TMCP_DATABASE_URL`.
+        amnesia: Every request in a process that has served nothing before and ends afterwards.
+        env: More environment variables for the instances, over ours.
+        host: Where the balancer listens.
+        port: Where the balancer listens; 0 is any that is free.
+        listener: Instead of host and port, a socket from `balancer.listen`. The cluster closes it.
+        folder: The instances' working directory; by default ours.
+        verbose: Instances log every request.
+        capture: Keep the instances' output for `output` and for errors; else it goes where ours goes.
+        say: Told, from another thread, of instances that ended; by default it goes to the output.
+
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        instances: int = 1,
+        database_url: str | None = None,
+        amnesia: bool = False,
+        env: Mapping[str, str] | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        listener: socket.socket | None = None,
+        folder: Path | None = None,
+        verbose: bool = False,
+        capture: bool = True,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        parse(target, folder=folder)
+        if instances < 1:
+            raise ClusterError(f"A cluster has at least one instance, not {instances}.")
+        self._listener = listener or listen(host, port)
+        address: tuple[str, int] = self._listener.getsockname()[:2]
+        self._host, self._port = address
+        self._output = Output() if capture else None
+        database = {} if database_url is None else {"TMCP_DATABASE_URL": database_url}
+        self._fleet = Fleet(
+            Order(target, name="", control=-1, amnesia=amnesia, verbose=verbose),
+            instances,
+            Surroundings(
+                environment={**os.environ, "PYTHONUNBUFFERED": "1", **database, **(env or {})},
+                folder=folder,
+                output=self._output and self._output.descriptor,
+                start_seconds=_START_SECONDS,
+            ),
+            say=say or self._note,
+        )
+        self._started: Future[None] = Future()
+        self._thread = Thread(target=self._run, name="tmcp-cluster", daemon=True)
+        self._entered = Event()
+        self._cancel: Callable[[], object] | None = None
+        self._failure: ClusterError | None = None
+
+    @property
+    def port(self) -> int:
+        """Where the balancer listens."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The balancer's address without a path, such as `http://127.0.0.1:8000`."""
+        host = _LOOPBACK.get(self._host, self._host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process ids of the instances that live, by name. With amnesia: of those that fork."""
+        return {name: each.pid for name, each in self._fleet.instances.items() if each.pid is not None}
+
+    @property
+    def failure(self) -> ClusterError | None:
+        """Why the cluster has given up, if it has."""
+        return self._failure
+
+    def instance_url(self, name: str) -> str:
+        """Return the address of one instance, around the balancer.
+
+        Raises:
+            ClusterError: It does not listen now.
+
+        """
+        port = self._fleet.instances[name].port
+        if port is None:
+            raise ClusterError(f"Instance {name} does not listen now.")
+        return f"http://127.0.0.1:{port}"
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to an instance. SIGTERM and SIGINT go to its process, others to its children, too."""
+        self._fleet.instances[name].send(number)
+
+    def output(self) -> str:
+        """Return what the instances have written, if that is captured."""
+        return "" if self._output is None else self._output.text()
+
+    def running(self, timeout: float = 0.0) -> bool:
+        """Return whether the cluster still runs, after at most this many seconds; see `failure` if not."""
+        self._thread.join(timeout)
+        return self._thread.is_alive()
+
+    def start(self) -> Self:
+        """Start, and return when every instance listens.
+
+        Raises:
+            ClusterError: One does not; the message has one sentence, and the end of the captured output.
+
+        """
+        self._thread.start()
+        try:
+            self._started.result()
+        except BaseException as error:
+            self.stop()
+            if isinstance(error, ClusterError) and (tail := self._tail()):
+                raise ClusterError(f"{error}\n{tail}") from None
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End everything within 4 seconds: connections at once, instances when they let go. Idempotent."""
+        if self._thread.ident is not None:
+            self._entered.wait()
+            cancel, self._cancel = self._cancel, None
+            if cancel is not None:
+                cancel()
+            self._thread.join()
+        self._listener.close()
+        if self._output is not None:
+            self._output.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if error is not None and (tail := self._tail()):
+            error.add_note(f"The instances' output ends with:\n{tail}")
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:  # noqa: BLE001  # for the thread that waits in start()
+            if not self._started.done():
+                self._started.set_exception(error)
+            elif not isinstance(error, asyncio.CancelledError):
+                self._failure = ClusterError(f"The balancer failed: {error!r}")
+
+    async def _main(self) -> None:
+        self._admit(asyncio.get_running_loop(), asyncio.current_task())
+        try:
+            await self._fleet.start()
+            await self._balance()
+        finally:
+            self._listener.close()
+            await self._fleet.end()
+
+    def _admit(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[None] | None) -> None:
+        """From now on, `stop` can cancel what runs in the thread."""
+        if task is not None:
+            self._cancel = lambda: loop.is_closed() or loop.call_soon_threadsafe(task.cancel)
+        self._entered.set()
+
+    async def _balance(self) -> None:
+        balancer = Balancer(self._listener, self._fleet.ports)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(balancer.run())
+                for instance in self._fleet.instances.values():
+                    group.create_task(self._fleet.keep(instance))
+                self._started.set_result(None)
+        except* ClusterError as errors:
+            self._failure = next(each for each in errors.exceptions if isinstance(each, ClusterError))
+
+    def _note(self, sentence: str) -> None:
+        if self._output is None:
+            sys.stderr.write(f"{sentence}\n")
+        else:
+            self._output.write(sentence)
+
+    def _tail(self) -> str:
+        return "\n".join(self.output().splitlines()[-_TAIL_LINES:])

@@ -1,0 +1,97 @@
+"""What a cluster and its instances tell each other: one order, one report, and that the other is still there.
+
+The order is an argument of the instance's process. The report is one line of JSON on a socket pair that both
+keep open afterwards: its end tells an instance that the cluster is gone, whatever ended it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+from dataclasses import asdict, dataclass
+from threading import Thread
+
+__all__ = ["GRACE_SECONDS", "KILL_SECONDS", "Control", "Order", "Report", "read_report"]
+
+GRACE_SECONDS = 3.0
+"""How long an instance lets responses end after SIGTERM."""
+
+KILL_SECONDS = 3.8
+"""How long after SIGTERM an instance that is still there gets SIGKILL."""
+
+_REPORT_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an instance is to do."""
+
+    target: str
+    """`MODULE:ATTR`, as in `loading`."""
+
+    name: str
+    control: int
+    """The descriptor of the instance's end of the socket pair."""
+
+    amnesia: bool = False
+    verbose: bool = False
+
+    def to_json(self) -> str:
+        """Return the order as an argument of a process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Order:
+        """Read what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of an instance's start: a port on 127.0.0.1, or one sentence that says what is wrong."""
+
+    port: int = 0
+    error: str = ""
+
+
+class Control:
+    """The instance's end of the socket pair."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.socket = socket.socket(fileno=descriptor)
+
+    def report(self, report: Report) -> None:
+        """Tell the cluster; nothing happens when it is gone."""
+        with contextlib.suppress(OSError):
+            self.socket.sendall(json.dumps(asdict(report)).encode() + b"\n")
+
+    def follow(self) -> None:
+        """From now on, end this process when the cluster is gone: with SIGTERM, and at last by force."""
+        Thread(target=self._follow, name="tmcp-cluster-watch", daemon=True).start()
+
+    def _follow(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.recv(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(KILL_SECONDS)
+        os._exit(1)
+
+
+async def read_report(control: socket.socket) -> Report | None:
+    """Return the instance's report, or None when it ended without one."""
+    loop = asyncio.get_running_loop()
+    line = b""
+    while not line.endswith(b"\n") and len(line) < _REPORT_BYTES:
+        try:
+            data = await loop.sock_recv(control, _REPORT_BYTES)
+        except ConnectionError:
+            return None
+        if not data:
+            return None
+        line += data
+    return Report(**json.loads(line))

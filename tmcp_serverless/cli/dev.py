@@ -1,0 +1,152 @@
+"""`tmcp-serverless dev`: a deployment in small on this machine, with a database if there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from tmcp_serverless.cli.commands import CommandError
+from tmcp_serverless.errors import ConfigurationError, TmcpError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from tmcp_serverless.cli.cluster import Cluster
+
+__all__ = ["dev"]
+
+_LOOK_SECONDS = 0.5
+
+_CONNECT = """\
+MCP Inspector: npx @modelcontextprotocol/inspector   (transport: Streamable HTTP, URL: {url})
+Python client:
+
+    from mcp import Client
+
+    async with Client("{url}") as client:
+        print(await client.list_tools())
+
+{served} on {url}. Ctrl-C ends everything."""
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:ATTR")
+@click.option("--instances", "-n", default=1, show_default=True, type=click.IntRange(1, 32), help="How many.")
+@click.option(
+    "--port", "-p", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 is any free."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option(
+    "--database-url",
+    metavar="URL",
+    envvar="TMCP_DATABASE_URL",
+    help="Default: TMCP_DATABASE_URL, else a PostgreSQL of our own for the time that this runs.",
+)
+@click.option("--amnesia", is_flag=True, help="Every request in a process that has served nothing before.")
+@click.option("--verbose", "-v", is_flag=True, help="Log every request.")
+def dev(
+    target: str,
+    *,
+    instances: int,
+    port: int,
+    host: str,
+    database_url: str | None,
+    amnesia: bool,
+    verbose: bool,
+) -> None:
+    """Serve MODULE:ATTR from several processes behind a round robin, as a deployment would.
+
+    MODULE is a module or the path of a .py file. ATTR is a server (MCPServer, lowlevel Server, FastMCP), a
+    handler made by create_handler, or an ASGI application.
+    """
+    _check_machine()
+    from tmcp_serverless.cli.balancer import listen  # noqa: PLC0415  # only this command needs them
+    from tmcp_serverless.cli.cluster import Cluster  # noqa: PLC0415
+    from tmcp_serverless.cli.loading import parse  # noqa: PLC0415
+
+    with _until_interrupted(), _in_one_sentence(), contextlib.ExitStack() as stack:
+        parse(target)
+        listener = stack.enter_context(listen(host, port))
+        database_url = _announced(database_url) if database_url else stack.enter_context(_own_database())
+        cluster = stack.enter_context(
+            Cluster(
+                target,
+                instances=instances,
+                database_url=database_url,
+                amnesia=amnesia,
+                listener=listener,
+                verbose=verbose,
+                capture=False,
+                say=lambda sentence: click.echo(sentence, err=True),
+            )
+        )
+        _wait(cluster, _served(target, instances, amnesia=amnesia))
+
+
+def _check_machine() -> None:
+    if os.name != "posix":
+        raise CommandError("The local cluster needs Linux or macOS (on Windows: WSL).")
+    if importlib.util.find_spec("uvicorn") is None:
+        raise CommandError("The local cluster needs uvicorn: run `pip install 'tmcp-serverless[local]'`.")
+
+
+@contextlib.contextmanager
+def _until_interrupted() -> Generator[None]:
+    """Make SIGTERM the same as Ctrl-C: what was entered is left, in the opposite order."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _in_one_sentence() -> Generator[None]:
+    try:
+        yield
+    except (TmcpError, OSError) as error:
+        raise CommandError(str(error)) from None
+
+
+def _announced(database_url: str) -> str:
+    # The host alone: with a password that has an unquoted slash in it, the path is a part of that.
+    with contextlib.suppress(ValueError):
+        click.echo(f"Database: {urlsplit(database_url).hostname or 'as given'}")
+    return database_url
+
+
+@contextlib.contextmanager
+def _own_database() -> Generator[str]:
+    from tmcp_serverless.testing.postgres import EmbeddedPostgres  # noqa: PLC0415
+
+    with EmbeddedPostgres(durable=False) as postgres:
+        click.echo(
+            f"No database given: using a PostgreSQL {postgres.major_version} of our own. "
+            "Its data go when this ends."
+        )
+        yield postgres.dsn
+
+
+def _served(target: str, instances: int, *, amnesia: bool) -> str:
+    if amnesia:
+        return f"{target}, every request in a process of its own,"
+    return f"{target}, from {instances} process{'es' if instances > 1 else ''},"
+
+
+def _wait(cluster: Cluster, served: str) -> None:
+    path = os.environ.get("TMCP_PATH") or "/mcp"
+    click.echo(_CONNECT.format(url=cluster.url + path, served=served))
+    try:
+        while cluster.running(_LOOK_SECONDS):
+            pass
+    except KeyboardInterrupt:
+        click.echo("\nStopping.")
+        return
+    raise cluster.failure or ConfigurationError("The cluster has ended.")

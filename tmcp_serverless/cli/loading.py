@@ -1,0 +1,158 @@
+"""From what is written on the command line, `MODULE:ATTR`, to an ASGI application."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from tmcp_serverless.errors import TmcpError
+
+if TYPE_CHECKING:
+    from tmcp_serverless.transports.asgi import ASGIApp
+
+__all__ = ["LoadError", "Target", "is_asgi", "load", "parse"]
+
+_ASGI_PARAMETERS = 3
+_CANDIDATES = 8
+
+
+class LoadError(TmcpError):
+    """What the command line names cannot be served. The message is one sentence, a cause the user's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A module, by its dotted name or the path of its file, and the name of something in it."""
+
+    module: str
+    attribute: str
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the module is given by its path."""
+        return self.module.endswith(".py")
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.attribute}"
+
+
+def parse(text: str, *, folder: Path | None = None) -> Target:
+    """Read `MODULE:ATTR`, without importing anything. A file is looked for in `folder`, or where we are.
+
+    Raises:
+        LoadError: It is none, or the file does not exist.
+
+    """
+    module, colon, attribute = text.rpartition(":")
+    if not colon or not module or not attribute:
+        raise LoadError(f"{text!r} is not MODULE:ATTR, such as `app:server` or `examples/orders.py:server`.")
+    target = Target(module, attribute)
+    folder = folder or Path.cwd()
+    if target.is_file and not (folder / module).is_file():
+        raise LoadError(f"There is no file {module} in {folder}.")
+    return target
+
+
+def load(target: Target) -> ASGIApp:
+    """Import the module and return the ASGI application of what the attribute is.
+
+    That is a handler made by `create_handler`, a server (which gets one), or an ASGI application.
+
+    Raises:
+        LoadError: There is no such module or attribute, its import failed, or it is nothing of that kind.
+
+    """
+    module = _import(target)
+    value: Any = module
+    for name in target.attribute.split("."):
+        try:
+            value = getattr(value, name)
+        except AttributeError:
+            raise LoadError(f"{target.module} has no {target.attribute!r}{_hint(module)}") from None
+    return _application(value, target)
+
+
+def _import(target: Target) -> ModuleType:
+    name, folder = _of_file(Path(target.module)) if target.is_file else (target.module, Path.cwd())
+    for place in (str(Path.cwd()), str(folder)):
+        if place not in sys.path:
+            sys.path.insert(0, place)
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            raise LoadError(f"There is no module {name!r} in {Path.cwd()} or installed.") from None
+        raise _failed(target, error) from error
+    except Exception as error:
+        raise _failed(target, error) from error
+    if target.is_file and not _is_from(module, Path(target.module)):
+        raise LoadError(f"{target.module} has the name of another module, {name!r}; rename the file.")
+    return module
+
+
+def _of_file(path: Path) -> tuple[str, Path]:
+    """Return the module's dotted name, and the folder that its import starts from."""
+    path = path.resolve()
+    names, folder = [path.stem], path.parent
+    while (folder / "__init__.py").is_file():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(names), folder
+
+
+def _is_from(module: ModuleType, path: Path) -> bool:
+    return module.__file__ is not None and path.samefile(module.__file__)
+
+
+def _failed(target: Target, error: Exception) -> LoadError:
+    return LoadError(f"{target.module} could not be imported: {type(error).__name__}: {error}")
+
+
+def _hint(module: ModuleType) -> str:
+    found = [
+        name for name, value in vars(module).items() if not name.startswith("_") and _may_be_served(value)
+    ]
+    return f"; did you mean {' or '.join(found[:_CANDIDATES])}?" if found else "."
+
+
+def _may_be_served(value: Any) -> bool:
+    if isinstance(value, (ModuleType, type, FunctionType)):
+        return is_asgi(value) and not isinstance(value, type)
+    return is_asgi(value) or hasattr(value, "app") or hasattr(value, "run")
+
+
+def _application(value: Any, target: Target) -> ASGIApp:
+    if is_asgi(value):
+        return value
+    app: Any = getattr(value, "app", None)
+    if is_asgi(app):
+        return app
+    from tmcp_serverless.handler import create_handler  # noqa: PLC0415  # heavy, and only servers need it
+    from tmcp_serverless.sdk import lowlevel_server  # noqa: PLC0415  # the same
+
+    try:
+        lowlevel_server(value)
+        return create_handler(value).app
+    except TmcpError as error:
+        raise LoadError(f"{target} cannot be served: {error}") from None
+
+
+def is_asgi(value: object) -> bool:
+    """Return whether this is an ASGI 3 application: a coroutine function of scope, receive and send."""
+    if isinstance(value, type) or not callable(value):
+        return False
+    if not inspect.iscoroutinefunction(value) and not inspect.iscoroutinefunction(type(value).__call__):
+        return False
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    required = [
+        each for each in parameters if each.default is each.empty and each.kind <= each.POSITIONAL_OR_KEYWORD
+    ]
+    return len(required) == _ASGI_PARAMETERS

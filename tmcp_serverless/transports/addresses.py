@@ -1,0 +1,87 @@
+"""The names by which the parts of a running request are found: its inbox, its stream, its questions.
+
+All of them lie within the request's session: an address is a mailbox of the session of whoever presents the
+name, so no name that a client sends can lead into another session.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import secrets
+from typing import Any, NamedTuple
+
+from tmcp_serverless.sessions.ids import private_mailbox
+
+__all__ = ["EventId", "inbox_of", "inbox_of_question", "new_question_id", "request_id_of", "request_name"]
+
+_LONGEST_ID_BYTES = 48
+_QUESTION = re.compile(r"([rhn][A-Za-z0-9_-]{1,80})\.[0-9a-f]{24}")
+_EVENT = re.compile(r"([rh][A-Za-z0-9_-]{1,80}):([0-9A-Za-z._-]{1,64})(~?)")
+
+
+def request_name(request_id: str | int | None) -> str:
+    """Return the name of a request within its session.
+
+    It holds the request's id where that is short, so that it can be answered by an instance that has never
+    seen it; a notification has no id, and gets a name of its own.
+    """
+    if request_id is None:
+        return f"n{secrets.token_hex(12)}"
+    text = json.dumps(request_id, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    if len(text) > _LONGEST_ID_BYTES:
+        return f"h{hashlib.sha256(text).hexdigest()[:40]}"
+    return f"r{base64.urlsafe_b64encode(text).decode().rstrip('=')}"
+
+
+def request_id_of(name: str) -> str | int | None:
+    """Return the id of the request that has this name; `None` where the name does not hold it."""
+    if not name.startswith("r"):
+        return None
+    try:
+        found = json.loads(base64.urlsafe_b64decode(name[1:] + "=" * (-len(name[1:]) % 4)))
+    except (ValueError, binascii.Error):
+        return None
+    return found if type(found) in (str, int) else None
+
+
+def inbox_of(session_id: str, name: str) -> str:
+    """Return the mailbox in which a running request hears from the client."""
+    return private_mailbox(session_id, f"in.{name}")
+
+
+def new_question_id(name: str) -> str:
+    """Return an unguessable id for a request to the client; it says to which inbox the answer goes."""
+    return f"{name}.{secrets.token_hex(12)}"
+
+
+def inbox_of_question(session_id: str, question_id: Any) -> str | None:
+    """Return the inbox that a question's id names, within the session; `None` for an id that is not ours."""
+    match = _QUESTION.fullmatch(question_id) if isinstance(question_id, str) else None
+    return None if match is None else inbox_of(session_id, match[1])
+
+
+class EventId(NamedTuple):
+    """The id of an event on a request's own stream: which request's, and the cursor behind it."""
+
+    name: str
+    cursor: str
+    last: bool = False
+    """Whether the event is the answer, behind which nothing comes."""
+
+    @classmethod
+    def parse(cls, text: str) -> EventId | None:
+        """Read what `str` wrote; `None` for anything else, such as a standalone stream's event id."""
+        match = _EVENT.fullmatch(text)
+        return None if match is None else cls(match[1], match[2], last=bool(match[3]))
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.cursor}{'~' if self.last else ''}"
+
+    @staticmethod
+    def mailbox(session_id: str, name: str) -> str:
+        """Return the mailbox that keeps a request's own stream."""
+        return private_mailbox(session_id, f"out.{name}")

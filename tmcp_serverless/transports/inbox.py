@@ -1,0 +1,133 @@
+"""The inbox of a running request: where it hears from the client, on whatever instance that speaks.
+
+Answers to what the request asked, progress of these, and its cancellation are posted to any instance, which
+appends them here. The inbox costs nothing until the request lasts, or asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.transports.addresses import inbox_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tmcp_serverless.sessions.contracts import StreamSessionManager
+    from tmcp_serverless.sessions.records import Json, StoredEvent
+
+__all__ = ["Inbox"]
+
+logger = logging.getLogger(__name__)
+
+
+class Inbox:
+    """The controller of a request's inbox.
+
+    Args:
+        streams: Where the mailbox is.
+        session_id: The session.
+        name: The request's name.
+
+    """
+
+    on_cancelled: Callable[[], None] | None = None
+    """Called when the client cancels the request, or its session is deleted."""
+
+    def __init__(self, streams: StreamSessionManager, session_id: str, name: str) -> None:
+        self._streams = streams
+        self._address = inbox_of(session_id, name)
+        self._opening = asyncio.Lock()
+        self.opened = False
+        """Whether it has been opened, and not closed by its owner since."""
+        self._closed: CloseReason | None = None
+        self._waiting: dict[str, asyncio.Future[Json]] = {}
+        self._on_progress: dict[str, Any] = {}
+
+    async def open(self) -> None:
+        """Begin to listen: what is appended from now on, and what was appended before, is heard."""
+        async with self._opening:
+            if not self.opened:
+                await self._streams.create(self._address, self)
+                self.opened = True
+
+    async def aclose(self) -> None:
+        """Stop listening, and forget the mailbox."""
+        async with self._opening:
+            if self.opened:
+                self.opened = False
+                await self._streams.release(self._address, self)
+                await self._streams.delete(self._address)
+
+    def expect(self, question_id: str, on_progress: Any) -> asyncio.Future[Json]:
+        """Return the future answer, a JSON-RPC response, to a question that is about to be asked."""
+        future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        if self._closed is not None:
+            future.set_exception(ConnectionError(f"the inbox was closed: {self._closed}"))
+        self._waiting[question_id] = future
+        if on_progress is not None:
+            self._on_progress[question_id] = on_progress
+        return future
+
+    def forget(self, question_id: str) -> None:
+        """Wait for this answer no longer: one that comes late is dropped."""
+        self._waiting.pop(question_id, None)
+        self._on_progress.pop(question_id, None)
+
+    async def write(self, events: Sequence[StoredEvent]) -> None:
+        """Hear what the client posted."""
+        for event in events:
+            await self._hear(json.loads(event.data))
+
+    async def missed(self, count: int) -> None:
+        """Hear that messages expired: nobody waited for them, or the waiting has a time limit."""
+        logger.debug("%d messages to a running request expired unread", count)
+
+    def close(self, reason: CloseReason) -> None:
+        """Hear that nothing more will be heard."""
+        self._closed = reason
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(ConnectionError(f"the inbox was closed: {reason}"))
+        if reason is CloseReason.DELETED and self.opened:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel the request whose inbox this is."""
+        if self.on_cancelled is not None:
+            self.on_cancelled()
+
+    async def _hear(self, message: Json) -> None:
+        method = message.get("method")
+        if method == "notifications/cancelled":
+            self.cancel()
+        elif method == "notifications/progress":
+            await self._hear_progress(message.get("params") or {})
+        else:
+            future = self._waiting.get(message.get("id", ""))
+            if future is None or future.done():
+                logger.debug("dropped an answer that nobody waits for: %r", message.get("id"))
+            else:
+                future.set_result(message)
+
+    async def _hear_progress(self, params: Json) -> None:
+        on_progress = self._on_progress.get(params.get("progressToken", ""))
+        progress, total, text = (
+            _number(params.get("progress")),
+            _number(params.get("total")),
+            params.get("message"),
+        )
+        if on_progress is None or progress is None:
+            return
+        try:
+            await on_progress(progress, total, text if isinstance(text, str) else None)
+        except Exception:
+            logger.exception("a progress callback raised")
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

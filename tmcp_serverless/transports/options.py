@@ -1,0 +1,21 @@
+"""How the HTTP transport behaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["HttpOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpOptions:
+    """Options of `HttpTransport`; `tmcp_serverless.config.Settings` says what each of them does."""
+
+    disable_sse: bool = False
+    answer_session_methods: bool = True
+    max_body_bytes: int = 4 * 1024 * 1024
+    defer_seconds: float = 5.0
+    stream_max_seconds: float = 300.0
+    buffered_wait_seconds: float = 20.0
+    replay: bool = True
+    retry_milliseconds: int = 1_000

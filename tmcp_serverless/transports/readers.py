@@ -1,0 +1,238 @@
+"""The reading ends of streams: what a GET hands to a `StreamSessionManager` and serves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.transports import sse
+from tmcp_serverless.transports.addresses import EventId, inbox_of, request_id_of
+from tmcp_serverless.transports.asgi import INTERNAL_ERROR
+from tmcp_serverless.transports.versions import RESUMABLE_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tmcp_serverless.sessions.contracts import StreamSessionManager
+    from tmcp_serverless.sessions.records import StoredEvent
+    from tmcp_serverless.transports.asgi import Message, Request, Send
+    from tmcp_serverless.transports.loaded import LoadedSession
+    from tmcp_serverless.transports.options import HttpOptions
+
+__all__ = ["RequestReader", "StandaloneReader", "StreamReader"]
+
+_KEEP_ALIVE_SECONDS = 15.0
+_LIST_CHANGES = (
+    b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}',
+    b'{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}',
+    b'{"jsonrpc":"2.0","method":"notifications/resources/list_changed"}',
+)
+
+
+class StreamReader:
+    """One open GET: the controller of its stream.
+
+    Args:
+        send: The ASGI `send` of the GET.
+        session: The session.
+        options: How the transport behaves.
+        one_batch: Whether it ends after the first events, on a host that delivers answers whole.
+
+    """
+
+    look_seconds = _KEEP_ALIVE_SECONDS
+    """How often `look` is called."""
+
+    def __init__(self, send: Send, session: LoadedSession, options: HttpOptions, *, one_batch: bool) -> None:
+        self._send = send
+        self._session = session
+        self._options = options
+        self._one_batch = one_batch
+        self._writing = asyncio.Lock()
+        self._open = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._gone = False
+
+    async def write(self, events: Sequence[StoredEvent]) -> None:
+        """Send the events; waits while the client is slow."""
+        await self._open.wait()
+        frames = b"".join(self.frame(event) for event in events if event.data)
+        if frames:
+            await self._put(frames)
+            if self._one_batch:
+                self.end()
+
+    async def missed(self, count: int) -> None:
+        """Tell the client that messages have expired: never a silent gap."""
+        raise NotImplementedError
+
+    def close(self, reason: CloseReason) -> None:
+        """End the stream: what is fenced writes nothing more, others say when to come back."""
+        if reason is CloseReason.SUPERSEDED:
+            self._fenced = True
+        self.end()
+
+    def end(self) -> None:
+        """Let `serve` return."""
+        self._ended.set()
+
+    async def serve(self, request: Request, *, seconds: float) -> None:
+        """Hold the stream open until the manager closes it, the client leaves, or the time is over."""
+        headers = [*sse.SSE_HEADERS, *self._session.headers]
+        await self._send_message({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._put(self.opening())
+        self._open.set()
+        left = asyncio.create_task(self._watch(request))
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._ended.is_set():
+                    await self._wait_and_look()
+        except TimeoutError:
+            pass
+        finally:
+            left.cancel()
+            await asyncio.gather(left, return_exceptions=True)
+
+    async def finish(self) -> None:
+        """End the answer. After the stream was released: nothing follows."""
+        if not self._fenced:
+            await self._put(self.closing())
+        await self._send_message({"type": "http.response.body", "body": b""})
+
+    def frame(self, event: StoredEvent) -> bytes:
+        """Return an event as it goes out."""
+        raise NotImplementedError
+
+    def opening(self) -> bytes:
+        """Return what goes out first: something has to, for the headers to leave."""
+        return sse.KEEP_ALIVE
+
+    def closing(self) -> bytes:
+        """Return what goes out last, unless the stream was taken over."""
+        return sse.retry(self._options.retry_milliseconds)
+
+    async def look(self) -> None:
+        """Do what is due once in a while."""
+        await self._put(sse.KEEP_ALIVE)
+
+    _fenced = False
+
+    async def _wait_and_look(self) -> None:
+        try:
+            async with asyncio.timeout(self.look_seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            await self.look()
+
+    async def _watch(self, request: Request) -> None:
+        await request.disconnected()
+        self._gone = True
+        self.end()
+
+    async def _put(self, frame: bytes) -> None:
+        async with self._writing:
+            await self._send_message({"type": "http.response.body", "body": frame, "more_body": True})
+
+    async def _send_message(self, message: Message) -> None:
+        if self._gone:
+            return
+        try:
+            await self._send(message)
+        except OSError:
+            # The client is gone: servers differ in whether they say so here.
+            self._gone = True
+            self.end()
+
+
+class StandaloneReader(StreamReader):
+    """The session's standalone stream."""
+
+    def __init__(
+        self,
+        send: Send,
+        session: LoadedSession,
+        options: HttpOptions,
+        *,
+        one_batch: bool,
+        resumed: bool,
+    ) -> None:
+        super().__init__(send, session, options, one_batch=one_batch)
+        self._resumed = resumed
+
+    def frame(self, event: StoredEvent) -> bytes:
+        """Return an event with its cursor as its id."""
+        id = event.cursor if self._options.replay else None
+        return sse.event(event.data.encode(), id=id)
+
+    def opening(self) -> bytes:
+        """Return the retry hint, where clients of the session's revision understand it."""
+        if self._options.replay and self._session.record.protocol_version >= RESUMABLE_VERSION:
+            return sse.retry(self._options.retry_milliseconds)
+        return sse.KEEP_ALIVE
+
+    async def missed(self, count: int) -> None:
+        """Tell the client to refetch: what lists say now makes up for what was said about them."""
+        del count
+        await self._open.wait()
+        await self._put(b"".join(sse.event(message) for message in _LIST_CHANGES))
+
+
+class RequestReader(StreamReader):
+    """The stream of a request that runs, or ran, on some instance: it ends with the request's answer."""
+
+    look_seconds = 2.0
+
+    def __init__(
+        self,
+        send: Send,
+        session: LoadedSession,
+        options: HttpOptions,
+        *,
+        one_batch: bool,
+        name: str,
+        streams: StreamSessionManager,
+    ) -> None:
+        super().__init__(send, session, options, one_batch=one_batch)
+        self._name = name
+        self._streams = streams
+        self._answered = False
+        self._absences = 0
+        self._looks = 0
+
+    def frame(self, event: StoredEvent) -> bytes:
+        """Return an event with its id; the answer is the last."""
+        is_answer = "method" not in json.loads(event.data)
+        if is_answer:
+            self._answered = True
+            self.end()
+        return sse.event(event.data.encode(), id=str(EventId(self._name, event.cursor, last=is_answer)))
+
+    def closing(self) -> bytes:
+        """Return the hint when to come back, where there is more to come."""
+        return b"" if self._answered else super().closing()
+
+    async def missed(self, count: int) -> None:
+        """Answer the request with an error: part of its stream is gone."""
+        await self._open.wait()
+        await self._give_up(f"{count} events of this stream have expired; call again")
+
+    async def look(self) -> None:
+        """See whether anybody still runs the request; if not, answer in its stead."""
+        self._looks += 1
+        self._absences = (
+            0 if await self._streams.has(inbox_of(self._session.id, self._name)) else self._absences + 1
+        )
+        if self._absences > 1:
+            await self._give_up("The instance that ran this request is gone; call again")
+        elif self._looks % 8 == 0:
+            await super().look()
+
+    async def _give_up(self, text: str) -> None:
+        if not self._answered:
+            self._answered = True
+            error = {"code": INTERNAL_ERROR, "message": text}
+            answer = {"jsonrpc": "2.0", "id": request_id_of(self._name), "error": error}
+            await self._put(sse.event(json.dumps(answer).encode()))
+        self.end()
