@@ -12,6 +12,7 @@ connection where running it twice does no harm.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,12 +21,20 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from tmcp_serverless.errors import StoreUnavailableError
-from tmcp_serverless.postgres.failures import LOST_LINK, MISSING_SCHEMA, connecting, schema_error
+from tmcp_serverless.postgres.failures import (
+    LOST_LINK,
+    MISSING_SCHEMA,
+    POOLED_STATEMENT,
+    connecting,
+    schema_error,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
 __all__ = ["Connection", "Database", "Row"]
+
+logger = logging.getLogger(__name__)
 
 Connection: TypeAlias = asyncpg.Connection
 Row: TypeAlias = "Sequence[Any]"
@@ -39,16 +48,30 @@ _STATEMENT_SECONDS = 10.0
 
 
 class _Stack:
-    """The connections of one event loop."""
+    """The connections of one event loop: the idle ones, and who waits for one."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self) -> None:
         self.idle: deque[Connection] = deque()
-        self.slots = asyncio.Semaphore(size)
-        self.used_at = time.time()
+        self.used_at = 0.0
+        self.opened = 0
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    def put_back(self, connection: Connection, *, healthy: bool) -> None:
+        if healthy and not connection.is_closed():
+            self.idle.append(connection)
+        else:
+            connection.terminate()
+            self.opened -= 1
+        while self.waiting:
+            future = self.waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                break
 
     def drop_idle(self) -> None:
         while self.idle:
             self.idle.pop().terminate()
+            self.opened -= 1
 
 
 class Database:
@@ -58,7 +81,6 @@ class Database:
         dsn: A libpq connection string, URL or not, with any `sslmode`.
         listen_dsn: A direct connection to the same database for LISTEN, where `dsn` goes through a pooler.
         size: How many connections at once, at the most, without the one that LISTENs.
-        keep: Whether connections stay open between requests.
         server_settings: Settings that every connection starts with, such as `synchronous_commit`.
         setting: What the DSN is called in error messages.
 
@@ -70,17 +92,16 @@ class Database:
         *,
         listen_dsn: str | None = None,
         size: int = 10,
-        keep: bool = True,
         server_settings: dict[str, str] | None = None,
         setting: str = "TMCP_DATABASE_URL",
     ) -> None:
         self._dsn = dsn
         self._listen_dsn = listen_dsn
         self._size = size
-        self._keep = keep
         self._setting = setting
         self._server_settings = {"application_name": "tmcp_serverless", **(server_settings or {})}
         self._stacks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Stack] = WeakKeyDictionary()
+        self._prepares = True
 
     async def fetchrow(self, sql: str, *args: object, again: bool) -> Row | None:
         """Run a statement and return its first row. `again`: it may be run twice without harm."""
@@ -110,14 +131,16 @@ class Database:
                 (self._listen_dsn if listen else None) or self._dsn,
                 timeout=_CONNECT_SECONDS,
                 command_timeout=_STATEMENT_SECONDS,
+                statement_cache_size=100 if self._prepares else 0,
                 server_settings=self._server_settings,
             )
 
     async def aclose(self) -> None:
         """Close the idle connections of this event loop. The database can be used again afterwards."""
-        idle = self._stack().idle
-        while idle:
-            connection = idle.pop()
+        stack = self._stack()
+        while stack.idle:
+            connection = stack.idle.pop()
+            stack.opened -= 1
             try:
                 await connection.close(timeout=1)
             except LOST_LINK:
@@ -127,25 +150,11 @@ class Database:
         loop = asyncio.get_running_loop()
         stack = self._stacks.get(loop)
         if stack is None:
-            stack = self._stacks[loop] = _Stack(self._size)
+            stack = self._stacks[loop] = _Stack()
         return stack
 
     async def _run(self, work: Callable[[Connection], Awaitable[Any]], *, again: bool) -> Any:
         stack = self._stack()
-        if stack.slots.locked():
-            await self._wait_for_slot(stack)
-        else:
-            await stack.slots.acquire()
-        try:
-            return await self._run_in_slot(stack, work, again=again)
-        except MISSING_SCHEMA as error:
-            raise schema_error(error) from error
-        finally:
-            stack.slots.release()
-
-    async def _run_in_slot(
-        self, stack: _Stack, work: Callable[[Connection], Awaitable[Any]], *, again: bool
-    ) -> Any:
         try:
             return await self._run_once(stack, work)
         except LOST_LINK as error:
@@ -153,6 +162,10 @@ class Database:
             stack.drop_idle()
             if not again:
                 raise StoreUnavailableError(f"the connection to the database was lost: {error!r}") from error
+        except POOLED_STATEMENT:
+            self._stop_preparing(stack)
+        except MISSING_SCHEMA as error:
+            raise schema_error(error) from error
         try:
             return await self._run_once(stack, work)
         except LOST_LINK as error:
@@ -161,10 +174,10 @@ class Database:
 
     async def _run_once(self, stack: _Stack, work: Callable[[Connection], Awaitable[Any]]) -> Any:
         now = time.time()
-        if stack.idle and now - stack.used_at > _FROZEN_GAP_SECONDS:
+        if now - stack.used_at > _FROZEN_GAP_SECONDS:
             stack.drop_idle()
         stack.used_at = now
-        connection = stack.idle.pop() if stack.idle else await self.connect()
+        connection = stack.idle.pop() if stack.idle else await self._open(stack)
         healthy = False
         try:
             result = await work(connection)
@@ -173,18 +186,35 @@ class Database:
             healthy = not isinstance(error, LOST_LINK)
             raise
         finally:
-            if healthy and not connection.is_closed():
-                stack.idle.append(connection)
-            else:
-                connection.terminate()
+            stack.put_back(connection, healthy=healthy)
         return result
 
-    async def _wait_for_slot(self, stack: _Stack) -> None:
+    async def _open(self, stack: _Stack) -> Connection:
+        """Return a connection that is new, or that somebody has put back in the meantime."""
         try:
             async with asyncio.timeout(_STATEMENT_SECONDS):
-                await stack.slots.acquire()
+                while stack.opened >= self._size:
+                    future = asyncio.get_running_loop().create_future()
+                    stack.waiting.append(future)
+                    await future
+                    if stack.idle:
+                        return stack.idle.pop()
         except TimeoutError:
             raise StoreUnavailableError(
                 f"all {self._size} database connections of this process were busy for "
                 f"{_STATEMENT_SECONDS:.0f} s; raise TMCP_DATABASE_CONNECTIONS or lower the concurrency"
             ) from None
+        stack.opened += 1
+        try:
+            return await self.connect()
+        except BaseException:
+            stack.opened -= 1
+            raise
+
+    def _stop_preparing(self, stack: _Stack) -> None:
+        """Do without prepared statements: a pooler hands each statement to another server connection."""
+        logger.info(
+            "%s leads through a pooler in transaction mode: statements are not prepared", self._setting
+        )
+        self._prepares = False
+        stack.drop_idle()

@@ -73,6 +73,13 @@ ON CONFLICT (id) DO UPDATE SET
     topic_delivered = CASE WHEN $5::bigint IS NULL THEN lease.topic_delivered ELSE excluded.topic_delivered END
 RETURNING delivered, topic_delivered, (SELECT last FROM box), pg_notify(channel, '');
 
+-- read_next: the one message right after the cursor, and the lease moved over it; no row when there is none
+UPDATE {sessions} AS lease SET delivered = next.n
+FROM {messages} AS next
+WHERE lease.id = $1 AND lease.holder = $2 AND next.mailbox = $1 AND next.n = $3::bigint + 1
+RETURNING next.n, next.data, next.n < (SELECT last FROM {mailboxes} WHERE id = $1) AS more,
+    set_config('synchronous_commit', 'off', true);
+
 -- read: what comes after the cursor, and the lease moved over it; no row at all when fenced
 WITH page AS (
     (SELECT n, NULL::bigint AS topic_n, data FROM {messages}
