@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.records import Json, SessionRecord
     from tmcp_serverless.transports.asgi import Receive, Scope, Send
-    from tmcp_serverless.transports.questions import Questions
+    from tmcp_serverless.transports.conversation import Conversation
 
 __all__ = [
     "Call",
@@ -80,7 +80,7 @@ class Call:
         request_id: The JSON-RPC id; `None` for a notification.
         params: The message's params; progress goes to the token in them.
         emit: Sends one JSON-RPC message on this POST's own stream.
-        questions: How the client is asked; `None` where it cannot be.
+        conversation: How the client is asked; `None` where it cannot be.
         close_stream: Ends this POST's connection so that the client resumes it; `None` where it could not.
         close_standalone_stream: The same for the session's standalone stream.
 
@@ -93,12 +93,12 @@ class Call:
         params: Json | None,
         *,
         emit: Callable[[Json], Awaitable[None]],
-        questions: Questions | None = None,
+        conversation: Conversation | None = None,
         close_stream: Callable[[], Awaitable[None]] | None = None,
         close_standalone_stream: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         request = StarletteRequest(scope)
-        can_ask = questions is not None and questions.allowed
+        can_ask = conversation is not None and conversation.can_ask
         self.request_id = request_id
         self.transport = TransportContext(
             kind="streamable-http", can_send_request=can_ask, headers=request.headers
@@ -114,7 +114,7 @@ class Call:
         self._task = asyncio.current_task()
         self._token = progress_token_from_params(params)
         self._emit = emit
-        self._questions = questions
+        self._conversation = conversation
         self._closed = False
 
     @property
@@ -133,9 +133,9 @@ class Call:
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> dict[str, Any]:
         """Ask the client, on this POST's stream."""
-        if self._questions is None or not self.can_send_request:
+        if self._conversation is None or not self.can_send_request:
             raise NoBackChannelError(method)
-        return await self._questions.ask(method, params, opts, self._emit)
+        return await self._conversation.ask(method, params, opts, self._emit)
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
@@ -157,10 +157,6 @@ class Call:
         if message is not None:
             params["message"] = message
         await self.notify("notifications/progress", params)
-
-    def runs_in_this_task(self) -> None:
-        """Say that the handler will run in the current task, rather than in the one that made the call."""
-        self._task = asyncio.current_task()
 
     def cancel(self) -> None:
         """Stop the handler because the client said so."""

@@ -105,6 +105,20 @@ class Database:
 
     async def fetchrow(self, sql: str, *args: object, again: bool) -> Row | None:
         """Run a statement and return its first row. `again`: it may be run twice without harm."""
+        stack = self._stack()
+        if again and stack.idle and time.time() - stack.used_at < _FROZEN_GAP_SECONDS:
+            # The way of most requests: a connection is there and works.
+            connection = stack.idle.pop()
+            try:
+                row = await connection.fetchrow(sql, *args)
+            except BaseException as error:
+                stack.put_back(connection, healthy=_is_healthy_after(error))
+                if not isinstance(error, (*LOST_LINK, *MISSING_SCHEMA, *POOLED_STATEMENT)):
+                    raise
+            else:
+                stack.used_at = time.time()
+                stack.put_back(connection, healthy=True)
+                return row
 
         async def work(connection: Connection) -> Any:
             return await connection.fetchrow(sql, *args)
@@ -178,15 +192,12 @@ class Database:
             stack.drop_idle()
         stack.used_at = now
         connection = stack.idle.pop() if stack.idle else await self._open(stack)
-        healthy = False
         try:
             result = await work(connection)
-            healthy = True
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            healthy = not isinstance(error, LOST_LINK)
+        except BaseException as error:
+            stack.put_back(connection, healthy=_is_healthy_after(error))
             raise
-        finally:
-            stack.put_back(connection, healthy=healthy)
+        stack.put_back(connection, healthy=True)
         return result
 
     async def _open(self, stack: _Stack) -> Connection:
@@ -218,3 +229,8 @@ class Database:
         )
         self._prepares = False
         stack.drop_idle()
+
+
+def _is_healthy_after(error: BaseException) -> bool:
+    """Return whether a connection can be used again: the server refused the statement, and nothing else."""
+    return isinstance(error, asyncpg.PostgresError) and not isinstance(error, LOST_LINK)

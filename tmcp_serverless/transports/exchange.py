@@ -19,6 +19,8 @@ from tmcp_serverless.transports.asgi import Headers, Send, respond
 from tmcp_serverless.transports.jsonrpc import dump
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tmcp_serverless.transports.journal import Journal
 
 __all__ = ["Exchange"]
@@ -33,15 +35,18 @@ class Exchange:
         send: The ASGI `send` of the POST.
         headers: Headers that every answer of the session carries.
         batch: Whether the POST was a JSON-RPC batch, whose JSON answer is an array.
-        journal: Where the stream is kept, so that it can be resumed; `None`: it cannot.
+        new_journal: Returns where the stream is kept, so that it can be resumed; `None`: it cannot.
 
     """
 
-    def __init__(self, send: Send, *, headers: Headers, batch: bool, journal: Journal | None) -> None:
+    def __init__(
+        self, send: Send, *, headers: Headers, batch: bool, new_journal: Callable[[], Journal] | None
+    ) -> None:
         self._send = send
         self._headers = headers
         self._batch = batch
-        self._journal = journal
+        self._new_journal = new_journal
+        self._journal: Journal | None = None
         self._answers: list[bytes] = []
         self._streaming = False
         self._gone = False
@@ -50,7 +55,7 @@ class Exchange:
     @property
     def can_close(self) -> bool:
         """Whether the connection may end before the answer, for the client can resume."""
-        return self._journal is not None
+        return self._new_journal is not None
 
     async def emit(self, message: Any) -> None:
         """Send a message before the answer; it turns the answer into a stream."""
@@ -77,10 +82,10 @@ class Exchange:
     async def close_connection(self) -> None:
         """End the connection, not the stream: the client resumes it. Does nothing where it could not."""
         async with self._writing:
-            if self._journal is None or self._gone:
+            if self._new_journal is None or self._gone:
                 return
             await self._start()
-            if self._journal.resumable:
+            if self._journal is not None and self._journal.resumable:
                 await self._put_frame(self._journal.retry())
                 await self._put({"type": "http.response.body", "body": b""})
                 self._gone = True
@@ -106,7 +111,8 @@ class Exchange:
         self._streaming = True
         headers = [*sse.SSE_HEADERS, *self._headers]
         await self._put({"type": "http.response.start", "status": 200, "headers": headers})
-        if self._journal is not None:
+        if self._new_journal is not None:
+            self._journal = self._new_journal()
             await self._put_frame(await self._journal.prime())
         # What a batch has answered already goes out first, in its order.
         for answer in self._answers:

@@ -32,18 +32,23 @@ class Inbox:
         streams: Where the mailbox is.
         session_id: The session.
         name: The request's name.
+        on_cancelled: Called when the client cancels the request, or its session is deleted.
 
     """
 
-    on_cancelled: Callable[[], None] | None = None
-    """Called when the client cancels the request, or its session is deleted."""
-
-    def __init__(self, streams: StreamSessionManager, session_id: str, name: str) -> None:
+    def __init__(
+        self,
+        streams: StreamSessionManager,
+        session_id: str,
+        name: str,
+        *,
+        on_cancelled: Callable[[], None],
+    ) -> None:
+        self._on_cancelled = on_cancelled
         self._streams = streams
         self._address = inbox_of(session_id, name)
         self._opening = asyncio.Lock()
-        self.opened = False
-        """Whether it has been opened, and not closed by its owner since."""
+        self._opened = False
         self._closed: CloseReason | None = None
         self._waiting: dict[str, asyncio.Future[Json]] = {}
         self._on_progress: dict[str, Any] = {}
@@ -51,15 +56,15 @@ class Inbox:
     async def open(self) -> None:
         """Begin to listen: what is appended from now on, and what was appended before, is heard."""
         async with self._opening:
-            if not self.opened:
+            if not self._opened:
                 await self._streams.create(self._address, self)
-                self.opened = True
+                self._opened = True
 
     async def aclose(self) -> None:
         """Stop listening, and forget the mailbox."""
         async with self._opening:
-            if self.opened:
-                self.opened = False
+            if self._opened:
+                self._opened = False
                 await self._streams.release(self._address, self)
                 await self._streams.delete(self._address)
 
@@ -93,18 +98,13 @@ class Inbox:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionError(f"the inbox was closed: {reason}"))
-        if reason is CloseReason.DELETED and self.opened:
-            self.cancel()
-
-    def cancel(self) -> None:
-        """Cancel the request whose inbox this is."""
-        if self.on_cancelled is not None:
-            self.on_cancelled()
+        if reason is CloseReason.DELETED and self._opened:
+            self._on_cancelled()
 
     async def _hear(self, message: Json) -> None:
         method = message.get("method")
         if method == "notifications/cancelled":
-            self.cancel()
+            self._on_cancelled()
         elif method == "notifications/progress":
             await self._hear_progress(message.get("params") or {})
         else:

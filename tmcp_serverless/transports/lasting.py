@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
+    from tmcp_serverless.transports.conversation import Conversation
     from tmcp_serverless.transports.exchange import Exchange
     from tmcp_serverless.transports.host import Host
-    from tmcp_serverless.transports.inbox import Inbox
     from tmcp_serverless.transports.options import HttpOptions
 
-__all__ = ["Attendance", "close_inbox"]
+__all__ = ["Attendance", "close"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Attendance:
 
     Args:
         exchange: The POST's answer.
-        inboxes: The requests' inboxes; they are closed at the end.
+        conversations: The requests' conversations; they are closed at the end.
         host: What calls us, and for how long.
         options: How the transport behaves.
         session_is_there: Returns whether the session still exists.
@@ -43,14 +43,14 @@ class Attendance:
     def __init__(
         self,
         exchange: Exchange,
-        inboxes: Sequence[Inbox],
+        conversations: Sequence[Conversation],
         host: Host,
         options: HttpOptions,
         *,
         session_is_there: Callable[[], Awaitable[bool]],
     ) -> None:
         self._exchange = exchange
-        self._inboxes = inboxes
+        self._conversations = conversations
         self._host = host
         self._options = options
         self._session_is_there = session_is_there
@@ -69,9 +69,8 @@ class Attendance:
         if self._attending is not None:
             self._attending.cancel()
             await asyncio.gather(self._attending, return_exceptions=True)
-        for inbox in self._inboxes:
-            if inbox.opened:
-                await close_inbox(inbox)
+        for conversation in self._conversations:
+            await close(conversation)
 
     def _begin(self) -> None:
         self._attending = asyncio.get_running_loop().create_task(self._attend())
@@ -88,17 +87,17 @@ class Attendance:
             await self._exchange.keep_alive(until_seconds=max(0.0, left - defer))
 
     async def _listen(self) -> None:
-        for inbox in self._inboxes:
-            await inbox.open()
+        for conversation in self._conversations:
+            await conversation.inbox.open()
         # A session that was deleted before its requests listened could not tell them.
         if not await self._session_is_there():
-            for inbox in self._inboxes:
-                inbox.cancel()
+            for conversation in self._conversations:
+                conversation.cancel()
 
 
-async def close_inbox(inbox: Inbox) -> None:
-    """Close an inbox; where the store is away its lease is left to expire."""
+async def close(conversation: Conversation) -> None:
+    """Close a conversation; where the store is away its inbox is left to expire."""
     try:
-        await inbox.aclose()
+        await conversation.aclose()
     except StoreUnavailableError as error:
         logger.debug("an inbox is left to expire: %s", error)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Self
 
 from tmcp_serverless.transports.jsonrpc import dump
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import Json
-    from tmcp_serverless.transports.questions import Questions
+    from tmcp_serverless.transports.conversation import Conversation
 
 __all__ = ["LogFilter", "SessionOutbound"]
 
@@ -24,6 +25,12 @@ class LogFilter:
 
     def __init__(self, level: str | None) -> None:
         self._unwanted = frozenset(_LEVELS[: _LEVELS.index(level)]) if level in _LEVELS else frozenset()
+
+    @classmethod
+    @lru_cache(maxsize=16)
+    def at(cls, level: str | None) -> Self:
+        """Return the filter for a level."""
+        return cls(level)
 
     def passes(self, message: Json) -> bool:
         """Return whether the message goes out. Everything that is not a log message does."""
@@ -45,7 +52,7 @@ class SessionOutbound:
         streams: Where the session's mailbox is.
         session_id: The session.
         log_filter: Which log messages go out.
-        questions: How the client is asked; `None` where it cannot be.
+        conversation: How the client is asked.
         fallback: Sends a message on the running request's own stream; `None` where there is none.
 
     """
@@ -56,13 +63,13 @@ class SessionOutbound:
         session_id: str,
         log_filter: LogFilter,
         *,
-        questions: Questions,
+        conversation: Conversation,
         fallback: Callable[[Json], Awaitable[None]] | None = None,
     ) -> None:
         self._streams = streams
         self._session_id = session_id
         self._log_filter = log_filter
-        self._questions = questions
+        self._conversation = conversation
         self._fallback = fallback
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> None:
@@ -81,7 +88,7 @@ class SessionOutbound:
         deliver = self._send
         if self._fallback is not None and not await self._streams.has(self._session_id):
             deliver = self._fallback
-        return await self._questions.ask(method, params, opts, deliver)
+        return await self._conversation.ask(method, params, opts, deliver)
 
     async def _send(self, message: Json) -> None:
         await self._streams.send([self._session_id], dump(message).decode())

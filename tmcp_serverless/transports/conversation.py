@@ -1,6 +1,9 @@
-"""Asking the client: elicitation, sampling, roots, ping, from a running request.
+"""The conversation of a running request with its client: what it asks, and how it is interrupted.
 
-Imports `mcp`; only what runs a handler imports this module.
+A request that is answered at once, as most are, pays for none of it: its name, its inbox and its journal are
+made when they are first needed.
+
+Imports `mcp` when something is asked; only what runs a handler asks.
 """
 
 from __future__ import annotations
@@ -9,38 +12,74 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from mcp.shared.exceptions import MCPError, NoBackChannelError
-from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
-
-from tmcp_serverless.transports.addresses import new_question_id
+from tmcp_serverless.transports.addresses import new_question_id, request_name
+from tmcp_serverless.transports.inbox import Inbox
+from tmcp_serverless.transports.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import Json
-    from tmcp_serverless.transports.inbox import Inbox
 
-__all__ = ["Questions"]
+__all__ = ["Conversation"]
 
 logger = logging.getLogger(__name__)
 
 _LAST_WORD_SECONDS = 5.0
 
 
-class Questions:
-    """What one running message asks the client.
+class Conversation:
+    """One running message's way to its client and back.
 
     Args:
-        inbox: Where the answers arrive.
-        name: The request's name; it is the first part of every question's id.
-        allowed: Whether the client can be asked at all while this message is handled.
+        streams: Where its mailboxes are.
+        session_id: Its session.
+        request_id: Its JSON-RPC id; `None` for a notification.
+        can_ask: Whether the client can be asked at all while it is handled.
 
     """
 
-    def __init__(self, inbox: Inbox, name: str, *, allowed: bool) -> None:
-        self._inbox = inbox
-        self._name = name
-        self.allowed = allowed
+    __slots__ = ("_inbox", "_name", "_request_id", "_session_id", "_streams", "can_ask", "on_cancelled")
+
+    def __init__(
+        self, streams: StreamSessionManager, session_id: str, request_id: str | int | None, *, can_ask: bool
+    ) -> None:
+        self.can_ask = can_ask
+        self.on_cancelled: Callable[[], None] | None = None
+        self._streams = streams
+        self._session_id = session_id
+        self._request_id = request_id
+        self._name: str | None = None
+        self._inbox: Inbox | None = None
+
+    @property
+    def name(self) -> str:
+        """The name by which other instances find this request."""
+        if self._name is None:
+            self._name = request_name(self._request_id)
+        return self._name
+
+    @property
+    def inbox(self) -> Inbox:
+        """Where it hears from the client."""
+        if self._inbox is None:
+            self._inbox = Inbox(self._streams, self._session_id, self.name, on_cancelled=self.cancel)
+        return self._inbox
+
+    def journal(self, *, retry_milliseconds: int) -> Journal:
+        """Return where its stream is kept."""
+        return Journal(self._streams, self._session_id, self.name, retry_milliseconds=retry_milliseconds)
+
+    def cancel(self) -> None:
+        """Stop the request, where it can be stopped."""
+        if self.on_cancelled is not None:
+            self.on_cancelled()
+
+    async def aclose(self) -> None:
+        """Stop listening, where it did."""
+        if self._inbox is not None:
+            await self._inbox.aclose()
 
     async def ask(
         self,
@@ -59,12 +98,15 @@ class Questions:
             MCPError: It answered with an error, or not in time, or its session is gone.
 
         """
-        if not self.allowed:
+        from mcp.shared.exceptions import MCPError, NoBackChannelError  # noqa: PLC0415 - see the module's text
+        from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT  # noqa: PLC0415 - the same
+
+        if not self.can_ask:
             raise NoBackChannelError(method)
-        await self._inbox.open()
+        await self.inbox.open()
         options = opts or {}
-        id = new_question_id(self._name)
-        answer = self._inbox.expect(id, options.get("on_progress"))
+        id = new_question_id(self.name)
+        answer = self.inbox.expect(id, options.get("on_progress"))
         try:
             await deliver(_request(id, method, params, wants_progress="on_progress" in options))
             async with asyncio.timeout(options.get("timeout")):
@@ -78,7 +120,7 @@ class Questions:
             await asyncio.shield(self._withdraw(id, "caller cancelled", deliver))
             raise
         finally:
-            self._inbox.forget(id)
+            self.inbox.forget(id)
         if "error" in message:
             error = message["error"]
             raise MCPError(code=error["code"], message=error["message"], data=error.get("data"))
