@@ -9,6 +9,8 @@ from tmcp_serverless.transports.asgi import HttpProblem, path_of
 from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tmcp_serverless.security import OriginPolicy
     from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
     from tmcp_serverless.transports.runtime import ServerRuntime
@@ -28,8 +30,17 @@ class App:
     """
 
     def __init__(
-        self, runtime: ServerRuntime, *, handshake: ASGIApp, path: str, policy: OriginPolicy
+        self,
+        runtime: ServerRuntime,
+        *,
+        handshake: ASGIApp,
+        drain: Callable[[], Awaitable[None]],
+        path: str,
+        policy: OriginPolicy,
     ) -> None:
+        self.drain = drain
+        """Ends the open streams; a host calls it before it stops."""
+
         self._runtime = runtime
         self._handshake = handshake
         self._path = path.rstrip("/")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -34,6 +34,9 @@ class Settings(BaseModel):
 
     listen_url: str | None = None
     """A direct connection to the same database, where `database_url` goes through a pooler."""
+
+    doorbell: Literal["auto", "listen", "poll"] = "auto"
+    """How streams learn of news: LISTEN, polling, or whichever is found to work."""
 
     database_connections: int = Field(default=10, ge=1)
     """How many connections one process opens at the most, without the one that LISTENs."""

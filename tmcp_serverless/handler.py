@@ -32,7 +32,14 @@ class Handler:
     and HTTP API, ALB; needs the extra `aws`). `app` is the ASGI application for containers.
     """
 
-    def __init__(self, *, app: ASGIApp, managers: SessionManagers, runtime: ServerRuntime) -> None:
+    def __init__(
+        self,
+        *,
+        app: ASGIApp,
+        managers: SessionManagers,
+        runtime: ServerRuntime,
+        transport: HttpTransport,
+    ) -> None:
         self.app = app
         """The ASGI application: both protocol eras on one URL."""
 
@@ -43,6 +50,7 @@ class Handler:
         """Tells clients that something changed."""
 
         self._runtime = runtime
+        self._transport = transport
         self._lambda: Callable[[Any, Any], Any] | None = None
 
     def __call__(self, event: Any, context: Any) -> Any:
@@ -52,6 +60,10 @@ class Handler:
 
             self._lambda = buffered(self.app)
         return self._lambda(event, context)
+
+    async def drain(self) -> None:
+        """End the open streams, so that clients go on at another instance. For the time before a stop."""
+        await self._transport.drain()
 
     async def aclose(self) -> None:
         """Leave the server's lifespan, end the streams, and close the connections."""
@@ -96,8 +108,8 @@ def create_handler(
         principal=principal,
     )
     policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
-    app = App(runtime, handshake=transport, path=settings.path, policy=policy)
-    return Handler(app=app, managers=managers, runtime=runtime)
+    app = App(runtime, handshake=transport, drain=transport.drain, path=settings.path, policy=policy)
+    return Handler(app=app, managers=managers, runtime=runtime, transport=transport)
 
 
 def _managers(settings: Settings) -> SessionManagers:
@@ -128,7 +140,9 @@ def _managers(settings: Settings) -> SessionManagers:
         server_settings=server_settings,
     )
     return SessionManagers(
-        streams=PostgresStreamSessionManager(database, create=settings.create_tables),
+        streams=PostgresStreamSessionManager(
+            database, create=settings.create_tables, doorbell=settings.doorbell
+        ),
         info=PostgresInfoSessionManager(
             database, create=settings.create_tables, idle_seconds=settings.session_idle_seconds
         ),

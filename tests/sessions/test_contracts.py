@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.fixtures import postgres_managers
-from tmcp_serverless import InfoSessionManager, InMemoryInfoSessionManager, InMemoryStreamSessionManager
+from tmcp_serverless import (
+    InfoSessionManager,
+    InMemoryInfoSessionManager,
+    InMemoryStreamSessionManager,
+    PostgresStreamSessionManager,
+)
 from tmcp_serverless.testing.contracts import InfoSessionManagerContract, StreamSessionManagerContract
 
 if TYPE_CHECKING:
@@ -48,6 +53,20 @@ class TestPostgresStreams(StreamSessionManagerContract):
     @pytest.fixture
     def new_manager(self, new_managers_on_each: Callable[[], SessionManagers]) -> Any:
         return lambda: new_managers_on_each().streams
+
+
+class TestPollingStreams(StreamSessionManagerContract):
+    @pytest.fixture
+    async def new_manager(self, database_url: str) -> Any:
+        made: list[PostgresStreamSessionManager] = []
+
+        def new() -> PostgresStreamSessionManager:
+            made.append(PostgresStreamSessionManager(database_url, doorbell="poll"))
+            return made[-1]
+
+        yield new
+        for manager in made:
+            await manager.aclose()
 
 
 class TestPostgresInfo(InfoSessionManagerContract):

@@ -7,14 +7,14 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-import uvicorn
-
 from tmcp_serverless.cli.control import GRACE_SECONDS, Control, Order, Report
 from tmcp_serverless.cli.loading import LoadError, load, parse
-from tmcp_serverless.hosts.container import configure
+from tmcp_serverless.hosts.container import DrainingServer, configure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import uvicorn
 
     from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,7 +24,7 @@ _BACKLOG = 1024
 _NOT_LOADED = 2
 
 
-class _Server(uvicorn.Server):
+class _Server(DrainingServer):
     """uvicorn, which also reports that it is listening."""
 
     def __init__(self, config: uvicorn.Config, report: Callable[[], None]) -> None:
@@ -91,6 +91,8 @@ def _one_request_per_connection(app: ASGIApp) -> ASGIApp:
 
         await app(scope, receive, forward)
 
+    if hasattr(app, "drain"):
+        wrapped.drain = app.drain  # type: ignore[attr-defined]
     return wrapped
 
 

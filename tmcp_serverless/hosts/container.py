@@ -11,9 +11,11 @@ import uvicorn
 from tmcp_serverless.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import socket
+
     from tmcp_serverless.transports.asgi import ASGIApp
 
-__all__ = ["GRACE_SECONDS", "configure", "serve"]
+__all__ = ["GRACE_SECONDS", "DrainingServer", "configure", "serve"]
 
 GRACE_SECONDS = 3
 """How long responses may take to end after SIGTERM. An SSE stream has no end of its own, and Cloud Run sends
@@ -54,7 +56,18 @@ def serve(
     """
     config = configure(app, host=host, port=_port() if port is None else port, **overrides)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again when all is done
-        uvicorn.Server(config).run()
+        DrainingServer(config).run()
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn, which tells the application to end its streams before it waits for responses to end."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then shut down as uvicorn does."""
+        drain = getattr(self.config.app, "drain", None)
+        if drain is not None:
+            await drain()
+        await super().shutdown(sockets=sockets)
 
 
 def _port() -> int:

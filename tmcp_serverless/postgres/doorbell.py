@@ -8,14 +8,18 @@ It says «look again», never what there is to see: a ring that is lost costs on
   reported, is found out by a statement that times out.
 * When the connection is lost it is opened again and everybody is rung; when that takes longer than the lease
   lasts, the streams are told, for their leases are gone anyway.
+* Behind a pooler LISTEN returns success and nothing ever comes. Whether it delivers is tried with a nonce;
+  where it does not, the doorbell is silent: it keeps no connection, and looks for news in one statement for
+  all streams of the process, every 50 ms while there are some and every 2 s when there are none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tmcp_serverless.errors import StoreUnavailableError, TmcpError
 from tmcp_serverless.postgres.failures import LOST_LINK
@@ -25,12 +29,19 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.postgres.database import Connection, Database
 
-__all__ = ["Doorbell"]
+__all__ = ["Doorbell", "DoorbellMode"]
+
+DoorbellMode: TypeAlias = Literal["auto", "listen", "poll"]
 
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.25
 _NONCE_SECONDS = 2.0
+_UNLISTEN_SECONDS = 2.0
+_SHORTEST_LOOK_SECONDS = 0.05
+_LONGEST_LOOK_SECONDS = 2.0
+_SLOWING = 1.5
+"""By how much the next look is later when the last one found nothing."""
 
 
 class Doorbell:
@@ -38,7 +49,10 @@ class Doorbell:
 
     Args:
         database: Where to connect.
-        tick: Called with the connection every `tick_seconds`, while anybody is listening.
+        mode: `listen`, `poll`, or `auto`: find out which of the two works.
+        tick: Called every `tick_seconds` while anybody is listening, with the connection to use; with `None`
+            where the doorbell keeps none.
+        look: Called in between where the doorbell is silent; rings what has news, returns whether any has.
         gone: Called once when the database has been out of reach for `patience_seconds`.
 
     """
@@ -47,13 +61,16 @@ class Doorbell:
         self,
         database: Database,
         *,
-        tick: Callable[[Connection], Awaitable[None]],
+        mode: DoorbellMode,
+        tick: Callable[[Connection | None], Awaitable[None]],
+        look: Callable[[], Awaitable[bool]],
         gone: Callable[[], None],
         tick_seconds: float,
         patience_seconds: float,
     ) -> None:
         self._database = database
         self._tick = tick
+        self._look = look
         self._gone = gone
         self._tick_seconds = tick_seconds
         self._patience_seconds = patience_seconds
@@ -62,7 +79,10 @@ class Doorbell:
         self._using = asyncio.Lock()
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self._proven = False
+        self._silent = mode == "poll"
+        self._proven = mode != "auto"
+        self._look_seconds = _SHORTEST_LOOK_SECONDS
+        self._ticked_at = 0.0
 
     async def open(self, channel: str, ring: Callable[[], None]) -> None:
         """Call `ring` whenever the channel is notified. LISTEN holds when this returns.
@@ -72,12 +92,15 @@ class Doorbell:
 
         """
         async with self._using:
-            if self._connection is None or self._connection.is_closed():
+            if not self._silent and (self._connection is None or self._connection.is_closed()):
                 await self._connect()
             new = channel not in self._rings
             self._rings.setdefault(channel, set()).add(ring)
+            self._look_seconds = _SHORTEST_LOOK_SECONDS
             try:
-                if new:
+                if self._silent:
+                    self._lost.set()  # Wakes the keeper: somebody new wants to know soon.
+                elif new:
                     await self._listen(channel)
             except BaseException:
                 self._forget(channel, ring)
@@ -93,7 +116,8 @@ class Doorbell:
                 await self._close()
             elif channel not in self._rings and self._connection is not None:
                 try:
-                    await self._connection.remove_listener(channel, self._on_notify)
+                    async with asyncio.timeout(_UNLISTEN_SECONDS):
+                        await self._connection.remove_listener(channel, self._on_notify)
                 except LOST_LINK:
                     self._lost.set()
 
@@ -110,7 +134,11 @@ class Doorbell:
         self._connection = connection
         self._lost.clear()
         if not self._proven:
-            await self._prove(connection)
+            self._silent = not await self._delivers(connection)
+            self._proven = True
+        if self._silent:
+            self._terminate()
+            return
         for channel in self._rings:
             await self._listen(channel)
 
@@ -122,10 +150,10 @@ class Doorbell:
             self._lost.set()
             raise StoreUnavailableError(f"LISTEN failed: {error!r}") from error
 
-    async def _prove(self, connection: Connection) -> None:
-        """Find out whether LISTEN delivers: behind a pooler it returns success and nothing ever comes."""
+    async def _delivers(self, connection: Connection) -> bool:
+        """Find out whether LISTEN delivers, by what arrives: not by what it returns."""
         heard = asyncio.Event()
-        channel = f"tmcp_nonce_{id(heard):x}_{time.monotonic_ns():x}"[:63]
+        channel = f"tmcp_nonce_{secrets.token_hex(16)}"
 
         def on_nonce(*_: object) -> None:
             heard.set()
@@ -137,13 +165,13 @@ class Doorbell:
                 await heard.wait()
         except TimeoutError:
             logger.warning(
-                "LISTEN does not deliver here (a pooler in transaction mode?): streams look every %g s "
-                "instead; set TMCP_LISTEN_URL to a direct connection to the same database",
-                self._tick_seconds,
+                "LISTEN does not deliver here (a pooler in transaction mode?), so streams poll instead; "
+                "set TMCP_LISTEN_URL to a direct connection to the same database, or TMCP_DOORBELL=poll"
             )
+            return False
         finally:
             await connection.remove_listener(channel, on_nonce)
-        self._proven = True
+        return True
 
     def _on_notify(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
         for ring in self._rings.get(channel, ()):
@@ -156,18 +184,38 @@ class Doorbell:
     async def _keep(self) -> None:
         reached_at = time.monotonic()
         while self._rings:
-            try:
-                async with asyncio.timeout(self._tick_seconds):
-                    await self._lost.wait()
-            except TimeoutError:
-                pass
-            if await self._beat():
+            await self._pause()
+            reached = await (self._poll() if self._silent else self._beat())
+            if reached:
                 reached_at = time.monotonic()
             elif time.monotonic() - reached_at > self._patience_seconds:
                 self._gone()
                 return
             else:
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._look_seconds if self._silent else self._tick_seconds):
+                await self._lost.wait()
+        except TimeoutError:
+            pass
+
+    async def _poll(self) -> bool:
+        """Look for news, or tick where that is due. Returns whether the database answered."""
+        self._lost.clear()
+        try:
+            if time.monotonic() - self._ticked_at >= self._tick_seconds:
+                await self._tick(None)
+                self._ticked_at = time.monotonic()
+            elif await self._look():
+                self._look_seconds = _SHORTEST_LOOK_SECONDS
+            else:
+                self._look_seconds = min(self._look_seconds * _SLOWING, _LONGEST_LOOK_SECONDS)
+        except TmcpError as error:
+            logger.debug("the doorbell could not look: %r", error)
+            return False
+        return True
 
     async def _beat(self) -> bool:
         """Reconnect where that is due, and tick. Returns whether the database answered."""

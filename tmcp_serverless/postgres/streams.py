@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tmcp_serverless.postgres.database import Connection, Row
+    from tmcp_serverless.postgres.doorbell import DoorbellMode
     from tmcp_serverless.sessions.records import StreamController
 
 __all__ = ["PostgresStreamSessionManager"]
@@ -71,6 +72,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
         listen_dsn: A direct connection to the same database, where `dsn` goes through a pooler.
         table_name: The table of leases; the kit's further tables take their names from it.
         create: Whether missing tables are created; if not, no DDL is ever issued.
+        doorbell: How streams learn that there is something to read: `listen`, `poll`, or whichever works.
         lease_seconds: How long a stream that was not refreshed still counts as live.
         heartbeat_seconds: How often the streams of this process are refreshed, in one statement.
         retention_seconds: How long messages are kept for a stream that is away.
@@ -86,6 +88,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
         listen_dsn: str | None = None,
         table_name: str = "tmcp_sessions",
         create: bool = True,
+        doorbell: DoorbellMode = "auto",
         lease_seconds: float = 10.0,
         heartbeat_seconds: float = 3.0,
         retention_seconds: float = 600.0,
@@ -101,9 +104,12 @@ class PostgresStreamSessionManager(StreamSessionManager):
         self._scope = self._tables.component.tables["sessions"]
         self._topic_channel = channel_name(self._scope, BROADCAST)
         self._streams: dict[str, _Stream] = {}
+        self._retired: list[Pump] = []
         self._doorbell = Doorbell(
             self._database,
+            mode=doorbell,
             tick=self._heartbeat,
+            look=self._look,
             gone=self._on_gone,
             tick_seconds=heartbeat_seconds,
             patience_seconds=lease_seconds,
@@ -131,8 +137,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
         stream.cursor, stream.last = Cursor(claimed[0], claimed[1]), claimed[2]
         held, self._streams[id] = self._streams.get(id), stream
         if held is not None:
-            held.pump.close(CloseReason.SUPERSEDED)
-            await self._close_doors(held)
+            await self._retire(held, CloseReason.SUPERSEDED)
         stream.pump.start()
 
     def _new_stream(self, id: str, controller: StreamController) -> _Stream:
@@ -158,9 +163,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
         """End the session's streams wherever they are, and forget its messages."""
         await self._tables.fetch("delete", id, again=True)
         for address in [key for key in self._streams if key == id or key.startswith(f"{id}/")]:
-            stream = self._streams.pop(address)
-            stream.pump.close(CloseReason.DELETED)
-            await self._close_doors(stream)
+            await self._retire(self._streams.pop(address), CloseReason.DELETED)
 
     async def has(self, id: str) -> bool:
         """Return whether a fresh lease exists."""
@@ -215,6 +218,8 @@ class PostgresStreamSessionManager(StreamSessionManager):
                 await self.release(stream.id, stream.pump.controller)
             except StoreUnavailableError as error:
                 logger.debug("the lease of %s is left to expire: %s", stream.id, error)
+        for pump in self._retired:
+            await pump.stop()
         await self._database.aclose()
 
     async def _read(self, stream: _Stream) -> Page | CloseReason:
@@ -263,24 +268,43 @@ class PostgresStreamSessionManager(StreamSessionManager):
         row = await self._tables.fetchrow("exists", id, again=True)
         return CloseReason.INTERRUPTED if row is not None and row[0] else CloseReason.DELETED
 
-    async def _heartbeat(self, connection: Connection) -> None:
+    async def _heartbeat(self, connection: Connection | None) -> None:
         """Refresh every lease of this process in one statement; ring the fenced, and those with news."""
-        streams = list(self._streams.values())
-        if not streams:
+        ids, holders = self._ids_and_holders()
+        if not ids:
             return
-        ids = [stream.id for stream in streams]
-        holders = [stream.holder for stream in streams]
-        news = {
-            holder: has_news
-            for _, holder, has_news, _ in await connection.fetch(self._tables.sql["heartbeat"], ids, holders)
-        }
-        for stream in streams:
-            if news.get(stream.holder, True):
+        if connection is None:
+            rows = await self._tables.fetch("heartbeat", ids, holders, again=True)
+        else:
+            rows = await connection.fetch(self._tables.sql["heartbeat"], ids, holders)
+        settled = {holder for _, holder, has_news, _ in rows if not has_news}
+        self._ring(set(holders) - settled)
+
+    async def _look(self) -> bool:
+        """Find in one statement which streams of this process have news, and ring these."""
+        ids, holders = self._ids_and_holders()
+        rows = await self._tables.fetch("news", ids, holders, again=True) if ids else []
+        self._ring({row[0] for row in rows})
+        return bool(rows)
+
+    def _ids_and_holders(self) -> tuple[list[str], list[str]]:
+        streams = self._streams.values()
+        return [stream.id for stream in streams], [stream.holder for stream in streams]
+
+    def _ring(self, holders: set[str]) -> None:
+        for stream in self._streams.values():
+            if stream.holder in holders:
                 stream.ring_wide()
 
     def _on_gone(self) -> None:
         for stream in self._streams.values():
             stream.pump.close(CloseReason.UNAVAILABLE)
+
+    async def _retire(self, stream: _Stream, reason: CloseReason) -> None:
+        """End a stream that is not its transport's to end; it may be in the middle of a read or a write."""
+        stream.pump.close(reason)
+        self._retired = [pump for pump in [*self._retired, stream.pump] if not pump.finished]
+        await self._close_doors(stream)
 
     async def _close_doors(self, stream: _Stream) -> None:
         await self._doorbell.close(self._topic_channel, stream.ring_wide)

@@ -58,6 +58,11 @@ class Pump:
         self._closed = False
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is read any more."""
+        return self._task is None or self._task.done()
+
     def start(self) -> None:
         """Begin to read; the first read does not wait for the bell."""
         self._bell.set()

@@ -79,10 +79,19 @@ class Exchange:
         body = b"[" + b",".join(self._answers) + b"]" if self._batch else self._answers[0]
         await respond(self._put, 200, body, [(b"content-type", b"application/json"), *self._headers])
 
-    async def close_connection(self) -> None:
-        """End the connection, not the stream: the client resumes it. Does nothing where it could not."""
+    async def abandon(self, data: bytes) -> None:
+        """Take the answer to a request that is not finished: it is kept for whoever resumes the stream."""
+        if self._streaming and self._journal is not None:
+            async with self._writing:
+                await self._write(data, last=True)
+
+    async def close_connection(self, *, unless_waiting: bool = False) -> None:
+        """End the connection, not the stream: the client resumes it. Does nothing where it could not.
+
+        `unless_waiting`: leave an answer alone that has not begun to stream, for it may still come whole.
+        """
         async with self._writing:
-            if self._new_journal is None or self._gone:
+            if self._new_journal is None or self._gone or (unless_waiting and not self._streaming):
                 return
             await self._start()
             if self._journal is not None and self._journal.resumable:

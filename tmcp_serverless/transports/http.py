@@ -87,6 +87,12 @@ class HttpTransport:
 
         return MessageRunner(self._runtime, self._managers, self._options)
 
+    async def drain(self) -> None:
+        """End the open streams that clients can continue elsewhere; what runs goes on running."""
+        self._listening.drain()
+        if "_runner" in vars(self):
+            await self._runner.drain()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
         try:

@@ -32,11 +32,17 @@ class Listening:
     def __init__(self, streams: StreamSessionManager, options: HttpOptions) -> None:
         self._streams = streams
         self._options = options
+        self._open: set[StreamReader] = set()
 
     @property
     def allowed_methods(self) -> bytes:
         """What an `Allow` header says."""
         return b"POST, DELETE, OPTIONS" if self._options.disable_sse else b"GET, POST, DELETE, OPTIONS"
+
+    def drain(self) -> None:
+        """End every open stream of this process; clients continue them on another instance."""
+        for reader in self._open:
+            reader.end()
 
     def check(self, request: Request) -> None:
         """Let the request pass.
@@ -65,9 +71,11 @@ class Listening:
         except InvalidCursorError as error:
             raise HttpProblem(400, f"Invalid Last-Event-ID: {error}") from None
         host = host_of(request.scope)
+        self._open.add(reader)
         try:
             await reader.serve(request, seconds=host.seconds_left(at_most=self._longest(request)))
         finally:
+            self._open.discard(reader)
             try:
                 await self._streams.release(address, reader)
             except StoreUnavailableError as error:

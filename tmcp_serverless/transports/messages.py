@@ -42,6 +42,9 @@ _LONGEST_URI_BYTES = 2_000
 """What an index entry of Postgres holds, with room to spare."""
 
 
+_STOPPED = "The instance that ran this request was stopped; call again"
+
+
 class MessageRunner:
     """Runs requests and notifications of handshake-era sessions."""
 
@@ -49,6 +52,12 @@ class MessageRunner:
         self._runtime = runtime
         self._managers = managers
         self._options = options
+        self._open: set[Exchange] = set()
+
+    async def drain(self) -> None:
+        """End the connections whose streams can be continued elsewhere."""
+        for exchange in list(self._open):
+            await exchange.close_connection(unless_waiting=True)
 
     async def answer(self, scope: Scope, send: Send, session: LoadedSession, message: Json) -> None:
         """Run a request and answer the POST with it."""
@@ -58,9 +67,17 @@ class MessageRunner:
         if self._options.replay and host.streams and session.record.protocol_version >= RESUMABLE_VERSION:
             new_journal = partial(conversation.journal, retry_milliseconds=self._options.retry_milliseconds)
         exchange = Exchange(send, headers=session.headers, batch=False, new_journal=new_journal)
-        async with self._attendance(host, session, exchange, [conversation]):
-            await exchange.answer(await self._run(scope, session, message, exchange, conversation))
-            await exchange.finish()
+        self._open.add(exchange)
+        try:
+            async with self._attendance(host, session, exchange, [conversation]):
+                await exchange.answer(await self._run(scope, session, message, exchange, conversation))
+                await exchange.finish()
+        except asyncio.CancelledError:
+            # The host is stopping: whoever resumes the stream is told, rather than kept waiting.
+            await asyncio.shield(exchange.abandon(dump(_error(message, INTERNAL_ERROR, _STOPPED))))
+            raise
+        finally:
+            self._open.discard(exchange)
 
     async def answer_batch(
         self, scope: Scope, send: Send, session: LoadedSession, messages: list[Json]

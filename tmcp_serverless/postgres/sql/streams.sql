@@ -109,6 +109,15 @@ RETURNING lease.id, lease.holder,
     ) AS news,
     set_config('synchronous_commit', 'off', true);
 
+-- news: which of this process's leases have something to read, or are no longer ours
+SELECT mine.holder FROM unnest($1::text[], $2::text[]) AS mine (id, holder)
+LEFT JOIN {sessions} AS lease ON lease.id = mine.id AND lease.holder = mine.holder
+WHERE lease.id IS NULL
+    OR lease.delivered < (SELECT last FROM {mailboxes} AS box WHERE box.id = lease.id)
+    OR position('/' IN lease.id) = 0 AND lease.topic_delivered < (
+        SELECT last FROM {mailboxes} AS box WHERE box.id = '/broadcast'
+    );
+
 -- release: this holder's lease goes; its cursor stays with the mailbox
 WITH gone AS (
     DELETE FROM {sessions} WHERE id = $1 AND holder = $2 RETURNING delivered, topic_delivered
