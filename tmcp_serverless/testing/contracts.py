@@ -266,7 +266,9 @@ class StreamSessionManagerContract:
             await asyncio.sleep(0.01)
         await sending
         wanted = [str(number) for number in range(300)]
-        await controllers[-1].until(lambda: sum(len(each.events) for each in controllers) >= 300)
+        async with asyncio.timeout(_LIMIT_SECONDS):
+            while sum(len(controller.events) for controller in controllers) < 300:
+                await asyncio.sleep(0.01)
         assert [text for controller in controllers for text in controller.data] == wanted
         for controller in controllers[:-1]:
             assert await controller.end() is CloseReason.SUPERSEDED
