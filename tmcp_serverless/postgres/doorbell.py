@@ -151,7 +151,11 @@ class Doorbell:
             raise StoreUnavailableError(f"LISTEN failed: {error!r}") from error
 
     async def _delivers(self, connection: Connection) -> bool:
-        """Find out whether LISTEN delivers, by what arrives: not by what it returns."""
+        """Find out whether LISTEN delivers, by what arrives: not by what it returns.
+
+        The nonce is sent on another connection, as every real ring is: a pooler may well bring a notification
+        back to the connection that sent it.
+        """
         heard = asyncio.Event()
         channel = f"tmcp_nonce_{secrets.token_hex(16)}"
 
@@ -159,7 +163,7 @@ class Doorbell:
             heard.set()
 
         await connection.add_listener(channel, on_nonce)
-        await connection.execute("SELECT pg_notify($1, '')", channel)
+        await self._database.fetchrow("SELECT pg_notify($1, '')", channel, again=True)
         try:
             async with asyncio.timeout(_NONCE_SECONDS):
                 await heard.wait()

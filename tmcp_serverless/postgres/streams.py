@@ -244,9 +244,10 @@ class PostgresStreamSessionManager(StreamSessionManager):
         if not rows:
             return await self._why_fenced(stream.id)
         events: list[StoredEvent] = []
-        cursor, missed = stream.cursor, 0
+        cursor, missed, own_rows = stream.cursor, 0, 0
         for own, topic, data in rows:
             if own is not None:
+                own_rows += 1
                 missed += own - cursor.own - 1
                 cursor = cursor._replace(own=own)
             elif topic is not None:
@@ -255,7 +256,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
             else:
                 break
             events.append(StoredEvent(data, str(cursor)))
-        if cursor.own < stream.last:
+        if own_rows < _PAGE_ROWS and cursor.own < stream.last:
             # Numbers have no gaps: what is not there has expired.
             missed += stream.last - cursor.own
             cursor = cursor._replace(own=stream.last)
@@ -288,7 +289,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
         return bool(rows)
 
     def _ids_and_holders(self) -> tuple[list[str], list[str]]:
-        streams = self._streams.values()
+        streams = [stream for stream in self._streams.values() if not stream.pump.finished]
         return [stream.id for stream in streams], [stream.holder for stream in streams]
 
     def _ring(self, holders: set[str]) -> None:

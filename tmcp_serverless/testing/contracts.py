@@ -144,6 +144,16 @@ class StreamSessionManagerContract:
         for name in "abcdefgh":
             assert [text for text in data if text[0] == name] == [f"{name} {number}" for number in range(50)]
 
+    async def test_many_messages_that_were_sent_before_the_stream_are_all_delivered(
+        self, new_manager: Any
+    ) -> None:
+        id, controller, manager = _new_id(), RecordingController(), new_manager()
+        for number in range(200):
+            await manager.send([id], str(number))
+        await new_manager().create(id, controller)
+        assert await controller.count(200) == [str(number) for number in range(200)]
+        assert controller.missing == 0
+
     async def test_what_was_sent_before_the_stream_is_delivered_to_it(self, new_manager: Any) -> None:
         id, controller = _new_id(), RecordingController()
         await new_manager().send([id], "early")

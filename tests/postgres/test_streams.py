@@ -1,0 +1,258 @@
+"""What only the Postgres streams do: expiry, gaps, bounds, the doorbell's connection, poolers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from tests.support.waiting import eventually
+from tmcp_serverless import Database, PostgresInfoSessionManager, PostgresStreamSessionManager, SessionRecord
+from tmcp_serverless.testing.contracts import RecordingController
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from tmcp_serverless.testing.postgres import EmbeddedPostgres
+
+
+async def execute(dsn: str, sql: str, *args: Any) -> list[Any]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetch(sql, *args)
+    finally:
+        await connection.close()
+
+
+async def test_a_gap_in_the_sessions_mailbox_is_told_and_not_silent(database_url: str) -> None:
+    async with PostgresStreamSessionManager(database_url) as streams:
+        for number in range(5):
+            await streams.send(["s"], str(number))
+        await execute(database_url, "DELETE FROM tmcp_messages WHERE n <= 3")
+        controller = RecordingController()
+        await streams.create("s", controller)
+        assert await controller.count(2) == ["3", "4"]
+        assert controller.missing == 3
+
+
+async def test_a_mailbox_whose_messages_have_all_expired_is_a_gap_too(database_url: str) -> None:
+    async with PostgresStreamSessionManager(database_url) as streams:
+        for number in range(5):
+            await streams.send(["s"], str(number))
+        await execute(database_url, "DELETE FROM tmcp_messages")
+        controller = RecordingController()
+        await streams.create("s", controller)
+        await controller.until(lambda: controller.missing == 5)
+        await streams.send(["s"], "new")
+        assert await controller.count(1) == ["new"]
+        assert controller.missing == 5
+
+
+async def test_a_gap_in_the_topic_is_told(database_url: str) -> None:
+    async with PostgresStreamSessionManager(database_url) as streams:
+        await streams.prepare("s")
+        for number in range(3):
+            await streams.send(None, str(number))
+        await execute(database_url, "DELETE FROM tmcp_messages WHERE n = 1")
+        controller = RecordingController()
+        await streams.create("s", controller)
+        assert await controller.count(2) == ["1", "2"]
+        assert controller.missing == 1
+
+
+async def test_messages_expire_by_age_and_mailboxes_when_they_are_unused(database_url: str) -> None:
+    async with PostgresStreamSessionManager(database_url, retention_seconds=0.1) as streams:
+        await streams.send(["s"], "x")
+        await streams.send(["s/out.r1"], "y")
+
+        async def gone() -> bool:
+            await streams.sweep(unused_seconds=0.1)
+            return not await execute(database_url, "SELECT FROM tmcp_mailboxes")
+
+        await eventually(gone)
+        assert await execute(database_url, "SELECT FROM tmcp_messages") == []
+
+
+async def test_a_mailbox_is_bounded_in_rows_and_bytes(database_url: str) -> None:
+    async with PostgresStreamSessionManager(
+        database_url, retention_rows=100, retention_bytes=10_000
+    ) as streams:
+        for number in range(640):
+            await streams.send(["rows"], str(number))
+        for _ in range(64):
+            await streams.send(["bytes"], "x" * 1_000)
+        rows = await execute(
+            database_url, "SELECT mailbox, count(*) FROM tmcp_messages GROUP BY 1 ORDER BY 1"
+        )
+    assert [tuple(row) for row in rows] == [("bytes", 10), ("rows", 100)]
+
+
+async def test_a_process_has_one_listening_connection_while_it_has_streams_and_none_after(
+    database_url: str,
+) -> None:
+    async def listening() -> int:
+        rows = await execute(
+            database_url,
+            "SELECT FROM pg_stat_activity WHERE application_name = 'tmcp_serverless' "
+            "AND datname = current_database()",
+        )
+        return len(rows)
+
+    database = Database(database_url, size=1)
+    async with PostgresStreamSessionManager(database) as streams:
+        await streams.send(["s"], "x")
+        assert await listening() == 1
+        controllers = {f"s{number}": RecordingController() for number in range(20)}
+        for id, controller in controllers.items():
+            await streams.create(id, controller)
+        assert await listening() == 2
+        for id, controller in controllers.items():
+            await streams.release(id, controller)
+        assert await listening() == 1
+
+
+async def test_a_link_that_is_black_holed_is_found_out(own_postgres: EmbeddedPostgres) -> None:
+    """A stopped backend is a link on which nothing comes back and nothing is reported."""
+    async with PostgresStreamSessionManager(
+        own_postgres.dsn, heartbeat_seconds=0.3, lease_seconds=5
+    ) as streams:
+        controller = RecordingController()
+        await streams.create("s", controller)
+        rows = await execute(
+            own_postgres.dsn,
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'tmcp_serverless' "
+            "AND query LIKE 'LISTEN%' OR query LIKE '%AS lease SET updated_at%' AND pid <> pg_backend_pid()",
+        )
+        assert rows
+        for row in rows:
+            os.kill(row[0], 19)  # SIGSTOP
+        try:
+            async with PostgresStreamSessionManager(own_postgres.dsn) as other:
+                await other.send(["s"], "x")
+            assert await controller.count(1) == ["x"]
+        finally:
+            for row in rows:
+                os.kill(row[0], 18)  # SIGCONT
+
+
+async def test_no_connection_free_in_time_is_said(database_url: str) -> None:
+    database = Database(database_url, size=2)
+    info = PostgresInfoSessionManager(database)
+    await info.initialize("s", SessionRecord("2025-11-25", {"name": "c", "version": "1"}, {}))
+    records = await asyncio.gather(*(info.load("s") for _ in range(50)))
+    assert len(records) == 50
+    await info.aclose()
+
+
+# Behind a pooler
+
+
+@pytest.fixture
+def pgbouncer(database_url: str, tmp_path: Path) -> Generator[str]:
+    """A real pgbouncer in transaction mode before the test's database."""
+    binary = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if binary is None:
+        pytest.skip("pgbouncer is not installed (Debian: apt-get install pgbouncer)")
+    with running_pgbouncer(binary, database_url, tmp_path) as dsn:
+        yield dsn
+
+
+@contextmanager
+def running_pgbouncer(binary: str, database_url: str, folder: Path) -> Generator[str]:
+    server = urlsplit(database_url)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = folder / "pgbouncer.ini"
+    config.write_text(
+        "[databases]\n"
+        f"* = host={server.hostname} port={server.port} user={server.username or 'postgres'}\n"
+        "[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+        "auth_type = any\npool_mode = transaction\ndefault_pool_size = 5\nmax_client_conn = 200\n"
+        f"logfile = {folder / 'pgbouncer.log'}\n"
+    )
+    command = [binary, str(config)]
+    if os.geteuid() == 0:
+        account = pwd.getpwnam("nobody")
+        for path in (folder, *folder.parents[:2]):
+            path.chmod(0o777)
+        command = [binary, "-u", account.pw_name, str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        user = f"{server.username}@" if server.username else ""
+        wait_for_port(port, process, folder / "pgbouncer.log")
+        yield f"postgresql://{user}127.0.0.1:{port}{server.path}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(200):
+        if process.poll() is not None:
+            raise RuntimeError(f"pgbouncer ended: {log.read_text() if log.exists() else process.returncode}")
+        with socket.socket() as client:
+            client.settimeout(0.05)
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        process_wait(process)
+    raise RuntimeError("pgbouncer does not listen")
+
+
+def process_wait(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(0.05)
+    except subprocess.TimeoutExpired:
+        return
+
+
+async def test_behind_a_pooler_that_swallows_listen_streams_poll_and_one_warning_says_so(
+    pgbouncer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        PostgresStreamSessionManager(pgbouncer) as streams,
+        PostgresStreamSessionManager(pgbouncer) as sender,
+    ):
+        controllers = {f"s{number}": RecordingController() for number in range(5)}
+        with caplog.at_level(logging.WARNING):
+            for id, controller in controllers.items():
+                await streams.create(id, controller)
+        warnings = [record.getMessage() for record in caplog.records if "LISTEN" in record.getMessage()]
+        assert len(warnings) == 1
+        assert "TMCP_LISTEN_URL" in warnings[0]
+        for number in range(30):
+            await sender.send(list(controllers), str(number))
+        for controller in controllers.values():
+            assert await controller.count(30) == [str(number) for number in range(30)]
+
+
+async def test_a_direct_connection_beside_the_pooled_one_listens(
+    pgbouncer: str, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        async with PostgresStreamSessionManager(pgbouncer, listen_dsn=database_url) as streams:
+            controller = RecordingController()
+            await streams.create("s", controller)
+            await streams.send(["s"], "x")
+            assert await controller.count(1) == ["x"]
+    assert caplog.records == []
+
+
+async def test_metadata_works_through_a_pooler(pgbouncer: str) -> None:
+    record = SessionRecord("2025-11-25", {"name": "c", "version": "1"}, {})
+    async with PostgresInfoSessionManager(pgbouncer) as info, PostgresInfoSessionManager(pgbouncer) as other:
+        await info.initialize("s", record)
+        loaded = await asyncio.gather(*(manager.load("s") for manager in [info, other] * 20))
+    assert loaded == [record] * 40
