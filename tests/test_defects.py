@@ -551,6 +551,46 @@ async def test_row_28_a_late_log_is_dropped(new_handler: NewHandler) -> None:
     assert await client.call("add", a=1, b=2) == "3"
 
 
+async def test_row_33_a_listener_whose_backend_is_killed_hears_what_comes_after(database_url: str) -> None:
+    async with (
+        PostgresStreamSessionManager(database_url) as streams,
+        PostgresStreamSessionManager(database_url) as other,
+    ):
+        controller = RecordingController()
+        await streams.create("s", controller)
+        killed = await fetch(
+            database_url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND application_name = 'tmcp_serverless' AND query ILIKE '%LISTEN%'",
+        )
+        assert killed
+        await other.send(["s"], "x")
+        assert await controller.count(1) == ["x"]
+
+
+class User:
+    """What an authentication in front of the application puts into the scope."""
+
+    is_authenticated = True
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+
+
+async def test_row_35_a_session_id_alone_is_not_enough(new_handler: NewHandler) -> None:
+    first, second = new_handler(small_server()), new_handler(small_server())
+    owner = await Client(first.app, second.app, scope={"user": User("me")}).initialize()
+    unknown = Client(second.app)
+    unknown.session = "0123456789"
+    for scope in ({}, {"user": User("you")}):
+        thief = Client(second.app, scope=scope)
+        thief.session = owner.session
+        stolen, missed = await thief.ask("ping"), await unknown.ask("ping")
+        assert (stolen.status, stolen.messages) == (missed.status, missed.messages)
+        assert stolen.status == 404
+    assert await owner.result("ping") == {}
+
+
 def _initialize_params() -> dict[str, Any]:
     return {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
 

@@ -565,3 +565,66 @@ async def test_streams_end_before_the_host_does_and_go_on_elsewhere(
             await resumed.begun()
             stage.go_on.set()
             assert text_of((await resumed.whole()).messages[-1]) == "done"
+
+
+async def test_f6_a_stream_that_cannot_be_resumed_is_not_closed_before_its_answer(
+    new_handler: NewHandler, stage: Stage
+) -> None:
+    app = new_handler(talkative_server(stage), defer_seconds=0.05, stream_max_seconds=0.2).app
+    client = await Client(app, version="2025-06-18").initialize()
+    async with calling(client, "wait", progress="p") as exchange:
+        await exchange.count(1)
+        await asyncio.sleep(0.5)  # Longer than a stream may last that could be resumed.
+        assert not exchange.body_ended
+        stage.go_on.set()
+        assert text_of((await exchange.whole()).messages[-1]) == "done"
+
+
+async def test_g4_a_client_may_hold_several_streams_at_once(client: Client, stage: Stage) -> None:
+    async with (
+        client.listen() as standalone,
+        calling(client, "wait", id=1, progress="one") as one,
+        calling(client, "wait", id=2, progress="two") as two,
+    ):
+        await standalone.begun()
+        await one.count(1)
+        await two.count(1)
+        await client.call("change")
+        await standalone.count(1)
+        stage.go_on.set()
+        for stream, token in ((one, "one"), (two, "two")):
+            messages = (await stream.whole()).messages
+            assert {message["params"]["progressToken"] for message in messages[:-1]} == {token}
+        assert [message["method"] for message in standalone.messages] == ["notifications/tools/list_changed"]
+
+
+async def test_i3_initialize_is_not_cancelled(new_handler: NewHandler, stage: Stage) -> None:
+    client = await Client(new_handler(talkative_server(stage)).app).initialize()
+    assert (await client.notify("notifications/cancelled", {"requestId": 0})).status == 202
+    assert await client.result("ping") == {}
+
+
+async def test_draining_ends_streams_that_go_on_at_another_instance(
+    new_handler: NewHandler, stage: Stage
+) -> None:
+    first, second = (new_handler(talkative_server(stage), retry_milliseconds=10) for _ in range(2))
+    here = await Client(first.app).initialize()
+    there = Client(second.app)
+    there.session = here.session
+    async with here.listen() as stream, calling(here, "wait", progress="p") as exchange:
+        await stream.begun()
+        await exchange.count(1)
+        await first.drain()
+        await stream.whole()
+
+        async def connection_ended() -> bool:
+            return exchange.body_ended
+
+        await eventually(connection_ended)
+        async with there.listen() as again, there.listen(last_event_id=exchange.ids[-1]) as resumed:
+            await again.begun()
+            await resumed.begun()
+            stage.go_on.set()
+            await there.call("change")
+            assert len(await again.count(1)) == 1
+            assert text_of((await resumed.whole()).messages[-1]) == "done"
