@@ -52,7 +52,7 @@ def test_a_connection_can_be_restored() -> None:
 async def test_a_call_has_every_member_of_a_dispatch_context() -> None:
     async def nowhere(_: Any) -> None: ...
 
-    call = Call({"type": "http", "headers": []}, 1, None, nowhere)
+    call = Call({"type": "http", "headers": []}, 1, None, emit=nowhere)
     wanted = {name for name in dir(DispatchContext) if not name.startswith("_")}
     assert wanted <= set(dir(call))
 

@@ -287,6 +287,42 @@ async def test_where_answers_are_delivered_whole_a_question_is_refused_at_once(
         assert "back-channel" in exchange.messages[0]["error"]["message"]
 
 
+async def test_where_nothing_can_be_pushed_or_asked_the_capabilities_say_so(
+    new_handler: NewHandler,
+) -> None:
+    from tmcp_serverless.transports import HOST_EXTENSION, Host
+
+    server = MCPServer("s", log_level="ERROR")
+
+    @server.tool()
+    async def seen(ctx: Context) -> str:
+        capabilities = ctx.client_capabilities
+        assert capabilities is not None
+        return str(capabilities.model_dump(exclude_none=True))
+
+    async def advertised(*, streams: bool, **options: Any) -> tuple[dict[str, Any], str]:
+        scope = {"extensions": {HOST_EXTENSION: Host(streams=streams)}}
+        client = Client(new_handler(server, **options).app, scope=scope)
+        params = {"protocolVersion": "2025-11-25", "capabilities": CAPABILITIES}
+        message = {"jsonrpc": "2.0", "id": 0, "method": "initialize"}
+        exchange = await client.post(
+            {**message, "params": {**params, "clientInfo": {"name": "c", "version": "1"}}}
+        )
+        client.session = exchange.headers["mcp-session-id"]
+        return exchange.messages[0]["result"]["capabilities"], await client.call("seen")
+
+    capabilities, seen_by_tool = await advertised(streams=True)
+    assert capabilities["tools"]["listChanged"]
+    assert capabilities["resources"]["subscribe"]
+    assert "elicitation" in seen_by_tool
+    capabilities, seen_by_tool = await advertised(streams=False)
+    assert capabilities["tools"]["listChanged"], "a buffered GET brings what changed"
+    assert "elicitation" not in seen_by_tool
+    capabilities, _ = await advertised(streams=False, buffered_wait_seconds=0)
+    assert not capabilities["tools"]["listChanged"]
+    assert not capabilities["resources"]["subscribe"]
+
+
 # Cancellation: I1 to I4, row 34
 
 

@@ -106,13 +106,16 @@ class Database:
     async def fetchrow(self, sql: str, *args: object, again: bool) -> Row | None:
         """Run a statement and return its first row. `again`: it may be run twice without harm."""
         stack = self._stack()
-        if again and stack.idle and time.time() - stack.used_at < _FROZEN_GAP_SECONDS:
+        if stack.idle and time.time() - stack.used_at < _FROZEN_GAP_SECONDS:
             # The way of most requests: a connection is there and works.
             connection = stack.idle.pop()
             try:
                 row = await connection.fetchrow(sql, *args)
             except BaseException as error:
                 stack.put_back(connection, healthy=_is_healthy_after(error))
+                if isinstance(error, LOST_LINK) and not again:
+                    stack.drop_idle()
+                    raise _lost(error) from error
                 if not isinstance(error, (*LOST_LINK, *MISSING_SCHEMA, *POOLED_STATEMENT)):
                     raise
             else:
@@ -175,7 +178,7 @@ class Database:
             # Where one link is gone, so are the others: they lead to the same server.
             stack.drop_idle()
             if not again:
-                raise StoreUnavailableError(f"the connection to the database was lost: {error!r}") from error
+                raise _lost(error) from error
         except POOLED_STATEMENT:
             self._stop_preparing(stack)
         except MISSING_SCHEMA as error:
@@ -184,7 +187,7 @@ class Database:
             return await self._run_once(stack, work)
         except LOST_LINK as error:
             stack.drop_idle()
-            raise StoreUnavailableError(f"the connection to the database was lost: {error!r}") from error
+            raise _lost(error) from error
 
     async def _run_once(self, stack: _Stack, work: Callable[[Connection], Awaitable[Any]]) -> Any:
         now = time.time()
@@ -229,6 +232,10 @@ class Database:
         )
         self._prepares = False
         stack.drop_idle()
+
+
+def _lost(error: BaseException) -> StoreUnavailableError:
+    return StoreUnavailableError(f"the connection to the database was lost: {error!r}")
 
 
 def _is_healthy_after(error: BaseException) -> bool:

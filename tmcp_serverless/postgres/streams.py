@@ -186,7 +186,10 @@ class PostgresStreamSessionManager(StreamSessionManager):
 
     async def append(self, id: str, data: str) -> str:
         """Append a message to one mailbox and return its cursor."""
-        row = await self._tables.fetchrow("append", id, data, self._lease, again=False)
+        row = await self._tables.fetchrow("deliver", id, data, self._lease, again=False)
+        if row is None:
+            # It is the first message of its mailbox.
+            row = await self._tables.fetchrow("append", id, data, self._lease, again=False)
         assert row is not None  # noqa: S101 - the statement returns the row that it wrote
         await self._trim(id, row)
         return str(Cursor(row[0], 0))

@@ -15,12 +15,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.transports import sse
-from tmcp_serverless.transports.asgi import Headers, Send, respond
 from tmcp_serverless.transports.jsonrpc import dump
+from tmcp_serverless.transports.outlet import Outlet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tmcp_serverless.transports.asgi import Headers, Send
     from tmcp_serverless.transports.journal import Journal
 
 __all__ = ["Exchange"]
@@ -42,14 +43,13 @@ class Exchange:
     def __init__(
         self, send: Send, *, headers: Headers, batch: bool, new_journal: Callable[[], Journal] | None
     ) -> None:
-        self._send = send
+        self._outlet = Outlet(send)
         self._headers = headers
         self._batch = batch
         self._new_journal = new_journal
         self._journal: Journal | None = None
         self._answers: list[bytes] = []
         self._streaming = False
-        self._gone = False
         self._writing = asyncio.Lock()
 
     @property
@@ -74,10 +74,11 @@ class Exchange:
     async def finish(self) -> None:
         """End the POST's answer."""
         if self._streaming:
-            await self._put({"type": "http.response.body", "body": b""})
+            await self._outlet.end()
             return
         body = b"[" + b",".join(self._answers) + b"]" if self._batch else self._answers[0]
-        await respond(self._put, 200, body, [(b"content-type", b"application/json"), *self._headers])
+        await self._outlet.start(200, [(b"content-type", b"application/json"), *self._headers])
+        await self._outlet.end(body)
 
     async def abandon(self, data: bytes) -> None:
         """Take the answer to a request that is not finished: it is kept for whoever resumes the stream."""
@@ -91,13 +92,12 @@ class Exchange:
         `unless_waiting`: leave an answer alone that has not begun to stream, for it may still come whole.
         """
         async with self._writing:
-            if self._new_journal is None or self._gone or (unless_waiting and not self._streaming):
+            if self._new_journal is None or self._outlet.gone or (unless_waiting and not self._streaming):
                 return
             await self._start()
             if self._journal is not None and self._journal.resumable:
-                await self._put_frame(self._journal.retry())
-                await self._put({"type": "http.response.body", "body": b""})
-                self._gone = True
+                await self._outlet.end(self._journal.retry())
+                self._outlet.gone = True
 
     async def keep_alive(self, *, until_seconds: float) -> None:
         """Keep the answer open as a stream; close its connection after so many seconds, where that may be."""
@@ -105,7 +105,7 @@ class Exchange:
         while True:
             async with self._writing:
                 await self._start()
-                await self._put_frame(sse.KEEP_ALIVE)
+                await self._outlet.write(sse.KEEP_ALIVE)
             left = ends - asyncio.get_running_loop().time()
             await asyncio.sleep(
                 min(_KEEP_ALIVE_SECONDS, max(left, 0)) if self.can_close else _KEEP_ALIVE_SECONDS
@@ -119,10 +119,10 @@ class Exchange:
             return
         self._streaming = True
         headers = [*sse.SSE_HEADERS, *self._headers]
-        await self._put({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._outlet.start(200, headers)
         if self._new_journal is not None:
             self._journal = self._new_journal()
-            await self._put_frame(await self._journal.prime())
+            await self._outlet.write(await self._journal.prime())
         # What a batch has answered already goes out first, in its order.
         for answer in self._answers:
             await self._write(answer, last=True)
@@ -130,19 +130,6 @@ class Exchange:
 
     async def _write(self, data: bytes, *, last: bool) -> None:
         if self._journal is None:
-            await self._put_frame(sse.event(data))
+            await self._outlet.write(sse.event(data))
         else:
-            await self._put_frame(await self._journal.record(data, last=last))
-
-    async def _put_frame(self, frame: bytes) -> None:
-        if frame:
-            await self._put({"type": "http.response.body", "body": frame, "more_body": True})
-
-    async def _put(self, message: Any) -> None:
-        if self._gone:
-            return
-        try:
-            await self._send(message)
-        except OSError:
-            # The client is gone: servers differ in whether they say so here.
-            self._gone = True
+            await self._outlet.write(await self._journal.record(data, last=last))

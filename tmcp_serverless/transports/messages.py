@@ -111,7 +111,7 @@ class MessageRunner:
             await outbound.notify(emitted["method"], emitted.get("params"))
 
         call = sdk.Call(scope, None, None, emit=emit)
-        connection = sdk.restore_connection(session.id, session.record, outbound)
+        connection = sdk.restore_connection(session.id, session.record, outbound, can_ask=can_ask)
         state = await self._runtime.lifespan_state()
         try:
             await self._runtime.kernel.notify(call, message, connection, state)
@@ -128,7 +128,10 @@ class MessageRunner:
         connection = sdk.new_connection(id, outbound)
         call = sdk.Call(scope, message["id"], message.get("params"), emit=_nowhere)
         state = await self._runtime.lifespan_state()
-        answer, succeeded = await self._runtime.kernel.answer(call, message, connection, state)
+        pushes = not self._options.disable_sse and (
+            host_of(scope).streams or self._options.buffered_wait_seconds > 0
+        )
+        answer, succeeded = await self._runtime.kernel.answer(call, message, connection, state, pushes=pushes)
         if not succeeded:
             return answer, None
         params = message["params"]
@@ -185,7 +188,9 @@ class MessageRunner:
         outbound = SessionOutbound(
             self._managers.streams, session.id, log_filter, conversation=conversation, fallback=emit
         )
-        connection = sdk.restore_connection(session.id, session.record, outbound)
+        connection = sdk.restore_connection(
+            session.id, session.record, outbound, can_ask=conversation.can_ask
+        )
         state = await self._runtime.lifespan_state()
         answer, succeeded = await self._runtime.kernel.answer(call, message, connection, state)
         if succeeded and message["method"] in _RECORDED:

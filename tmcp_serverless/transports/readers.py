@@ -10,6 +10,7 @@ from tmcp_serverless.sessions.records import CloseReason
 from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.addresses import EventId, inbox_of, request_id_of
 from tmcp_serverless.transports.asgi import INTERNAL_ERROR
+from tmcp_serverless.transports.outlet import Outlet
 from tmcp_serverless.transports.versions import RESUMABLE_VERSION
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import StoredEvent
-    from tmcp_serverless.transports.asgi import Message, Request, Send
+    from tmcp_serverless.transports.asgi import Request, Send
     from tmcp_serverless.transports.loaded import LoadedSession
     from tmcp_serverless.transports.options import HttpOptions
 
@@ -46,14 +47,14 @@ class StreamReader:
     """How often `look` is called."""
 
     def __init__(self, send: Send, session: LoadedSession, options: HttpOptions, *, one_batch: bool) -> None:
-        self._send = send
+        self._outlet = Outlet(send, on_gone=self.end)
         self._session = session
         self._options = options
         self._one_batch = one_batch
         self._writing = asyncio.Lock()
+        self._fenced = False
         self._open = asyncio.Event()
         self._ended = asyncio.Event()
-        self._gone = False
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Send the events; waits while the client is slow."""
@@ -81,7 +82,7 @@ class StreamReader:
     async def serve(self, request: Request, *, seconds: float) -> None:
         """Hold the stream open until the manager closes it, the client leaves, or the time is over."""
         headers = [*sse.SSE_HEADERS, *self._session.headers]
-        await self._send_message({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._outlet.start(200, headers)
         await self._put(self.opening())
         self._open.set()
         left = asyncio.create_task(self._watch(request))
@@ -97,9 +98,7 @@ class StreamReader:
 
     async def finish(self) -> None:
         """End the answer. After the stream was released: nothing follows."""
-        if not self._fenced:
-            await self._put(self.closing())
-        await self._send_message({"type": "http.response.body", "body": b""})
+        await self._outlet.end(b"" if self._fenced else self.closing())
 
     def frame(self, event: StoredEvent) -> bytes:
         """Return an event as it goes out."""
@@ -117,8 +116,6 @@ class StreamReader:
         """Do what is due once in a while."""
         await self._put(sse.KEEP_ALIVE)
 
-    _fenced = False
-
     async def _wait_and_look(self) -> None:
         try:
             async with asyncio.timeout(self.look_seconds):
@@ -128,22 +125,12 @@ class StreamReader:
 
     async def _watch(self, request: Request) -> None:
         await request.disconnected()
-        self._gone = True
+        self._outlet.gone = True
         self.end()
 
     async def _put(self, frame: bytes) -> None:
         async with self._writing:
-            await self._send_message({"type": "http.response.body", "body": frame, "more_body": True})
-
-    async def _send_message(self, message: Message) -> None:
-        if self._gone:
-            return
-        try:
-            await self._send(message)
-        except OSError:
-            # The client is gone: servers differ in whether they say so here.
-            self._gone = True
-            self.end()
+            await self._outlet.write(frame)
 
 
 class StandaloneReader(StreamReader):

@@ -1,0 +1,27 @@
+"""What the kit takes from the MCP SDK: the one package that imports its provisional and private parts.
+
+Relied upon, of mcp 2.3 (`tests/test_sdk.py` fails by name when a release changes one of these):
+
+* `mcp.server.runner.ServerRunner(server, connection, lifespan_state, init_options=…)` and its `on_request`
+  and `on_notify`: the kernel; it asks the server for `get_request_handler`, `get_notification_handler`,
+  `middleware`, `cache_hints`, `server_info_stamp` and `create_initialization_options`, nothing else;
+* `mcp.server.runner.aclose_shielded`: ends what handlers pushed on the connection's exit stack;
+* `mcp.server.connection.Connection`: `client_params`, `protocol_version` and `initialized` can be restored;
+* `mcp.shared.dispatcher.DispatchContext`: what a request talks through (`Call` is ours);
+* `MCPServer._lowlevel_server`, `FastMCP._mcp_server`: the lowlevel `Server` inside;
+* `mcp.server._streamable_http_modern.handle_modern_request`: the 2026-07-28 entry.
+"""
+
+from tmcp_serverless.sdk.call import Call
+from tmcp_serverless.sdk.connections import Connection, new_connection, principal_of, restore_connection
+from tmcp_serverless.sdk.kernel import Kernel, lowlevel_server
+
+__all__ = [
+    "Call",
+    "Connection",
+    "Kernel",
+    "lowlevel_server",
+    "new_connection",
+    "principal_of",
+    "restore_connection",
+]

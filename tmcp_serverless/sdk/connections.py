@@ -1,0 +1,90 @@
+"""A session's connection, as the SDK's kernel knows it; and whose it is."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from mcp.server.auth.provider import principal_components
+from mcp.server.connection import Connection
+from mcp.server.runner import aclose_shielded
+from mcp_types import InitializeRequestParams
+from mcp_types.version import LATEST_HANDSHAKE_VERSION
+
+from tmcp_serverless.sessions.records import ANONYMOUS
+
+if TYPE_CHECKING:
+    from mcp.shared.dispatcher import Outbound
+
+    from tmcp_serverless.sessions.records import SessionRecord
+    from tmcp_serverless.transports.asgi import Scope
+
+__all__ = ["Connection", "leave", "new_connection", "principal_of", "restore_connection"]
+
+
+class _SessionConnection(Connection):
+    """A connection whose exit stack is made when a handler pushes something on it, which few do."""
+
+    def __init__(self, outbound: Outbound, **facts: Any) -> None:
+        super().__init__(outbound, **facts)
+        del self.exit_stack
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "exit_stack":
+            raise AttributeError(name)
+        self.exit_stack = AsyncExitStack()
+        return self.exit_stack
+
+
+async def leave(connection: Connection) -> None:
+    """Run what handlers pushed on the connection's exit stack."""
+    if "exit_stack" in vars(connection):
+        await aclose_shielded(connection)
+
+
+def new_connection(session_id: str, outbound: Outbound) -> Connection:
+    """Return the connection of a session that `initialize` is about to make."""
+    return _SessionConnection(outbound, protocol_version=LATEST_HANDSHAKE_VERSION, session_id=session_id)
+
+
+_NEED_AN_ANSWER = frozenset({"elicitation", "roots", "sampling"})
+
+
+def restore_connection(
+    session_id: str, record: SessionRecord, outbound: Outbound, *, can_ask: bool
+) -> Connection:
+    """Return the connection of a session as `initialize` left it.
+
+    Where the client cannot be asked, what it could answer is not among its capabilities: a handler that looks
+    before it asks finds another way.
+    """
+    capabilities = record.client_capabilities
+    if not can_ask:
+        capabilities = {name: value for name, value in capabilities.items() if name not in _NEED_AN_ANSWER}
+    params = {
+        "protocolVersion": record.protocol_version,
+        "capabilities": capabilities,
+        "clientInfo": record.client_info,
+    }
+    connection = _SessionConnection(
+        outbound,
+        protocol_version=record.protocol_version,
+        session_id=session_id,
+        client_params=InitializeRequestParams.model_validate(params, by_name=False),
+    )
+    if record.initialized:
+        connection.initialized.set()
+    return connection
+
+
+def principal_of(scope: Scope) -> str:
+    """Return who is asking, as the authentication before us found out; the anonymous principal otherwise."""
+    user = scope.get("user")
+    token = getattr(user, "access_token", None)
+    if token is not None:
+        client_id, issuer, subject = principal_components(token)
+        return json.dumps([issuer, client_id, subject])
+    if getattr(user, "is_authenticated", False):
+        return json.dumps([None, None, str(getattr(user, "identity", "") or getattr(user, "username", ""))])
+    return ANONYMOUS

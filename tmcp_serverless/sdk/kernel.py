@@ -1,0 +1,171 @@
+"""Somebody's MCP server, ready to handle single messages of any session."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+from mcp.server._streamable_http_modern import handle_modern_request
+from mcp.server.lowlevel.server import HandlerEntry, NotificationOptions, Server
+from mcp.server.runner import ServerRunner
+from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
+from mcp_types import (
+    EmptyResult,
+    LoggingCapability,
+    SetLevelRequestParams,
+    SubscribeRequestParams,
+    UnsubscribeRequestParams,
+)
+
+from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.sdk.connections import leave
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    from mcp.server.connection import Connection
+    from mcp.server.models import InitializationOptions
+
+    from tmcp_serverless.sdk.call import Call
+    from tmcp_serverless.sessions.records import Json
+    from tmcp_serverless.transports.asgi import Receive, Scope, Send
+
+__all__ = ["Kernel", "lowlevel_server"]
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_CANCELLED = -32800
+"""What the SDK's handshake-era transport answers to a request that was cancelled."""
+
+
+async def _acknowledge(*_: Any) -> EmptyResult:
+    """Answer what the transport itself records."""
+    return EmptyResult()
+
+
+_ANSWERED_BY_THE_KIT: dict[str, HandlerEntry[Any]] = {
+    "logging/setLevel": HandlerEntry(SetLevelRequestParams, _acknowledge),
+    "resources/subscribe": HandlerEntry(SubscribeRequestParams, _acknowledge),
+    "resources/unsubscribe": HandlerEntry(UnsubscribeRequestParams, _acknowledge),
+}
+
+
+class _Answering:
+    """A lowlevel server as the kernel sees it: with the handlers that the kit adds, itself untouched."""
+
+    def __init__(self, server: Server[Any], added: Mapping[str, HandlerEntry[Any]], *, pushes: bool) -> None:
+        self._server = server
+        self._added = added
+        self._pushes = pushes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)
+
+    def get_request_handler(self, method: str) -> HandlerEntry[Any] | None:
+        return self._server.get_request_handler(method) or self._added.get(method)
+
+    def create_initialization_options(self) -> InitializationOptions:
+        pushes = self._pushes
+        changes = NotificationOptions(prompts_changed=pushes, resources_changed=pushes, tools_changed=pushes)
+        options = self._server.create_initialization_options(changes)
+        if "logging/setLevel" in self._added:
+            options.capabilities.logging = LoggingCapability()
+        if options.capabilities.resources is not None:
+            if "resources/subscribe" in self._added:
+                options.capabilities.resources.subscribe = True
+            if not pushes:
+                options.capabilities.resources.subscribe = False
+        return options
+
+
+class Kernel:
+    """Somebody's MCP server, ready to handle single messages of any session.
+
+    Args:
+        server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`.
+        answer_session_methods: Whether `logging/setLevel`, `resources/subscribe` and `resources/unsubscribe`
+            are answered for servers that cannot register a handler for them.
+
+    """
+
+    def __init__(self, server: Any, *, answer_session_methods: bool = True) -> None:
+        self._lowlevel = lowlevel_server(server)
+        kit_answers = answer_session_methods and self._lowlevel is not server
+        added = _ANSWERED_BY_THE_KIT if kit_answers else {}
+        # The kernel asks its server for a handful of members only, and these answer all of them.
+        self._answering = cast("Server[Any]", _Answering(self._lowlevel, added, pushes=True))
+        self._pushing_nothing = cast("Server[Any]", _Answering(self._lowlevel, added, pushes=False))
+
+    def lifespan(self) -> AbstractAsyncContextManager[Any]:
+        """Return the server's own lifespan, to be entered once."""
+        return self._lowlevel.lifespan(self._lowlevel)
+
+    async def answer(
+        self, call: Call, message: Json, connection: Connection, lifespan_state: Any, *, pushes: bool = True
+    ) -> tuple[Json, bool]:
+        """Run a request, and return its JSON-RPC answer and whether that is a result.
+
+        `pushes`: whether clients can be sent what they did not ask for; if not, `initialize` says so.
+        """
+        answering = self._answering if pushes else self._pushing_nothing
+        runner = ServerRunner(answering, connection, lifespan_state)
+        answer: Json = {"jsonrpc": "2.0", "id": message["id"]}
+        try:
+            answer["result"] = await runner.on_request(call, message["method"], message.get("params"))
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not call.cancelled or task is None or task.uncancel() > 0:
+                raise
+            answer["error"] = {"code": _REQUEST_CANCELLED, "message": "Request cancelled"}
+        except Exception as error:  # noqa: BLE001 - the boundary between handlers and the wire
+            answer["error"] = _error_data(message["method"], error)
+        else:
+            return answer, True
+        finally:
+            call.close()
+            await leave(connection)
+        return answer, False
+
+    async def notify(self, call: Call, message: Json, connection: Connection, lifespan_state: Any) -> None:
+        """Run a notification's handler; what it raises is logged, for there is nobody to tell."""
+        runner = ServerRunner(self._answering, connection, lifespan_state)
+        try:
+            await runner.on_notify(call, message["method"], message.get("params"))
+        except Exception:
+            logger.exception("the handler for %r raised", message["method"])
+        finally:
+            call.close()
+            await leave(connection)
+
+    async def serve_modern(self, lifespan_state: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request of the 2026-07-28 era through the SDK's own entry."""
+        await handle_modern_request(self._lowlevel, None, False, lifespan_state, scope, receive, send)
+
+
+def lowlevel_server(server: Any) -> Server[Any]:
+    """Return the lowlevel server inside an `MCPServer` or a `FastMCP`, or the server itself.
+
+    Raises:
+        ConfigurationError: It is none of these.
+
+    """
+    if isinstance(server, Server):
+        return cast("Server[Any]", server)
+    for attribute in ("_lowlevel_server", "_mcp_server"):
+        inner = getattr(server, attribute, None)
+        if isinstance(inner, Server):
+            return cast("Server[Any]", inner)
+    raise ConfigurationError(
+        f"not an MCP server: {type(server).__module__}.{type(server).__qualname__} "
+        "(expected mcp.server.MCPServer, mcp.server.lowlevel.Server or fastmcp.FastMCP 4.x)"
+    )
+
+
+def _error_data(method: str, error: Exception) -> Json:
+    data = handler_exception_to_error_data(error)
+    if data is None:
+        logger.error("the handler for %r raised", method, exc_info=error)
+        return {"code": 0, "message": str(error)}
+    return data.model_dump(mode="json", exclude_unset=True)
