@@ -17,6 +17,7 @@ from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
 from tmcp_serverless.postgres.identifiers import channel_name
+from tmcp_serverless.postgres.paging import PAGE_ROWS, page_of
 from tmcp_serverless.postgres.schema import streams_component
 from tmcp_serverless.postgres.tables import Tables
 from tmcp_serverless.sessions.contracts import StreamSessionManager
@@ -36,7 +37,6 @@ __all__ = ["PostgresStreamSessionManager"]
 
 logger = logging.getLogger(__name__)
 
-_PAGE_ROWS = 64
 _TRIM_EVERY = 64
 
 
@@ -240,31 +240,14 @@ class PostgresStreamSessionManager(StreamSessionManager):
             stream.id,
             stream.holder,
             *stream.cursor,
-            _PAGE_ROWS,
+            PAGE_ROWS,
             not is_private(stream.id),
             again=True,
         )
         if not rows:
             return await self._why_fenced(stream.id)
-        events: list[StoredEvent] = []
-        cursor, missed, own_rows = stream.cursor, 0, 0
-        for own, topic, data in rows:
-            if own is not None:
-                own_rows += 1
-                missed += own - cursor.own - 1
-                cursor = cursor._replace(own=own)
-            elif topic is not None:
-                missed += topic - cursor.topic - 1
-                cursor = cursor._replace(topic=topic)
-            else:
-                break
-            events.append(StoredEvent(data, str(cursor)))
-        if own_rows < _PAGE_ROWS and cursor.own < stream.last:
-            # Numbers have no gaps: what is not there has expired.
-            missed += stream.last - cursor.own
-            cursor = cursor._replace(own=stream.last)
-        stream.cursor = cursor
-        return Page(events, more=len(rows) >= _PAGE_ROWS, missed=missed)
+        page, stream.cursor = page_of(rows, stream.cursor, last=stream.last)
+        return page
 
     async def _why_fenced(self, id: str) -> CloseReason:
         if await self._tables.fetchrow("holder", id, again=True) is not None:
