@@ -71,6 +71,18 @@ async def test_a_gap_in_the_topic_is_told(database_url: str) -> None:
         assert controller.missing == 1
 
 
+async def test_a_topic_whose_messages_have_all_expired_is_a_gap_too(database_url: str) -> None:
+    async with PostgresStreamSessionManager(database_url) as streams:
+        await streams.prepare("s")
+        await streams.send(None, "x")
+        await execute(database_url, "DELETE FROM tmcp_messages")
+        controller = RecordingController()
+        await streams.create("s", controller)
+        await controller.until(lambda: controller.missing == 1)
+        await streams.send(None, "new")
+        assert await controller.count(1) == ["new"]
+
+
 async def test_messages_expire_by_age_and_mailboxes_when_they_are_unused(database_url: str) -> None:
     async with PostgresStreamSessionManager(database_url, retention_seconds=0.1) as streams:
         await streams.send(["s"], "x")

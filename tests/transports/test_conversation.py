@@ -664,3 +664,34 @@ async def test_draining_ends_streams_that_go_on_at_another_instance(
             await there.call("change")
             assert len(await again.count(1)) == 1
             assert text_of((await resumed.whole()).messages[-1]) == "done"
+
+
+async def test_a_stream_whose_broadcasts_have_expired_is_told_that_the_lists_changed(
+    new_postgres_handler: NewHandler, stage: Stage, database_url: str
+) -> None:
+    handler = new_postgres_handler(talkative_server(stage))
+    client = await Client(handler.app).initialize()
+    await handler.notifier.tools_changed()
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("DELETE FROM tmcp_messages")
+    await connection.close()
+    async with client.listen() as stream:
+        methods = {message["method"] for message in await stream.count(3)}
+    kinds = ("tools", "prompts", "resources")
+    assert methods == {f"notifications/{kind}/list_changed" for kind in kinds}
+
+
+async def test_a_resumed_request_whose_events_have_expired_is_answered_with_an_error(
+    new_postgres_handler: NewHandler, stage: Stage, database_url: str
+) -> None:
+    stage.go_on.set()
+    client = await Client(new_postgres_handler(talkative_server(stage)).app).initialize()
+    async with calling(client, "wait", id=5, progress="p") as exchange:
+        await exchange.whole()
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("DELETE FROM tmcp_messages")
+    await connection.close()
+    async with client.listen(last_event_id=exchange.ids[1]) as resumed:
+        message = (await resumed.whole()).messages[-1]
+    assert message["id"] == 5
+    assert "expired" in message["error"]["message"]

@@ -19,7 +19,7 @@ PAGE_ROWS = 64
 """How many rows of each mailbox one read brings at the most."""
 
 
-def page_of(rows: Iterable[Row], cursor: Cursor, *, last: int) -> tuple[Page, Cursor]:
+def page_of(rows: Iterable[Row], cursor: Cursor, *, last: Cursor) -> tuple[Page, Cursor]:
     """Return what the rows hold, and the cursor behind them.
 
     Numbers have no gaps: what is not there, between the rows or up to `last`, has expired.
@@ -27,7 +27,7 @@ def page_of(rows: Iterable[Row], cursor: Cursor, *, last: int) -> tuple[Page, Cu
     Args:
         rows: `(own number, topic's number, data)`, one number of the two; or all null for an empty page.
         cursor: Where the stream was.
-        last: The number that the session's mailbox had reached for certain.
+        last: What both mailboxes had reached when the stream was claimed.
 
     """
     events: list[StoredEvent] = []
@@ -44,7 +44,10 @@ def page_of(rows: Iterable[Row], cursor: Cursor, *, last: int) -> tuple[Page, Cu
         else:
             break
         events.append(StoredEvent(data, str(cursor)))
-    if own_rows < PAGE_ROWS and cursor.own < last:
-        missed += last - cursor.own
-        cursor = cursor._replace(own=last)
+    if own_rows < PAGE_ROWS and cursor.own < last.own:
+        missed += last.own - cursor.own
+        cursor = cursor._replace(own=last.own)
+    if topic_rows < PAGE_ROWS and cursor.topic < last.topic:
+        missed += last.topic - cursor.topic
+        cursor = cursor._replace(topic=last.topic)
     return Page(events, more=PAGE_ROWS in (own_rows, topic_rows), missed=missed), cursor

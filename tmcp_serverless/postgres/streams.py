@@ -48,8 +48,8 @@ class _Stream:
     holder: str
     pump: Pump
     cursor: Cursor
-    last: int = 0
-    """The number of the mailbox's last message when the stream was claimed."""
+    last: Cursor = Cursor(0, 0)
+    """What both mailboxes had reached when the stream was claimed."""
 
     own_only: bool = False
     """Whether only its own mailbox was heard of since the last read."""
@@ -134,7 +134,8 @@ class PostgresStreamSessionManager(StreamSessionManager):
         except BaseException:
             await self._close_doors(stream)
             raise
-        stream.cursor, stream.last = Cursor(claimed[0], claimed[1]), claimed[2]
+        stream.cursor = Cursor(claimed[0], claimed[1])
+        stream.last = Cursor(claimed[2], claimed[1] if is_private(id) else claimed[3])
         held, self._streams[id] = self._streams.get(id), stream
         if held is not None:
             await self._retire(held, CloseReason.SUPERSEDED)

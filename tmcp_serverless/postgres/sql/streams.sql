@@ -71,7 +71,8 @@ ON CONFLICT (id) DO UPDATE SET
     updated_at = now(), holder = excluded.holder, channel = excluded.channel,
     delivered = CASE WHEN $4::bigint IS NULL THEN lease.delivered ELSE excluded.delivered END,
     topic_delivered = CASE WHEN $5::bigint IS NULL THEN lease.topic_delivered ELSE excluded.topic_delivered END
-RETURNING delivered, topic_delivered, (SELECT last FROM box), pg_notify(channel, '');
+RETURNING delivered, topic_delivered, (SELECT last FROM box),
+    coalesce((SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0), pg_notify(channel, '');
 
 -- read_next: the one message right after the cursor, and the lease moved over it; no row when there is none
 UPDATE {sessions} AS lease SET delivered = next.n
