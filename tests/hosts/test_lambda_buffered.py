@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from mcp.server import MCPServer
 
 from tests.support.servers import small_server
 from tmcp_serverless import Handler, create_handler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
 pytest.importorskip("mangum", reason="the extra `aws` is not installed")
 
@@ -277,14 +279,10 @@ def test_row_32_a_get_can_be_refused(new_sandbox: Callable[..., Handler]) -> Non
 def test_the_lifespan_is_entered_once_for_a_sandbox(
     database_url: str, sandbox_loop: asyncio.AbstractEventLoop
 ) -> None:
-    from contextlib import asynccontextmanager
-
-    from mcp.server import MCPServer
-
     entered: list[str] = []
 
     @asynccontextmanager
-    async def lifespan(_: Any) -> Any:
+    async def lifespan(_: MCPServer[dict[str, Any]]) -> AsyncGenerator[dict[str, Any]]:
         entered.append("in")
         yield {}
         entered.append("out")

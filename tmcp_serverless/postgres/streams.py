@@ -47,8 +47,11 @@ class _Stream:
     id: str
     holder: str
     pump: Pump
+
     cursor: Cursor
-    last: Cursor = Cursor(0, 0)
+    """How far it has been read."""
+
+    last: Cursor
     """What both mailboxes had reached when the stream was claimed."""
 
     own_only: bool = False
@@ -145,7 +148,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
         async def read() -> Page | CloseReason:
             return await self._read(stream)
 
-        stream = _Stream(id, secrets.token_hex(12), Pump(controller, read), Cursor(0, 0))
+        stream = _Stream(id, secrets.token_hex(12), Pump(controller, read), Cursor(0, 0), Cursor(0, 0))
         return stream
 
     async def release(self, id: str, controller: StreamController) -> None:
