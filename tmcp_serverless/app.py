@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.transports.asgi import HttpProblem, path_of
@@ -56,18 +57,24 @@ class App:
             raise HttpProblem(404, f"no {scope['type']} here")
 
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        host, origin, version = _headers(scope)
+        origin = _header(scope, b"origin")
         try:
-            self._policy.check(host=host, origin=origin)
+            self._policy.check(host=_header(scope, b"host") or "", origin=origin)
         except HttpProblem as problem:
             await problem.answer(send)
             return
-        app = self._handshake
-        if version is not None and version not in HANDSHAKE_VERSIONS and path_of(scope) == self._path:
-            app = self._serve_modern
-        if origin is not None:
-            app = _with_cors(app)
+        app = self._guarded if origin is None else _with_cors(self._guarded)
         await app(scope, receive, send)
+
+    @cached_property
+    def _guarded(self) -> ASGIApp:
+        """The transports, behind the server's own authentication and beside its own routes."""
+        return self._runtime.guarded(self._serve_era, path=self._path)
+
+    async def _serve_era(self, scope: Scope, receive: Receive, send: Send) -> None:
+        version = _header(scope, b"mcp-protocol-version")
+        modern = version is not None and version not in HANDSHAKE_VERSIONS and path_of(scope) == self._path
+        await (self._serve_modern if modern else self._handshake)(scope, receive, send)
 
     async def _serve_modern(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = await self._runtime.lifespan_state()
@@ -87,16 +94,11 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _headers(scope: Scope) -> tuple[str, str | None, str | None]:
-    host, origin, version = "", None, None
+def _header(scope: Scope, wanted: bytes) -> str | None:
     for name, value in scope["headers"]:
-        if name == b"host":
-            host = value.decode("latin-1")
-        elif name == b"origin":
-            origin = value.decode("latin-1")
-        elif name == b"mcp-protocol-version":
-            version = value.decode("latin-1")
-    return host, origin, version
+        if name == wanted:
+            return value.decode("latin-1")
+    return None
 
 
 def _with_cors(app: ASGIApp) -> ASGIApp:

@@ -23,6 +23,7 @@ class Client:
         self._scope = dict(scope or {})
         self.version = version
         self.path = "/mcp"
+        self.always: dict[str, str] = {}
         self.session: str | None = None
 
     def send(self, verb: str, body: Any = None, **headers: str | None) -> Exchange:
@@ -34,6 +35,7 @@ class Client:
             "mcp-session-id": self.session,
             "mcp-protocol-version": self.version if self.session else None,
         }
+        own |= self.always
         own |= {name.replace("_", "-"): value for name, value in headers.items()}
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         sent = {name: value for name, value in own.items() if value is not None}

@@ -8,18 +8,23 @@ Relied upon, of mcp 2.3 (`tests/test_sdk.py` fails by name when a release change
 * `mcp.server.runner.aclose_shielded`: ends what handlers pushed on the connection's exit stack;
 * `mcp.server.connection.Connection`: `client_params`, `protocol_version` and `initialized` can be restored;
 * `mcp.shared.dispatcher.DispatchContext`: what a request talks through (`Call` is ours);
+* `MCPServer.streamable_http_app`, `FastMCP.http_app`: Starlette applications with a route at the MCP path,
+  whose application is a `RequireAuthMiddleware` where there is authentication; and `_custom_starlette_routes`
+  and `_get_additional_http_routes`, which say whether there are routes;
 * `MCPServer._lowlevel_server`, `FastMCP._mcp_server`: the lowlevel `Server` inside;
 * `mcp.server._streamable_http_modern.handle_modern_request`: the 2026-07-28 entry.
 """
 
 from tmcp_serverless.sdk.call import Call
 from tmcp_serverless.sdk.connections import Connection, new_connection, principal_of, restore_connection
+from tmcp_serverless.sdk.guard import guarded
 from tmcp_serverless.sdk.kernel import Kernel, lowlevel_server
 
 __all__ = [
     "Call",
     "Connection",
     "Kernel",
+    "guarded",
     "lowlevel_server",
     "new_connection",
     "principal_of",

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tmcp_serverless.sdk import Kernel
+    from tmcp_serverless.transports.asgi import ASGIApp
 
 __all__ = ["ServerRuntime"]
+
+_HAVE_ROUTES = ("_custom_starlette_routes", "_get_additional_http_routes")
+"""What marks servers that may have authentication and routes of their own (`sdk.guard`)."""
 
 
 class ServerRuntime:
@@ -32,6 +36,14 @@ class ServerRuntime:
         from tmcp_serverless.sdk import Kernel  # noqa: PLC0415 - a GET, a DELETE and an answer do without mcp
 
         return Kernel(self._server, answer_session_methods=self._answer_session_methods)
+
+    def guarded(self, app: ASGIApp, *, path: str) -> ASGIApp:
+        """Return the application behind the server's own authentication, and beside its own routes."""
+        if not any(hasattr(self._server, name) for name in _HAVE_ROUTES):
+            return app
+        from tmcp_serverless.sdk import guarded  # noqa: PLC0415 - only for servers that mcp has made
+
+        return guarded(self._server, app, path=path)
 
     async def lifespan_state(self) -> Any:
         """Return what the server's lifespan yielded, entering it first where that is due.
