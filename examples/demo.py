@@ -47,7 +47,7 @@ def show() -> TourReport:
     ):
         url = f"{cluster.url}/mcp"
         say(f"They take turns at {url}. The second column says who served the step.\n")
-        return asyncio.run(tour(url, narrate=say, kill=killer(cluster)))
+        return asyncio.run(tour(url, narrate=say, elicitation=True, kill=killer(cluster)))
 
 
 def main() -> int:

@@ -35,7 +35,8 @@ async def tour(
     Args:
         url: The MCP endpoint.
         narrate: Gets one line for each step.
-        elicitation: Whether to take the step in which the server asks the client.
+        elicitation: Whether to take the step in which a tool asks its client. Where answers are delivered
+            whole, as on a buffered function, it cannot.
         kill: Kills the instance of that name and returns when it is dead. Without it that step is left out.
         limit_seconds: How long a step may take.
 
@@ -82,7 +83,7 @@ class _Tour:
         await step("announce_sale", self._announce(), expected="tools/list_changed on both streams")
         await step("Ann cannot be asked", self._cannot_cancel(), expected="a tool error that says why")
         if self._elicitation:
-            await step("Bob is asked", self._cancels(), expected="the question, and the order cancelled")
+            await step("Bob is asked", self._cancels(), expected="a question; his consent cancels the order")
         await step("Bob and Ann leave", self._leave(), expected="DELETE answered with 200 or 204")
         await step("the session is gone", self._gone(), expected="404, whatever instance is asked")
 
@@ -253,9 +254,18 @@ class _Tour:
         return text.removeprefix("Error executing tool cancel_order: ")
 
     async def _cancels(self) -> str:
-        answer = await self.bob.call("cancel_order", order_id=self._cup)
+        """The answer is a request of its own, and finds the tool that waits for it on another instance."""
+        told = await self.bob.call("cancel_order", order_id=self._cup)
         expect(self.bob.questions == ["Cancel 1 of cup?"], self.bob.questions)
-        return f"{self.bob.questions[0]} {answer}"
+        order = await self._read(f"orders://{self._cup}")
+        expect((told, order["status"]) == (f"Order {self._cup} is cancelled.", "cancelled"), (told, order))
+        answered = self.bob.last("answer")
+        asked = self.bob.last("tools/call")
+        expect(answered is not None and answered.status == HTTPStatus.ACCEPTED, answered)
+        by = asked.instance if asked else None, answered.instance if answered else None
+        return f"{self.bob.questions[0]} {told}" + (
+            f" Asked by {by[0]}, answered to {by[1]}" if all(by) else ""
+        )
 
     async def _leave(self) -> str:
         for traveller in (self.bob, self.ann):

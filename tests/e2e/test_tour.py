@@ -45,7 +45,7 @@ def test_every_feature_works_when_each_request_may_land_on_another_instance(
 ) -> None:
     with Cluster(ORDERS, instances=INSTANCES, database_url=database_url, amnesia=amnesia) as cluster:
         kill = None if amnesia else killer(cluster)  # with amnesia they are all dead already
-        report = asyncio.run(tour(f"{cluster.url}/mcp", narrate=print, kill=kill))
+        report = asyncio.run(tour(f"{cluster.url}/mcp", narrate=print, elicitation=True, kill=kill))
     assert_served_by_many(report, amnesia=amnesia)
 
 
@@ -58,12 +58,6 @@ def test_servers_on_other_frameworks_work_the_same_way(
     with Cluster(target, instances=INSTANCES, database_url=database_url, amnesia=amnesia) as cluster:
         report = asyncio.run(short_tour(f"{cluster.url}/mcp"))
     assert_served_by_many(report, amnesia=amnesia)
-
-
-@pytest.mark.xfail(strict=True, reason="questions from a tool to its client are the project's issue 2")
-def test_a_tool_asks_its_client_and_the_answer_finds_it(database_url: str) -> None:
-    with Cluster(ORDERS, instances=INSTANCES, database_url=database_url) as cluster:
-        asyncio.run(tour(f"{cluster.url}/mcp", narrate=print, elicitation=True))
 
 
 def test_a_step_that_gets_nothing_says_what_it_expected() -> None:

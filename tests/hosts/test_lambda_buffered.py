@@ -257,7 +257,7 @@ def test_row_32_a_get_without_events_ends_by_itself(new_sandbox: Callable[..., H
     caller.initialize()
     answer = caller.invoke("GET")
     assert answer["statusCode"] == 200
-    assert "data:" not in answer["body"]
+    assert "data: {" not in answer["body"]
     assert "retry: " in answer["body"]
 
 

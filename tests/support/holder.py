@@ -21,6 +21,9 @@ class Printer:
     def __init__(self) -> None:
         self.ended = asyncio.Event()
 
+    async def opened(self, cursor: str) -> None:
+        """Nothing to say."""
+
     async def write(self, events: Sequence[StoredEvent]) -> None:
         for event in events:
             print(event.data, flush=True)

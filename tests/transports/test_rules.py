@@ -435,11 +435,11 @@ async def test_h3_a_standalone_stream_resumes_behind_the_last_event_id(client: C
         for _ in range(3):
             await client.call("change")
         await stream.count(3)
-        assert len(set(stream.ids)) == 3
-        second = stream.ids[1]
+        assert len(set(stream.ids)) == 4, "where it starts, and three events"
+        second = stream.ids[2]
     async with client.listen(last_event_id=second) as resumed:
         assert len(await resumed.count(1)) == 1
-        assert resumed.ids == [stream.ids[2]]
+        assert resumed.ids == [second, stream.ids[3]]
 
 
 @pytest.mark.parametrize("id", ["x", "1", "1.2.3", "-1.0", "9" * 40 + ".0", "'; --"])

@@ -142,7 +142,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
         held, self._streams[id] = self._streams.get(id), stream
         if held is not None:
             await self._retire(held, CloseReason.SUPERSEDED)
-        stream.pump.start()
+        stream.pump.start(str(stream.cursor))
 
     def _new_stream(self, id: str, controller: StreamController) -> _Stream:
         async def read() -> Page | CloseReason:

@@ -89,7 +89,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
             return self._read(id) if self._pumps.get(id) is pump else CloseReason.SUPERSEDED
 
         pump = self._pumps[id] = Pump(controller, read)
-        pump.start()
+        pump.start(str(box.delivered))
 
     def _read(self, id: str) -> Page:
         box = self._mailboxes[id]

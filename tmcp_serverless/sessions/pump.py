@@ -63,10 +63,10 @@ class Pump:
         """Whether nothing is read any more."""
         return self._task is None or self._task.done()
 
-    def start(self) -> None:
-        """Begin to read; the first read does not wait for the bell."""
+    def start(self, cursor: str) -> None:
+        """Begin to read behind the cursor; the first read does not wait for the bell."""
         self._bell.set()
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = asyncio.get_running_loop().create_task(self._run(cursor))
 
     def ring(self) -> None:
         """Look again. May be called from a driver's callback."""
@@ -101,8 +101,9 @@ class Pump:
             self._closed = True
             self.controller.close(reason)
 
-    async def _run(self) -> None:
+    async def _run(self, cursor: str) -> None:
         try:
+            await self.controller.opened(cursor)
             while self._ending is None:
                 await self._bell.wait()
                 self._bell.clear()

@@ -77,6 +77,10 @@ class CloseReason(StrEnum):
 class StreamController(Protocol):
     """What a transport hands to `StreamSessionManager.create`: the writing end of one open stream."""
 
+    async def opened(self, cursor: str) -> None:
+        """Hear, before the first events, where the stream starts: a cursor to continue behind."""
+        ...
+
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Take the next events, in order. Returning late slows the reading down; raising ends the stream."""
         ...

@@ -50,9 +50,16 @@ class RecordingController:
 
     def __init__(self) -> None:
         self.events: list[StoredEvent] = []
+        self.start: str | None = None
         self.closed: CloseReason | None = None
         self.missing = 0
         self._changed = asyncio.Event()
+
+    async def opened(self, cursor: str) -> None:
+        """Keep where the stream started."""
+        assert self.start is None, "opened twice"
+        assert not self.events, "opened after events"
+        self.start = cursor
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Keep the events."""
@@ -234,6 +241,16 @@ class StreamSessionManagerContract:
         await first.count(4)
         await new_manager().create(id, second, after=first.events[1].cursor)
         assert await second.count(2) == ["c", "d"]
+
+    async def test_where_a_stream_starts_can_be_continued_behind(self, new_manager: Any) -> None:
+        id, first, second = _new_id(), RecordingController(), RecordingController()
+        await new_manager().send([id], "early")
+        await new_manager().create(id, first)
+        await new_manager().send([id], "late")
+        await first.count(2)
+        if first.start is not None:
+            await new_manager().create(id, second, after=first.start)
+            assert await second.count(2) == ["early", "late"]
 
     async def test_cursors_are_unique_and_fit_for_an_event_id(self, new_manager: Any) -> None:
         id, controller = _new_id(), RecordingController()

@@ -83,6 +83,9 @@ class Inbox:
         self._waiting.pop(question_id, None)
         self._on_progress.pop(question_id, None)
 
+    async def opened(self, cursor: str) -> None:
+        """Hear where the inbox starts, which nobody needs to know."""
+
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Hear what the client posted."""
         for event in events:

@@ -9,7 +9,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import InvalidCursorError, StoreUnavailableError
-from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.addresses import EventId
 from tmcp_serverless.transports.asgi import HttpProblem, respond
 from tmcp_serverless.transports.host import host_of
@@ -63,7 +62,8 @@ class Listening:
         """Open the stream that the request asks for, and hold it."""
         resumed = EventId.parse(request.headers.get("last-event-id", ""))
         if resumed is not None and resumed.last:
-            await respond(send, 200, b"", [*sse.SSE_HEADERS, *session.headers])
+            # Nothing comes behind the answer, and 204 tells a client not to come back (WHATWG HTML, 9.2.3).
+            await respond(send, 204, b"", session.headers)
             return
         reader, address, after = self._reader(request, send, session)
         try:
@@ -95,11 +95,9 @@ class Listening:
         resumed = EventId.parse(last_event_id) if last_event_id else None
         one_batch = not host_of(request.scope).streams
         if resumed is None:
-            standalone = StandaloneReader(
-                send, session, self._options, one_batch=one_batch, resumed=bool(last_event_id)
-            )
+            standalone = StandaloneReader(send, session, self._options, one_batch=one_batch)
             return standalone, session.id, last_event_id or None
         reader = RequestReader(
-            send, session, self._options, one_batch=one_batch, name=resumed.name, streams=self._streams
+            send, session, self._options, one_batch=one_batch, after=resumed, streams=self._streams
         )
         return reader, EventId.mailbox(session.id, resumed.name), resumed.cursor

@@ -56,6 +56,9 @@ class StreamReader:
         self._open = asyncio.Event()
         self._ended = asyncio.Event()
 
+    async def opened(self, cursor: str) -> None:
+        """Hear where the stream starts."""
+
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Send the events; waits while the client is slow."""
         await self._open.wait()
@@ -136,28 +139,16 @@ class StreamReader:
 class StandaloneReader(StreamReader):
     """The session's standalone stream."""
 
-    def __init__(
-        self,
-        send: Send,
-        session: LoadedSession,
-        options: HttpOptions,
-        *,
-        one_batch: bool,
-        resumed: bool,
-    ) -> None:
-        super().__init__(send, session, options, one_batch=one_batch)
-        self._resumed = resumed
-
     def frame(self, event: StoredEvent) -> bytes:
         """Return an event with its cursor as its id."""
         id = event.cursor if self._options.replay else None
         return sse.event(event.data.encode(), id=id)
 
-    def opening(self) -> bytes:
-        """Return the retry hint, where clients of the session's revision understand it."""
+    async def opened(self, cursor: str) -> None:
+        """Give the client an id before the first event: what is written as a connection dies is not lost."""
         if self._options.replay and self._session.record.protocol_version >= RESUMABLE_VERSION:
-            return sse.retry(self._options.retry_milliseconds)
-        return sse.KEEP_ALIVE
+            await self._open.wait()
+            await self._put(sse.priming(cursor, retry_milliseconds=self._options.retry_milliseconds))
 
     async def missed(self, count: int) -> None:
         """Tell the client to refetch: what lists say now makes up for what was said about them."""
@@ -178,11 +169,12 @@ class RequestReader(StreamReader):
         options: HttpOptions,
         *,
         one_batch: bool,
-        name: str,
+        after: EventId,
         streams: StreamSessionManager,
     ) -> None:
         super().__init__(send, session, options, one_batch=one_batch)
-        self._name = name
+        self._after = after
+        self._name = after.name
         self._streams = streams
         self._answered = False
         self._absences = 0
@@ -195,6 +187,10 @@ class RequestReader(StreamReader):
             self._answered = True
             self.end()
         return sse.event(event.data.encode(), id=str(EventId(self._name, event.cursor, last=is_answer)))
+
+    def opening(self) -> bytes:
+        """Return the id that the client came with: clients forget it with the connection that brought it."""
+        return sse.priming(str(self._after), retry_milliseconds=self._options.retry_milliseconds)
 
     def closing(self) -> bytes:
         """Return the hint when to come back, where there is more to come."""
