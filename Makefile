@@ -2,16 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help dev demo test check format bench clean
+.PHONY: help dev demo test adversity check format bench clean
 
 help:  ## Say what the targets do.
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-.venv: pyproject.toml  ## The virtual environment, with every extra.
+.venv: .venv/complete  ## The virtual environment, with every extra.
+
+# A file of its own says that the installation went through: one that was cut off is made again.
+.venv/complete: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch .venv
+	@touch $@
 
 dev: .venv  ## Three instances on an embedded Postgres, serving the example server.
 	$(BIN)/tmcp-serverless dev examples/orders.py:handler --instances 3
@@ -22,6 +25,9 @@ demo: .venv  ## The same, with the official client driving it through every inst
 test: .venv  ## Every test.
 	$(BIN)/pytest
 
+adversity: .venv  ## Load while everything is being killed; SEED= repeats a run.
+	$(BIN)/python -m tests.adversity $(ARGS)
+
 check: .venv  ## Format, lint and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -31,8 +37,8 @@ format: .venv  ## Format and fix what can be fixed.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv  ## Measure, and write benchmarks/results.json.
-	$(BIN)/python -m benchmarks
+bench: .venv  ## Measure, and write benchmarks/results.json (ARGS=--quick: see that it works).
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove what the targets made.
 	rm -rf .venv .ruff_cache .pytest_cache dist build
