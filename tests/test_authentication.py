@@ -80,6 +80,9 @@ async def test_row_35_a_session_is_its_users_even_within_one_client(client: Clie
     client.always = {"authorization": "Bearer alice"}
     await client.initialize()
     assert await client.result("ping") == {}
+    client.path = "/mcp/"
+    assert await client.result("ping") == {}
+    client.path = "/mcp"
     client.always = {"authorization": "Bearer bob"}
     assert (await client.ask("ping")).status == 404
     async with client.listen() as stream:

@@ -12,9 +12,9 @@ from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tmcp_serverless.security import OriginPolicy
     from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
     from tmcp_serverless.transports.runtime import ServerRuntime
+    from tmcp_serverless.transports.security import OriginPolicy
 
 __all__ = ["App"]
 
@@ -63,6 +63,9 @@ class App:
         except HttpProblem as problem:
             await problem.answer(send)
             return
+        if scope["path"].endswith("/") and path_of(scope) == self._path:
+            # A server's own router would redirect, and clients drop bodies when they are redirected.
+            scope = {**scope, "path": scope["path"].rstrip("/")}
         app = self._guarded if origin is None else _with_cors(self._guarded)
         await app(scope, receive, send)
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.app import App
 from tmcp_serverless.config import Settings
+from tmcp_serverless.managers import open_managers
 from tmcp_serverless.notifier import Notifier
-from tmcp_serverless.security import OriginPolicy
-from tmcp_serverless.sessions.contracts import SessionManagers
 from tmcp_serverless.transports.http import HttpTransport
 from tmcp_serverless.transports.options import HttpOptions
 from tmcp_serverless.transports.runtime import ServerRuntime
+from tmcp_serverless.transports.security import OriginPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tmcp_serverless.sessions.contracts import SessionManagers
     from tmcp_serverless.transports.asgi import ASGIApp, Scope
 
 __all__ = ["Handler", "create_handler"]
-
-logger = logging.getLogger(__name__)
 
 
 class Handler:
@@ -98,52 +96,16 @@ def create_handler(
     """
     given = settings.model_dump(exclude_unset=True) if settings is not None else {}
     settings = Settings.load(**given | overrides)
-    managers = session_manager or _managers(settings)
+    managers = session_manager or open_managers(settings)
     runtime = ServerRuntime(server, answer_session_methods=settings.answer_session_methods)
+    policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
     transport = HttpTransport(
         runtime,
         session_manager=managers,
         path=settings.path,
+        policy=policy,
         **{option.name: getattr(settings, option.name) for option in fields(HttpOptions)},
         principal=principal,
     )
-    policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
     app = App(runtime, handshake=transport, drain=transport.drain, path=settings.path, policy=policy)
     return Handler(app=app, managers=managers, runtime=runtime, transport=transport)
-
-
-def _managers(settings: Settings) -> SessionManagers:
-    if settings.database_url is None:
-        logger.warning("TMCP_DATABASE_URL is not set: sessions stay in the memory of this process")
-        from tmcp_serverless.sessions.memory import (  # noqa: PLC0415 - only without a database
-            InMemoryInfoSessionManager,
-            InMemoryStreamSessionManager,
-        )
-
-        return SessionManagers(
-            streams=InMemoryStreamSessionManager(),
-            info=InMemoryInfoSessionManager(idle_seconds=settings.session_idle_seconds),
-        )
-    from tmcp_serverless.postgres import (  # noqa: PLC0415 - only with a database
-        Database,
-        PostgresInfoSessionManager,
-        PostgresStreamSessionManager,
-    )
-
-    server_settings = (
-        {"synchronous_commit": settings.synchronous_commit} if settings.synchronous_commit else None
-    )
-    database = Database(
-        settings.database_url,
-        listen_dsn=settings.listen_url,
-        size=settings.database_connections,
-        server_settings=server_settings,
-    )
-    return SessionManagers(
-        streams=PostgresStreamSessionManager(
-            database, create=settings.create_tables, doorbell=settings.doorbell
-        ),
-        info=PostgresInfoSessionManager(
-            database, create=settings.create_tables, idle_seconds=settings.session_idle_seconds
-        ),
-    )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Self
 
+from tmcp_serverless.config import Settings
 from tmcp_serverless.errors import TmcpError
-from tmcp_serverless.sessions.contracts import SessionManagers
+from tmcp_serverless.managers import open_managers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
+
+    from tmcp_serverless.sessions.contracts import SessionManagers
 
 __all__ = ["Notifier"]
 
@@ -27,13 +30,18 @@ class Notifier:
     once, on the stream that it has open or on its next one.
 
     Args:
-        target: A Postgres connection string, or the session managers to send through.
+        target: A Postgres connection string, with all other settings from the environment; or the session
+            managers to send through.
 
     """
 
     def __init__(self, target: str | SessionManagers) -> None:
         self._owned = isinstance(target, str)
-        self._managers = _managers_over(target) if isinstance(target, str) else target
+        if isinstance(target, str):
+            # Everything else is as the environment says, as it is for the handlers.
+            self._managers = open_managers(Settings.load(database_url=target, database_connections=2))
+        else:
+            self._managers = target
 
     async def tools_changed(self) -> None:
         """Tell every session that the list of tools has changed."""
@@ -80,16 +88,3 @@ class Notifier:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _managers_over(dsn: str) -> SessionManagers:
-    from tmcp_serverless.postgres import (  # noqa: PLC0415 - only where there is a database
-        Database,
-        PostgresInfoSessionManager,
-        PostgresStreamSessionManager,
-    )
-
-    database = Database(dsn, size=2)
-    return SessionManagers(
-        streams=PostgresStreamSessionManager(database), info=PostgresInfoSessionManager(database)
-    )

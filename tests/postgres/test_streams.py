@@ -57,6 +57,12 @@ async def test_a_mailbox_whose_messages_have_all_expired_is_a_gap_too(database_u
         await streams.send(["s"], "new")
         assert await controller.count(1) == ["new"]
         assert controller.missing == 5
+        await streams.release("s", controller)
+        again = RecordingController()
+        await streams.create("s", again)
+        await streams.send(["s"], "newer")
+        assert await again.count(1) == ["newer"]
+        assert again.missing == 0, "a gap is told once"
 
 
 async def test_a_gap_in_the_topic_is_told(database_url: str) -> None:
@@ -84,12 +90,14 @@ async def test_a_topic_whose_messages_have_all_expired_is_a_gap_too(database_url
 
 
 async def test_messages_expire_by_age_and_mailboxes_when_they_are_unused(database_url: str) -> None:
-    async with PostgresStreamSessionManager(database_url, retention_seconds=0.1) as streams:
+    async with PostgresStreamSessionManager(
+        database_url, retention_seconds=0.1, unused_seconds=0.1
+    ) as streams:
         await streams.send(["s"], "x")
         await streams.send(["s/out.r1"], "y")
 
         async def gone() -> bool:
-            await streams.sweep(unused_seconds=0.1)
+            await streams.sweep()
             return not await execute(database_url, "SELECT FROM tmcp_mailboxes")
 
         await eventually(gone)

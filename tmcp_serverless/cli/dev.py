@@ -29,7 +29,7 @@ Python client:
 
     from mcp import Client
 
-    async with Client("{url}") as client:
+    async with Client("{url}", mode="legacy") as client:
         print(await client.list_tools())
 
 {served} on {url}. Ctrl-C ends everything."""
@@ -98,13 +98,16 @@ def _check_machine() -> None:
 
 @contextlib.contextmanager
 def _until_interrupted() -> Generator[None]:
-    """Make SIGTERM the same as Ctrl-C: what was entered is left, in the opposite order."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Make SIGTERM and SIGINT the same as Ctrl-C: what was entered is left, in the opposite order."""
+    # SIGINT too: a shell starts what runs in its background with that signal ignored.
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         with contextlib.suppress(KeyboardInterrupt):
             yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

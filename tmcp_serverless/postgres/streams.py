@@ -80,6 +80,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
         heartbeat_seconds: How often the streams of this process are refreshed, in one statement.
         retention_seconds: How long messages are kept for a stream that is away.
         retention_rows: How many messages of one mailbox are kept at the most, give or take a few.
+        unused_seconds: How long the place of a session that has no stream is kept; longer than sessions live.
         retention_bytes: How many bytes of one mailbox are kept at the most, give or take a few messages.
 
     """
@@ -97,11 +98,13 @@ class PostgresStreamSessionManager(StreamSessionManager):
         retention_seconds: float = 600.0,
         retention_rows: int = 10_000,
         retention_bytes: int = 64 * 1024 * 1024,
+        unused_seconds: float = 604_800,
     ) -> None:
         self._database = dsn if isinstance(dsn, Database) else Database(dsn, listen_dsn=listen_dsn)
         self._tables = Tables(self._database, streams_component(table_name), create=create)
         self._lease = timedelta(seconds=lease_seconds)
         self._retention = timedelta(seconds=retention_seconds)
+        self._unused = timedelta(seconds=unused_seconds)
         self._retention_rows = retention_rows
         self._retention_bytes = retention_bytes
         self._scope = self._tables.component.tables["sessions"]
@@ -211,10 +214,11 @@ class PostgresStreamSessionManager(StreamSessionManager):
         if appended is not None and appended[0] % _TRIM_EVERY == 0:
             await self._tables.fetchrow("trim", id, self._retention_rows, self._retention_bytes, again=True)
 
-    async def sweep(self, *, limit: int = 100, unused_seconds: float = 86_400) -> int:
+    async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` stale leases, old messages and unused mailboxes each; returns how many."""
-        unused = timedelta(seconds=unused_seconds)
-        row = await self._tables.fetchrow("sweep", self._lease, self._retention, unused, limit, again=True)
+        row = await self._tables.fetchrow(
+            "sweep", self._lease, self._retention, self._unused, limit, again=True
+        )
         return row[0] if row else 0
 
     async def aclose(self) -> None:
@@ -251,6 +255,9 @@ class PostgresStreamSessionManager(StreamSessionManager):
         if not rows:
             return await self._why_fenced(stream.id)
         page, stream.cursor = page_of(rows, stream.cursor, last=stream.last)
+        if page.missed:
+            # The cursor has jumped over what expired, and no row of the page has said so to the lease.
+            await self._tables.fetchrow("move", stream.id, stream.holder, *stream.cursor, again=True)
         return page
 
     async def _why_fenced(self, id: str) -> CloseReason:

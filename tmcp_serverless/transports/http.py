@@ -31,6 +31,7 @@ from tmcp_serverless.transports.listening import Listening
 from tmcp_serverless.transports.loaded import LoadedSession
 from tmcp_serverless.transports.options import HttpOptions
 from tmcp_serverless.transports.runtime import ServerRuntime
+from tmcp_serverless.transports.security import OriginPolicy
 from tmcp_serverless.transports.versions import BATCH_VERSION, HANDSHAKE_VERSIONS
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class HttpTransport:
         session_manager: Where sessions and their streams are.
         path: Where it answers; every other path is 404.
         principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user.
+        policy: Which `Host` and `Origin` headers are accepted; by default the endpoint's own origin, and
+            loopback to loopback.
         **options: The fields of `HttpOptions`, such as `disable_sse=True`.
 
     """
@@ -66,6 +69,7 @@ class HttpTransport:
         session_manager: SessionManagers,
         path: str = "/mcp",
         principal: Callable[[Scope], str] | None = None,
+        policy: OriginPolicy | None = None,
         **options: Any,
     ) -> None:
         self._options = HttpOptions(**options)
@@ -78,6 +82,7 @@ class HttpTransport:
         self._listening = Listening(session_manager.streams, self._options)
         self._path = path.rstrip("/")
         self._principal = principal or _principal
+        self._policy = policy or OriginPolicy()
 
     @cached_property
     def _runner(self) -> MessageRunner:
@@ -111,6 +116,7 @@ class HttpTransport:
     async def _serve(self, request: Request, send: Send) -> None:
         if path_of(request.scope) != self._path:
             raise HttpProblem(404, "Not Found")
+        self._policy.check(host=request.headers.get("host", ""), origin=request.headers.get("origin"))
         match request.method:
             case "POST":
                 await self._post(request, send)

@@ -60,7 +60,7 @@ WITH box AS (
     INSERT INTO {mailboxes} AS box (id, last, delivered, topic_delivered, updated_at)
     VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0), now())
     ON CONFLICT (id) DO UPDATE SET
-        topic_delivered = coalesce(
+        updated_at = now(), topic_delivered = coalesce(
             box.topic_delivered, (SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0
         )
     RETURNING last, delivered, topic_delivered
@@ -99,6 +99,9 @@ WITH page AS (
 )
 SELECT page.n, page.topic_n, page.data FROM kept LEFT JOIN page ON EXISTS (SELECT FROM moved);
 
+-- move: the lease's cursor, over messages that have expired
+UPDATE {sessions} SET delivered = $3, topic_delivered = $4 WHERE id = $1 AND holder = $2;
+
 -- heartbeat: every lease of this process, refreshed; answers which are still ours, and which have news
 UPDATE {sessions} AS lease SET updated_at = now()
 FROM unnest($1::text[], $2::text[]) AS mine (id, holder)
@@ -123,7 +126,8 @@ WHERE lease.id IS NULL
 WITH gone AS (
     DELETE FROM {sessions} WHERE id = $1 AND holder = $2 RETURNING delivered, topic_delivered
 )
-UPDATE {mailboxes} AS box SET delivered = gone.delivered, topic_delivered = gone.topic_delivered
+UPDATE {mailboxes} AS box
+SET delivered = gone.delivered, topic_delivered = gone.topic_delivered, updated_at = now()
 FROM gone WHERE box.id = $1;
 
 -- interrupt: the lease goes, whoever has it; its cursor stays with the mailbox

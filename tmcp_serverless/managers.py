@@ -1,0 +1,56 @@
+"""The session managers that the settings ask for."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.sessions.contracts import SessionManagers
+
+if TYPE_CHECKING:
+    from tmcp_serverless.config import Settings
+
+__all__ = ["open_managers"]
+
+logger = logging.getLogger(__name__)
+
+
+def open_managers(settings: Settings) -> SessionManagers:
+    """Return the managers over the configured database; without one, over this process's memory."""
+    if settings.database_url is None:
+        logger.warning("TMCP_DATABASE_URL is not set: sessions stay in the memory of this process")
+        from tmcp_serverless.sessions.memory import (  # noqa: PLC0415 - only without a database
+            InMemoryInfoSessionManager,
+            InMemoryStreamSessionManager,
+        )
+
+        return SessionManagers(
+            streams=InMemoryStreamSessionManager(),
+            info=InMemoryInfoSessionManager(idle_seconds=settings.session_idle_seconds),
+        )
+    from tmcp_serverless.postgres import (  # noqa: PLC0415 - only with a database
+        Database,
+        PostgresInfoSessionManager,
+        PostgresStreamSessionManager,
+    )
+
+    server_settings = (
+        {"synchronous_commit": settings.synchronous_commit} if settings.synchronous_commit else None
+    )
+    database = Database(
+        settings.database_url,
+        listen_dsn=settings.listen_url,
+        size=settings.database_connections,
+        server_settings=server_settings,
+    )
+    return SessionManagers(
+        streams=PostgresStreamSessionManager(
+            database,
+            create=settings.create_tables,
+            doorbell=settings.doorbell,
+            unused_seconds=7 * settings.session_idle_seconds,
+        ),
+        info=PostgresInfoSessionManager(
+            database, create=settings.create_tables, idle_seconds=settings.session_idle_seconds
+        ),
+    )
