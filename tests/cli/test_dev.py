@@ -68,7 +68,7 @@ async def test_it_prints_how_to_connect_and_serves_from_all_instances(tmp_path: 
     with running("mine.py:server", "-n", "2", folder=tmp_path) as (process, printed):
         url = f"{address(printed)}/mcp"
         assert f"npx @modelcontextprotocol/inspector   (transport: Streamable HTTP, URL: {url})" in printed
-        assert f'async with Client("{url}") as client:' in printed
+        assert f'async with Client("{url}", mode="legacy") as client:' in printed
         assert "PostgreSQL" in printed
         assert "from 2 processes" in printed
         async with Client(url, mode="legacy") as client:
