@@ -44,7 +44,10 @@ _FROZEN_GAP_SECONDS = 30.0
 """Without a statement for this long, idle connections are not trusted any more."""
 
 _CONNECT_SECONDS = 5
-_STATEMENT_SECONDS = 10.0
+_STATEMENT_SECONDS = 3.0
+"""A link that is silently dead is found out by this: about as long as a tick."""
+
+_BUSY_SECONDS = 10.0
 
 
 class _Stack:
@@ -67,6 +70,15 @@ class _Stack:
             if not future.done():
                 future.set_result(None)
                 break
+
+    def take(self) -> Connection | None:
+        """Return an idle connection that is not known to be closed; `None` where there is none."""
+        while self.idle:
+            connection = self.idle.pop()
+            if not connection.is_closed():
+                return connection
+            self.opened -= 1
+        return None
 
     def drop_idle(self) -> None:
         while self.idle:
@@ -106,16 +118,17 @@ class Database:
     async def fetchrow(self, sql: str, *args: object, again: bool) -> Row | None:
         """Run a statement and return its first row. `again`: it may be run twice without harm."""
         stack = self._stack()
-        if stack.idle and time.time() - stack.used_at < _FROZEN_GAP_SECONDS:
+        fresh = time.time() - stack.used_at < _FROZEN_GAP_SECONDS
+        if fresh and (connection := stack.take()) is not None:
             # The way of most requests: a connection is there and works.
-            connection = stack.idle.pop()
             try:
                 row = await connection.fetchrow(sql, *args)
             except BaseException as error:
                 stack.put_back(connection, healthy=_is_healthy_after(error))
-                if isinstance(error, LOST_LINK) and not again:
+                if isinstance(error, LOST_LINK):
                     stack.drop_idle()
-                    raise _lost(error) from error
+                    if not again:
+                        raise _lost(error) from error
                 if not isinstance(error, (*LOST_LINK, *MISSING_SCHEMA, *POOLED_STATEMENT)):
                     raise
             else:
@@ -194,7 +207,7 @@ class Database:
         if now - stack.used_at > _FROZEN_GAP_SECONDS:
             stack.drop_idle()
         stack.used_at = now
-        connection = stack.idle.pop() if stack.idle else await self._open(stack)
+        connection = stack.take() or await self._open(stack)
         try:
             result = await work(connection)
         except BaseException as error:
@@ -206,17 +219,17 @@ class Database:
     async def _open(self, stack: _Stack) -> Connection:
         """Return a connection that is new, or that somebody has put back in the meantime."""
         try:
-            async with asyncio.timeout(_STATEMENT_SECONDS):
+            async with asyncio.timeout(_BUSY_SECONDS):
                 while stack.opened >= self._size:
                     future = asyncio.get_running_loop().create_future()
                     stack.waiting.append(future)
                     await future
-                    if stack.idle:
-                        return stack.idle.pop()
+                    if (connection := stack.take()) is not None:
+                        return connection
         except TimeoutError:
             raise StoreUnavailableError(
                 f"all {self._size} database connections of this process were busy for "
-                f"{_STATEMENT_SECONDS:.0f} s; raise TMCP_DATABASE_CONNECTIONS or lower the concurrency"
+                f"{_BUSY_SECONDS:.0f} s; raise TMCP_DATABASE_CONNECTIONS or lower the concurrency"
             ) from None
         stack.opened += 1
         try:

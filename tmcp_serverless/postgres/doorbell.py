@@ -21,6 +21,8 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import asyncpg
+
 from tmcp_serverless.errors import StoreUnavailableError, TmcpError
 from tmcp_serverless.postgres.failures import LOST_LINK
 
@@ -36,6 +38,9 @@ DoorbellMode: TypeAlias = Literal["auto", "listen", "poll"]
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.25
+_REAP = "SET idle_session_timeout = '15s'"
+"""The server closes a listening connection whose heartbeats have stopped: a frozen or vanished process."""
+
 _NONCE_SECONDS = 2.0
 _UNLISTEN_SECONDS = 2.0
 _SHORTEST_LOOK_SECONDS = 0.05
@@ -92,8 +97,10 @@ class Doorbell:
 
         """
         async with self._using:
-            if not self._silent and (self._connection is None or self._connection.is_closed()):
+            if not self._silent and not self._is_connected():
+                self._terminate()
                 await self._connect()
+                self._ring_all()
             new = channel not in self._rings
             self._rings.setdefault(channel, set()).add(ring)
             self._look_seconds = _SHORTEST_LOOK_SECONDS
@@ -121,6 +128,9 @@ class Doorbell:
                 except LOST_LINK:
                     self._lost.set()
 
+    def _is_connected(self) -> bool:
+        return self._connection is not None and not self._connection.is_closed() and not self._lost.is_set()
+
     def _forget(self, channel: str, ring: Callable[[], None]) -> None:
         rings = self._rings.get(channel)
         if rings is not None:
@@ -139,13 +149,18 @@ class Doorbell:
         if self._silent:
             self._terminate()
             return
+        try:
+            await connection.execute(_REAP)
+        except asyncpg.UndefinedObjectError:
+            logger.debug("PostgreSQL before 14 does not close the connections of frozen processes by itself")
         for channel in self._rings:
             await self._listen(channel)
 
     async def _listen(self, channel: str) -> None:
         assert self._connection is not None  # noqa: S101 - every caller has connected
         try:
-            await self._connection.add_listener(channel, self._on_notify)
+            async with asyncio.timeout(self._tick_seconds):
+                await self._connection.add_listener(channel, self._on_notify)
         except LOST_LINK as error:
             self._lost.set()
             raise StoreUnavailableError(f"LISTEN failed: {error!r}") from error
@@ -209,17 +224,21 @@ class Doorbell:
         """Look for news, or tick where that is due. Returns whether the database answered."""
         self._lost.clear()
         try:
-            if time.monotonic() - self._ticked_at >= self._tick_seconds:
-                await self._tick(None)
-                self._ticked_at = time.monotonic()
-            elif await self._look():
-                self._look_seconds = _SHORTEST_LOOK_SECONDS
-            else:
-                self._look_seconds = min(self._look_seconds * _SLOWING, _LONGEST_LOOK_SECONDS)
-        except TmcpError as error:
+            async with asyncio.timeout(self._tick_seconds):
+                await self._tick_or_look()
+        except (TimeoutError, TmcpError) as error:
             logger.debug("the doorbell could not look: %r", error)
             return False
         return True
+
+    async def _tick_or_look(self) -> None:
+        if time.monotonic() - self._ticked_at >= self._tick_seconds:
+            await self._tick(None)
+            self._ticked_at = time.monotonic()
+        elif await self._look():
+            self._look_seconds = _SHORTEST_LOOK_SECONDS
+        else:
+            self._look_seconds = min(self._look_seconds * _SLOWING, _LONGEST_LOOK_SECONDS)
 
     async def _beat(self) -> bool:
         """Reconnect where that is due, and tick. Returns whether the database answered."""

@@ -30,6 +30,7 @@ __all__ = ["Component", "ensure", "info_component", "migrate", "script", "stream
 
 logger = logging.getLogger(__name__)
 
+_MIGRATION_SECONDS = 60.0
 _FILE = re.compile(r"(\w+)_(\d{4})\.sql")
 
 
@@ -132,13 +133,14 @@ async def _apply(
 ) -> list[str]:
     key = int.from_bytes(hashlib.sha256(b"tmcp_serverless schema").digest()[:8], signed=True)
     async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1::bigint)", key)
+        # Fifty may stand in line here.
+        await connection.execute("SELECT pg_advisory_xact_lock($1::bigint)", key, timeout=_MIGRATION_SECONDS)
         await connection.execute(_VERSIONS.format(versions=component.versions))
         found = await _version(connection, component)
         applied: list[str] = []
         for version, sql in migrations:
             if version > found:
-                await connection.execute(sql)
+                await connection.execute(sql, timeout=_MIGRATION_SECONDS)
                 await connection.execute(
                     f"INSERT INTO {component.versions} (component, version) VALUES ($1, $2) "
                     "ON CONFLICT (component) DO UPDATE SET version = $2, applied_at = now()",

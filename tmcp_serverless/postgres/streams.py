@@ -191,8 +191,12 @@ class PostgresStreamSessionManager(StreamSessionManager):
         elif ids:
             await self._tables.fetchrow("append_many", ids, data, self._lease, again=False)
 
-    async def append(self, id: str, data: str) -> str:
+    async def append(self, id: str, data: str, *, after: str | None = None) -> str:
         """Append a message to one mailbox and return its cursor."""
+        if after is not None:
+            number = Cursor.parse(after).own + 1
+            await self._tables.fetchrow("append_at", id, number, data, self._lease, again=True)
+            return str(Cursor(number, 0))
         row = await self._tables.fetchrow("deliver", id, data, self._lease, again=False)
         if row is None:
             # It is the first message of its mailbox.

@@ -76,12 +76,16 @@ class StreamSessionManager(_Closable, ABC):
         When it returns, the message is committed: it is delivered whatever dies afterwards.
         """
 
-    async def append(self, id: str, data: str) -> str | None:
+    async def append(self, id: str, data: str, *, after: str | None = None) -> str | None:
         """Append a message to one mailbox and return its cursor.
+
+        `after` is the cursor of the message before it, given by the mailbox's only writer: with it, appending
+        the same message again, because nobody knows whether the first time worked, changes nothing.
 
         The default sends it and returns `None`: what is streamed from a request's own mailbox then carries no
         event id, and cannot be resumed.
         """
+        del after
         await self.send([id], data)
         return None
 

@@ -126,8 +126,9 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         """Return whether the session has a stream in this process."""
         return id in self._pumps
 
-    async def append(self, id: str, data: str) -> str:
+    async def append(self, id: str, data: str, *, after: str | None = None) -> str:
         """Append a message to one mailbox and return its cursor."""
+        del after  # Nothing fails here that somebody would try again.
         await self.send([id], data)
         return str(Cursor(self._mailboxes[id].last, 0))
 

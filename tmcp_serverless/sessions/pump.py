@@ -24,6 +24,7 @@ __all__ = ["Page", "Pump"]
 
 logger = logging.getLogger(__name__)
 
+_AGAIN_SECONDS = 1.0
 _LAST_WRITE_SECONDS = 2.0
 """How long a stream that must end may take to finish the write that it is in."""
 
@@ -120,6 +121,8 @@ class Pump:
         except StoreUnavailableError as error:
             # The doorbell rings when the store is back, or ends the stream when that takes too long.
             logger.debug("a stream waits for the store: %s", error)
+            # But the read may have been committed though its reply was lost: then nobody sees any news.
+            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._bell.set)
             return
         if isinstance(outcome, CloseReason):
             self._ending = outcome

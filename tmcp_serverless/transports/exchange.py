@@ -12,8 +12,10 @@ disconnect is not a cancellation.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
+from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.jsonrpc import dump
 from tmcp_serverless.transports.outlet import Outlet
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from tmcp_serverless.transports.journal import Journal
 
 __all__ = ["Exchange"]
+
+logger = logging.getLogger(__name__)
 
 _KEEP_ALIVE_SECONDS = 15.0
 
@@ -75,6 +79,8 @@ class Exchange:
         """End the POST's answer."""
         if self._streaming:
             await self._outlet.end()
+            if self._journal is not None:
+                await self._journal.settle()
             return
         body = b"[" + b",".join(self._answers) + b"]" if self._batch else self._answers[0]
         await self._outlet.start(200, [(b"content-type", b"application/json"), *self._headers])
@@ -96,8 +102,7 @@ class Exchange:
                 return
             await self._start()
             if self._journal is not None and self._journal.resumable:
-                await self._outlet.end(self._journal.retry())
-                self._outlet.gone = True
+                await self._end_connection(self._journal)
 
     async def keep_alive(self, *, until_seconds: float) -> None:
         """Keep the answer open as a stream; close its connection after so many seconds, where that may be."""
@@ -131,5 +136,15 @@ class Exchange:
     async def _write(self, data: bytes, *, last: bool) -> None:
         if self._journal is None:
             await self._outlet.write(sse.event(data))
+            return
+        try:
+            frames = await self._journal.record(data, last=last)
+        except StoreUnavailableError as error:
+            logger.warning("a stream's connection is closed, for its events cannot be stored: %s", error)
+            await self._end_connection(self._journal)
         else:
-            await self._outlet.write(await self._journal.record(data, last=last))
+            await self._outlet.write(frames)
+
+    async def _end_connection(self, journal: Journal) -> None:
+        await self._outlet.end(journal.retry())
+        self._outlet.gone = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import deque
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import StoreUnavailableError
@@ -16,12 +18,15 @@ __all__ = ["Journal"]
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE_SECONDS = 30.0
+_RETRY_SECONDS = 0.5
+
 
 class Journal:
     """The mailbox of one request's stream. Each event is committed before it is written.
 
-    Where the store is away the event goes out without an id: a client that loses its connection then resumes
-    from the last one that has an id, and misses what was not stored.
+    What cannot be committed is not written: the connection ends, the event waits here, and the client finds
+    it in the mailbox when both are back. So no event is on the wire twice, or only there.
 
     Args:
         streams: Where the mailbox is.
@@ -38,29 +43,58 @@ class Journal:
         self._name = name
         self._mailbox = EventId.mailbox(session_id, name)
         self._retry = retry_milliseconds
-        self.resumable = False
+        self._cursor: str | None = None
+        self._waiting: deque[tuple[bytes, bool]] = deque()
+
+    @property
+    def resumable(self) -> bool:
         """Whether the client has been given an event id to resume from."""
+        return self._cursor is not None
 
     async def prime(self) -> bytes:
         """Return the frame that begins the stream: an id, a retry hint and no data (2025-11-25)."""
-        id = await self._append("")
-        if id is None:
+        try:
+            self._cursor = await self._streams.append(self._mailbox, "")
+        except StoreUnavailableError as error:
+            logger.warning("a stream cannot be resumed, for its beginning could not be stored: %s", error)
+        if self._cursor is None:
             return b""
-        self.resumable = True
-        return sse.priming(id, retry_milliseconds=self._retry)
+        return sse.priming(str(EventId(self._name, self._cursor)), retry_milliseconds=self._retry)
 
     async def record(self, data: bytes, *, last: bool) -> bytes:
-        """Keep an event, and return its frame; `last`: it is the answer."""
-        return sse.event(data, id=await self._append(data.decode(), last=last))
+        """Keep an event, and return what goes out now; `last`: it is the answer.
+
+        Raises:
+            StoreUnavailableError: It could not be stored; it is kept, and goes with the next one.
+
+        """
+        if self._cursor is None:
+            return sse.event(data)
+        self._waiting.append((data, last))
+        return await self._store()
+
+    async def settle(self) -> None:
+        """Store what waits, for as long as anybody may reasonably come for it."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                while self._waiting:
+                    try:
+                        await self._store()
+                    except StoreUnavailableError:
+                        await asyncio.sleep(_RETRY_SECONDS)
+        except TimeoutError:
+            logger.warning("%d events of a stream could not be stored", len(self._waiting))
 
     def retry(self) -> bytes:
         """Return the frame that says when to come back."""
         return sse.retry(self._retry)
 
-    async def _append(self, data: str, *, last: bool = False) -> str | None:
-        try:
-            cursor = await self._streams.append(self._mailbox, data)
-        except StoreUnavailableError as error:
-            logger.warning("an event goes out without an id, for it could not be stored: %s", error)
-            return None
-        return None if cursor is None else str(EventId(self._name, cursor, last=last))
+    async def _store(self) -> bytes:
+        frames = b""
+        while self._waiting:
+            data, last = self._waiting[0]
+            self._cursor = await self._streams.append(self._mailbox, data.decode(), after=self._cursor)
+            self._waiting.popleft()
+            id = None if self._cursor is None else str(EventId(self._name, self._cursor, last=last))
+            frames += sse.event(data, id=id)
+        return frames

@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.sessions.records import CloseReason
 from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.addresses import EventId, inbox_of, request_id_of
@@ -204,9 +205,11 @@ class RequestReader(StreamReader):
     async def look(self) -> None:
         """See whether anybody still runs the request; if not, answer in its stead."""
         self._looks += 1
-        self._absences = (
-            0 if await self._streams.has(inbox_of(self._session.id, self._name)) else self._absences + 1
-        )
+        try:
+            runs = await self._streams.has(inbox_of(self._session.id, self._name))
+        except StoreUnavailableError:
+            return
+        self._absences = 0 if runs else self._absences + 1
         if self._absences > 1:
             await self._give_up("The instance that ran this request is gone; call again")
         elif self._looks % 8 == 0:

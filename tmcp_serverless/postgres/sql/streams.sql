@@ -15,6 +15,18 @@ SELECT last, (
     SELECT pg_notify(channel, '')::text FROM {sessions} WHERE id = $1 AND updated_at > now() - $3::interval
 ) FROM taken;
 
+-- append_at: one message at a number that its only writer gives it; running it twice changes nothing
+WITH stored AS (
+    INSERT INTO {messages} (mailbox, n, data) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
+), taken AS (
+    INSERT INTO {mailboxes} AS box (id, last, updated_at) VALUES ($1, $2, now())
+    ON CONFLICT (id) DO UPDATE SET last = greatest(box.last, excluded.last), updated_at = now()
+    RETURNING last
+)
+SELECT $2::bigint, (
+    SELECT pg_notify(channel, '')::text FROM {sessions} WHERE id = $1 AND updated_at > now() - $4::interval
+) FROM taken;
+
 -- deliver: the same, into a mailbox that exists; no row where there is none
 WITH taken AS (
     UPDATE {mailboxes} SET last = last + 1, updated_at = now() WHERE id = $1 RETURNING last
@@ -97,7 +109,8 @@ WITH page AS (
 ), kept AS (
     SELECT FROM {sessions} WHERE id = $1 AND holder = $2
 )
-SELECT page.n, page.topic_n, page.data FROM kept LEFT JOIN page ON EXISTS (SELECT FROM moved);
+SELECT page.n, page.topic_n, page.data FROM kept LEFT JOIN page ON true
+WHERE EXISTS (SELECT FROM moved) OR NOT EXISTS (SELECT FROM page);
 
 -- move: the lease's cursor, over messages that have expired
 UPDATE {sessions} SET delivered = $3, topic_delivered = $4 WHERE id = $1 AND holder = $2;
