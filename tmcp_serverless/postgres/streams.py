@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import secrets
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
+from tmcp_serverless.postgres.held import HeldStream
 from tmcp_serverless.postgres.identifiers import channel_name
 from tmcp_serverless.postgres.paging import PAGE_ROWS, page_of
 from tmcp_serverless.postgres.schema import streams_component
@@ -38,33 +38,6 @@ __all__ = ["PostgresStreamSessionManager"]
 logger = logging.getLogger(__name__)
 
 _TRIM_EVERY = 64
-
-
-@dataclass(slots=True)
-class _Stream:
-    """One open stream of this process."""
-
-    id: str
-    holder: str
-    pump: Pump
-
-    cursor: Cursor
-    """How far it has been read."""
-
-    last: Cursor
-    """What both mailboxes had reached when the stream was claimed."""
-
-    own_only: bool = False
-    """Whether only its own mailbox was heard of since the last read."""
-
-    def ring(self) -> None:
-        """Look again: something was appended to the session's own mailbox."""
-        self.pump.ring()
-
-    def ring_wide(self) -> None:
-        """Look again, at the topic too."""
-        self.own_only = False
-        self.pump.ring()
 
 
 class PostgresStreamSessionManager(StreamSessionManager):
@@ -109,7 +82,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
         self._retention_bytes = retention_bytes
         self._scope = self._tables.component.tables["sessions"]
         self._topic_channel = channel_name(self._scope, BROADCAST)
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, HeldStream] = {}
         self._retired: list[Pump] = []
         self._doorbell = Doorbell(
             self._database,
@@ -147,11 +120,11 @@ class PostgresStreamSessionManager(StreamSessionManager):
             await self._retire(held, CloseReason.SUPERSEDED)
         stream.pump.start(str(stream.cursor))
 
-    def _new_stream(self, id: str, controller: StreamController) -> _Stream:
+    def _new_stream(self, id: str, controller: StreamController) -> HeldStream:
         async def read() -> Page | CloseReason:
             return await self._read(stream)
 
-        stream = _Stream(id, secrets.token_hex(12), Pump(controller, read), Cursor(0, 0), Cursor(0, 0))
+        stream = HeldStream(id, secrets.token_hex(12), Pump(controller, read), Cursor(0, 0), Cursor(0, 0))
         return stream
 
     async def release(self, id: str, controller: StreamController) -> None:
@@ -237,7 +210,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
             await pump.stop()
         await self._database.aclose()
 
-    async def _read(self, stream: _Stream) -> Page | CloseReason:
+    async def _read(self, stream: HeldStream) -> Page | CloseReason:
         own_only, stream.own_only = stream.own_only, True
         if own_only:
             # The usual case: one message has come. Where it is another, the statement finds no row.
@@ -302,12 +275,12 @@ class PostgresStreamSessionManager(StreamSessionManager):
         for stream in self._streams.values():
             stream.pump.close(CloseReason.UNAVAILABLE)
 
-    async def _retire(self, stream: _Stream, reason: CloseReason) -> None:
+    async def _retire(self, stream: HeldStream, reason: CloseReason) -> None:
         """End a stream that is not its transport's to end; it may be in the middle of a read or a write."""
         stream.pump.close(reason)
         self._retired = [pump for pump in [*self._retired, stream.pump] if not pump.finished]
         await self._close_doors(stream)
 
-    async def _close_doors(self, stream: _Stream) -> None:
+    async def _close_doors(self, stream: HeldStream) -> None:
         await self._doorbell.close(self._topic_channel, stream.ring_wide)
         await self._doorbell.close(channel_name(self._scope, stream.id), stream.ring)
