@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.awake import awake
 from benchmarks.cold_start import measure_cold_start
 from benchmarks.database import postgres_server
 from benchmarks.delivery import measure_delivery
@@ -38,6 +39,9 @@ _BENCHMARKS: dict[str, Callable[[Setting], Awaitable[list[Row]]]] = {
     "heartbeats": measure_heartbeats,
 }
 
+_AWAKE = {"latency"}
+"""What is measured with all CPUs kept awake; what waits for a disk is not, for it would wait for a tick."""
+
 
 def main() -> None:
     """Run what the command line asks for."""
@@ -47,9 +51,10 @@ def main() -> None:
         # What is started from here on inherits it, the embedded Postgres too.
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     rounds = arguments.rounds or (10 if arguments.quick else 40)
-    rows = asyncio.run(_run(arguments.only or list(_BENCHMARKS), rounds=rounds, quick=arguments.quick))
+    names = arguments.only or list(_BENCHMARKS)
+    rows = asyncio.run(_run(names, rounds=rounds, quick=arguments.quick, asleep=arguments.asleep))
     # A file that does not say how it was made holds nothing but whole, plain runs.
-    if arguments.only is None and not arguments.quick and not arguments.pin:
+    if arguments.only is None and not (arguments.quick or arguments.pin or arguments.asleep):
         _RESULTS.write_text(json.dumps([row.as_json() for row in rows], indent=2, ensure_ascii=False) + "\n")
         print(f"\nwritten to {_RESULTS}")
 
@@ -70,19 +75,25 @@ def _parse() -> argparse.Namespace:
         help="run on one CPU, with the Postgres that is started here: without what waking another CPU costs",
     )
     parser.add_argument(
+        "--asleep",
+        action="store_true",
+        help="let CPUs go to sleep: what waking them costs is then part of every round trip",
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="smaller sizes: to see that it works, not to quote"
     )
     return parser.parse_args()
 
 
-async def _run(names: Sequence[str], *, rounds: int, quick: bool) -> list[Row]:
+async def _run(names: Sequence[str], *, rounds: int, quick: bool, asleep: bool) -> list[Row]:
     rows: list[Row] = []
     print_heading()
     async with postgres_server() as url:
         setting = Setting(url, rounds=rounds, quick=quick)
         for name in names:
             try:
-                measured = await _BENCHMARKS[name](setting)
+                with awake(wanted=name in _AWAKE and not asleep):
+                    measured = await _BENCHMARKS[name](setting)
             except NotMeasuredError as reason:
                 print(f"{name}: not measured: {reason}")
                 continue

@@ -81,7 +81,10 @@ class Answer:
     async def message(self) -> Any:
         """Read the body as one JSON value; `None` when it is empty."""
         body = b"".join([chunk async for chunk in self.chunks()])
-        return json.loads(body) if body else None
+        try:
+            return json.loads(body) if body else None
+        except ValueError:
+            raise BrokenError(f"an answer that is no JSON: {body[:200]!r}") from None
 
     async def events(self) -> AsyncGenerator[Event]:
         """Read the body as events. One that was cut off before its end is none."""

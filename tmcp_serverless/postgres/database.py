@@ -25,6 +25,7 @@ from tmcp_serverless.postgres.failures import (
     LOST_LINK,
     MISSING_SCHEMA,
     POOLED_STATEMENT,
+    ROLLED_BACK,
     connecting,
     schema_error,
 )
@@ -129,7 +130,7 @@ class Database:
                     stack.drop_idle()
                     if not again:
                         raise _lost(error) from error
-                if not isinstance(error, (*LOST_LINK, *MISSING_SCHEMA, *POOLED_STATEMENT)):
+                if not isinstance(error, (*LOST_LINK, *MISSING_SCHEMA, *POOLED_STATEMENT, *ROLLED_BACK)):
                     raise
             else:
                 stack.used_at = time.time()
@@ -194,6 +195,8 @@ class Database:
                 raise _lost(error) from error
         except POOLED_STATEMENT:
             self._stop_preparing(stack)
+        except ROLLED_BACK as error:
+            logger.debug("run again: %r", error)
         except MISSING_SCHEMA as error:
             raise schema_error(error) from error
         try:
@@ -201,6 +204,8 @@ class Database:
         except LOST_LINK as error:
             stack.drop_idle()
             raise _lost(error) from error
+        except ROLLED_BACK as error:
+            raise StoreUnavailableError(f"the database is too busy: {error!r}") from error
 
     async def _run_once(self, stack: _Stack, work: Callable[[Connection], Awaitable[Any]]) -> Any:
         now = time.time()

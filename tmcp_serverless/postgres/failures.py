@@ -12,7 +12,7 @@ from tmcp_serverless.errors import ConfigurationError, SchemaError, StoreUnavail
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["LOST_LINK", "MISSING_SCHEMA", "POOLED_STATEMENT", "connecting", "schema_error"]
+__all__ = ["LOST_LINK", "MISSING_SCHEMA", "POOLED_STATEMENT", "ROLLED_BACK", "connecting", "schema_error"]
 
 LOST_LINK = (
     asyncpg.InterfaceError,
@@ -28,6 +28,9 @@ LOST_LINK = (
 
 MISSING_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
 """What a statement raises when the tables are not there, or are older than it."""
+
+ROLLED_BACK = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""What a statement raises that was rolled back for the sake of another: it can simply be run again."""
 
 POOLED_STATEMENT = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
 """What a prepared statement raises behind a pooler in transaction mode that does not know about them."""

@@ -136,16 +136,23 @@ WHERE lease.id IS NULL
     );
 
 -- release: this holder's lease goes; its cursor stays with the mailbox
-WITH gone AS (
-    DELETE FROM {sessions} WHERE id = $1 AND holder = $2 RETURNING delivered, topic_delivered
+-- (the mailbox is locked before the lease, as a claim does it)
+WITH box AS (
+    SELECT id FROM {mailboxes} WHERE id = $1 FOR UPDATE
+), gone AS (
+    DELETE FROM {sessions} WHERE id = $1 AND holder = $2 AND (SELECT count(*) FROM box) >= 0
+    RETURNING delivered, topic_delivered
 )
 UPDATE {mailboxes} AS box
 SET delivered = gone.delivered, topic_delivered = gone.topic_delivered, updated_at = now()
 FROM gone WHERE box.id = $1;
 
 -- interrupt: the lease goes, whoever has it; its cursor stays with the mailbox
-WITH gone AS (
-    DELETE FROM {sessions} WHERE id = $1 RETURNING channel, delivered, topic_delivered
+WITH box AS (
+    SELECT id FROM {mailboxes} WHERE id = $1 FOR UPDATE
+), gone AS (
+    DELETE FROM {sessions} WHERE id = $1 AND (SELECT count(*) FROM box) >= 0
+    RETURNING channel, delivered, topic_delivered
 ), kept AS (
     UPDATE {mailboxes} AS box SET delivered = gone.delivered, topic_delivered = gone.topic_delivered
     FROM gone WHERE box.id = $1
