@@ -101,7 +101,9 @@ class Inbox:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionError(f"the inbox was closed: {reason}"))
-        if reason is CloseReason.DELETED and self._opened:
+        if reason in (CloseReason.DELETED, CloseReason.INTERRUPTED):
+            # Nobody interrupts an inbox but who deletes its session: a cancellation that comes right behind
+            # the deletion makes the mailbox again, and so hides that it was one.
             self._on_cancelled()
 
     async def _hear(self, message: Json) -> None:
