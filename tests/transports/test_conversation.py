@@ -563,7 +563,10 @@ async def test_a_request_that_nobody_runs_any_more_is_answered_with_an_error(
         await eventually(listening)
         # What a killed instance leaves behind: a lease that nobody refreshes.
         connection = await asyncpg.connect(database_url)
-        await connection.execute("DELETE FROM tmcp_sessions WHERE id = $1", inbox)
+        await connection.execute(
+            "UPDATE tmcp_sessions SET holder = 'dead', updated_at = now() - interval '1 min' WHERE id = $1",
+            inbox,
+        )
         await connection.close()
         async with client.listen(last_event_id=last) as resumed:
             message = (await resumed.whole()).messages[-1]
