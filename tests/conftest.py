@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.shared_postgres import SharedPostgres
+from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.testing.postgres import EmbeddedPostgres, create_database_sync, list_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 pytest_plugins = ["tests.support.fixtures"]
+
+_shared = pytest.StashKey[SharedPostgres]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_shared] = SharedPostgres()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_shared].close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    shared = config.stash[_shared]
+    if shared.found or shared.passed_over:
+        terminalreporter.write_line(f"Postgres: {shared}")
 
 
 @pytest.fixture(scope="session")
@@ -22,14 +39,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Generator[str]:
-    """The server that tests share: TMCP_TEST_DATABASE_URL, or an embedded one."""
-    given = os.environ.get("TMCP_TEST_DATABASE_URL")
-    if given:
-        yield given
-        return
-    with EmbeddedPostgres(durable=False) as postgres:
-        yield postgres.dsn
+def postgres_url(pytestconfig: pytest.Config) -> str:
+    """The server that tests share, see `tests.support.shared_postgres`."""
+    shared = pytestconfig.stash[_shared]
+    url = shared.open()
+    if url is None:
+        pytest.skip(f"there is no Postgres: {'; '.join(shared.passed_over)}")
+    return url
 
 
 @pytest.fixture
@@ -41,7 +57,11 @@ def database_url(postgres_url: str) -> str:
 @pytest.fixture
 def own_postgres() -> Generator[EmbeddedPostgres]:
     """A server of this test's own, to stop and to break."""
-    with EmbeddedPostgres(durable=False) as postgres:
+    try:
+        postgres = EmbeddedPostgres(durable=False).start()
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+    with postgres:
         yield postgres
 
 

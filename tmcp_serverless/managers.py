@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 
 def open_managers(settings: Settings) -> SessionManagers:
     """Return the managers over the configured database; without one, over this process's memory."""
-    if settings.database_url is None:
+    if not settings.has_database:
         logger.warning("TMCP_DATABASE_URL is not set: sessions stay in the memory of this process")
-        from tmcp_serverless.sessions.memory import (  # noqa: PLC0415 - only without a database
+        from tmcp_serverless.sessions import (  # noqa: PLC0415 - only without a database
             InMemoryInfoSessionManager,
             InMemoryStreamSessionManager,
         )
@@ -29,20 +29,12 @@ def open_managers(settings: Settings) -> SessionManagers:
             info=InMemoryInfoSessionManager(idle_seconds=settings.session_idle_seconds),
         )
     from tmcp_serverless.postgres import (  # noqa: PLC0415 - only with a database
-        Database,
         PostgresInfoSessionManager,
         PostgresStreamSessionManager,
     )
+    from tmcp_serverless.postgres.configured import open_database  # noqa: PLC0415 - the same
 
-    server_settings = (
-        {"synchronous_commit": settings.synchronous_commit} if settings.synchronous_commit else None
-    )
-    database = Database(
-        settings.database_url,
-        listen_dsn=settings.listen_url,
-        size=settings.database_connections,
-        server_settings=server_settings,
-    )
+    database = open_database(settings)
     return SessionManagers(
         streams=PostgresStreamSessionManager(
             database,

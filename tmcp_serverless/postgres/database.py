@@ -21,34 +21,37 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from tmcp_serverless.errors import StoreUnavailableError
+from tmcp_serverless.postgres.connection import Connection
 from tmcp_serverless.postgres.failures import (
     LOST_LINK,
     MISSING_SCHEMA,
     POOLED_STATEMENT,
     ROLLED_BACK,
-    connecting,
     schema_error,
 )
+from tmcp_serverless.postgres.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-__all__ = ["Connection", "Database", "Row"]
+    from tmcp_serverless.postgres.login import Login
+
+__all__ = ["LISTENING_IDLE_SECONDS", "Connection", "Database", "Row"]
 
 logger = logging.getLogger(__name__)
 
-Connection: TypeAlias = asyncpg.Connection
 Row: TypeAlias = "Sequence[Any]"
 """A row of a result: its values by position (and, with asyncpg, by column name)."""
 
 _FROZEN_GAP_SECONDS = 30.0
 """Without a statement for this long, idle connections are not trusted any more."""
 
-_CONNECT_SECONDS = 5
-_STATEMENT_SECONDS = 3.0
-"""A link that is silently dead is found out by this: about as long as a tick."""
-
 _BUSY_SECONDS = 10.0
+
+LISTENING_IDLE_SECONDS = 12.0
+"""The server closes a listening connection whose heartbeats have stopped for so long (since PostgreSQL 14):
+that of a frozen or vanished process.
+"""
 
 
 class _Stack:
@@ -91,39 +94,64 @@ class Database:
     """A Postgres database, reached through a few connections that are opened when they are needed.
 
     Args:
-        dsn: A libpq connection string, URL or not, with any `sslmode`.
+        dsn: A libpq connection string, URL or not, with any `sslmode`; or nothing, where `login` says it all.
         listen_dsn: A direct connection to the same database for LISTEN, where `dsn` goes through a pooler.
         size: How many connections at once, at the most, without the one that LISTENs.
         server_settings: Settings that every connection starts with, such as `synchronous_commit`.
         setting: What the DSN is called in error messages.
+        login: Fills in what the connection strings leave out, such as a password out of a secret.
+        tls_ca: The path of a bundle of certificates to verify the server's with.
+        dbname: The database's name, over that of the connection strings.
+        idle_seconds: After how long without a statement the server itself closes a connection, whose process
+            may be frozen; 0 leaves it open. Where the server or a pooler does not take
+            `idle_session_timeout` at the start, nothing is set.
 
     """
 
     def __init__(
         self,
-        dsn: str,
+        dsn: str | None,
         *,
         listen_dsn: str | None = None,
         size: int = 10,
         server_settings: dict[str, str] | None = None,
         setting: str = "TMCP_DATABASE_URL",
+        login: Login | None = None,
+        tls_ca: str | None = None,
+        dbname: str | None = None,
+        idle_seconds: float = 60.0,
     ) -> None:
-        self._dsn = dsn
-        self._listen_dsn = listen_dsn
+        def target(address: str | None, setting: str) -> Target:
+            return Target(
+                address,
+                setting=setting,
+                login=login,
+                tls_ca=tls_ca,
+                dbname=dbname,
+                server_settings={"application_name": "tmcp_serverless", **(server_settings or {})},
+                idle_seconds=idle_seconds,
+            )
+
+        self.target = target(dsn, setting)
+        """Where connections lead."""
+
+        self.listen_target = target(listen_dsn, "TMCP_LISTEN_URL") if listen_dsn else self.target
+        """Where the connection leads that LISTENs."""
+
         self._size = size
-        self._setting = setting
-        self._server_settings = {"application_name": "tmcp_serverless", **(server_settings or {})}
+        # Half of what the server waits: a connection that it is about to close is not used any more.
+        self._gap = min(_FROZEN_GAP_SECONDS, idle_seconds / 2 or _FROZEN_GAP_SECONDS)
         self._stacks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Stack] = WeakKeyDictionary()
         self._prepares = True
 
     async def fetchrow(self, sql: str, *args: object, again: bool) -> Row | None:
         """Run a statement and return its first row. `again`: it may be run twice without harm."""
         stack = self._stack()
-        fresh = time.time() - stack.used_at < _FROZEN_GAP_SECONDS
+        fresh = time.time() - stack.used_at < self._gap
         if fresh and (connection := stack.take()) is not None:
             # The way of most requests: a connection is there and works.
             try:
-                row = await connection.fetchrow(sql, *args)
+                row = await self._first(connection, sql, args)
             except BaseException as error:
                 stack.put_back(connection, healthy=_is_healthy_after(error))
                 if isinstance(error, LOST_LINK):
@@ -138,7 +166,7 @@ class Database:
                 return row
 
         async def work(connection: Connection) -> Any:
-            return await connection.fetchrow(sql, *args)
+            return await self._first(connection, sql, args)
 
         return await self._run(work, again=again)
 
@@ -156,15 +184,12 @@ class Database:
 
     async def connect(self, *, listen: bool = False) -> Connection:
         """Open a connection that is the caller's to close; `listen`: one that LISTEN works on."""
-        setting = "TMCP_LISTEN_URL" if listen and self._listen_dsn else self._setting
-        with connecting(setting):
-            return await asyncpg.connect(
-                (self._listen_dsn if listen else None) or self._dsn,
-                timeout=_CONNECT_SECONDS,
-                command_timeout=_STATEMENT_SECONDS,
-                statement_cache_size=100 if self._prepares else 0,
-                server_settings=self._server_settings,
+        cached = 100 if self._prepares else 0
+        if listen:
+            return await self.listen_target.open(
+                statement_cache_size=cached, idle_seconds=LISTENING_IDLE_SECONDS
             )
+        return await self.target.open(statement_cache_size=cached)
 
     async def aclose(self) -> None:
         """Close the idle connections of this event loop. The database can be used again afterwards."""
@@ -176,6 +201,9 @@ class Database:
                 await connection.close(timeout=1)
             except LOST_LINK:
                 connection.terminate()
+
+    def _first(self, connection: Connection, sql: str, args: tuple[object, ...]) -> Awaitable[Row | None]:
+        return connection.first(sql, *args) if self._prepares else connection.fetchrow(sql, *args)
 
     def _stack(self) -> _Stack:
         loop = asyncio.get_running_loop()
@@ -209,7 +237,7 @@ class Database:
 
     async def _run_once(self, stack: _Stack, work: Callable[[Connection], Awaitable[Any]]) -> Any:
         now = time.time()
-        if now - stack.used_at > _FROZEN_GAP_SECONDS:
+        if now - stack.used_at > self._gap:
             stack.drop_idle()
         stack.used_at = now
         connection = stack.take() or await self._open(stack)
@@ -246,7 +274,7 @@ class Database:
     def _stop_preparing(self, stack: _Stack) -> None:
         """Do without prepared statements: a pooler hands each statement to another server connection."""
         logger.info(
-            "%s leads through a pooler in transaction mode: statements are not prepared", self._setting
+            "%s leads through a pooler in transaction mode: statements are not prepared", self.target.setting
         )
         self._prepares = False
         stack.drop_idle()

@@ -17,32 +17,43 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import asyncpg
 
 from tmcp_serverless.errors import StoreUnavailableError, TmcpError
+from tmcp_serverless.postgres.database import LISTENING_IDLE_SECONDS
 from tmcp_serverless.postgres.failures import LOST_LINK
+from tmcp_serverless.postgres.nonce import hear_nonce
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tmcp_serverless.postgres.database import Connection, Database
+    from tmcp_serverless.postgres.database import Connection, Database, Row
 
-__all__ = ["Doorbell", "DoorbellMode"]
+__all__ = ["Doorbell", "DoorbellMode", "Ring"]
+
+Ring: TypeAlias = "Callable[[bool], None]"
+"""Called with true for each notification of the channel, and with false when some may have been missed."""
+
 
 DoorbellMode: TypeAlias = Literal["auto", "listen", "poll"]
 
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.25
-_REAP = "SET idle_session_timeout = '15s'"
-"""The server closes a listening connection whose heartbeats have stopped: a frozen or vanished process."""
+_SETTINGS = """\
+SELECT set_config(name, value, false)
+FROM (VALUES ('idle_session_timeout', $1),
+    ('application_name', left(current_setting('application_name'), 50) || ' listen')) AS wanted (name, value)
+WHERE current_setting(name, true) IS NOT NULL"""
+"""Operators, and tests, see in pg_stat_activity which connection LISTENs. The time that it may be idle is set
+at the start of it; a pooler in session mode that refuses that takes it here.
+"""
 
-_NONCE_SECONDS = 2.0
 _UNLISTEN_SECONDS = 2.0
+_LOOK_LIMIT_SECONDS = 7.0
 _SHORTEST_LOOK_SECONDS = 0.05
 _LONGEST_LOOK_SECONDS = 2.0
 _SLOWING = 1.5
@@ -79,7 +90,7 @@ class Doorbell:
         self._gone = gone
         self._tick_seconds = tick_seconds
         self._patience_seconds = patience_seconds
-        self._rings: dict[str, set[Callable[[], None]]] = {}
+        self._rings: dict[str, set[Ring]] = {}
         self._connection: Connection | None = None
         self._using = asyncio.Lock()
         self._lost = asyncio.Event()
@@ -89,7 +100,7 @@ class Doorbell:
         self._look_seconds = _SHORTEST_LOOK_SECONDS
         self._ticked_at = 0.0
 
-    async def open(self, channel: str, ring: Callable[[], None]) -> None:
+    async def open(self, channel: str, ring: Ring) -> None:
         """Call `ring` whenever the channel is notified. LISTEN holds when this returns.
 
         Raises:
@@ -115,7 +126,7 @@ class Doorbell:
             if self._keeper is None or self._keeper.done():
                 self._keeper = asyncio.get_running_loop().create_task(self._keep())
 
-    async def close(self, channel: str, ring: Callable[[], None]) -> None:
+    async def close(self, channel: str, ring: Ring) -> None:
         """Stop calling `ring`; with the last one the connection is closed."""
         async with self._using:
             self._forget(channel, ring)
@@ -128,10 +139,31 @@ class Doorbell:
                 except LOST_LINK:
                     self._lost.set()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is a connection that LISTENs, and nothing runs on it."""
+        return not self._using.locked() and self._is_connected()
+
+    async def fetchrow(self, sql: str, *args: object) -> Row | None:
+        """Run a statement on the connection that LISTENs, which is idle, and return its first row.
+
+        That connection has just rung, so its server process is awake, and no other has to be woken: 4 to
+        10 µs less. Returns `None` where the statement found nothing, or failed: the caller has another way.
+        """
+        async with self._using:
+            try:
+                return await self._connection.first(sql, *args) if self._connection else None
+            except LOST_LINK as error:
+                logger.debug("the doorbell lost its connection: %r", error)
+                self._lost.set()
+            except asyncpg.PostgresError as error:
+                logger.debug("a statement failed on the doorbell's connection: %r", error)
+        return None
+
     def _is_connected(self) -> bool:
         return self._connection is not None and not self._connection.is_closed() and not self._lost.is_set()
 
-    def _forget(self, channel: str, ring: Callable[[], None]) -> None:
+    def _forget(self, channel: str, ring: Ring) -> None:
         rings = self._rings.get(channel)
         if rings is not None:
             rings.discard(ring)
@@ -149,10 +181,7 @@ class Doorbell:
         if self._silent:
             self._terminate()
             return
-        try:
-            await connection.execute(_REAP)
-        except asyncpg.UndefinedObjectError:
-            logger.debug("PostgreSQL before 14 does not close the connections of frozen processes by itself")
+        await connection.fetch(_SETTINGS, f"{LISTENING_IDLE_SECONDS * 1000:.0f}")
         for channel in self._rings:
             await self._listen(channel)
 
@@ -166,35 +195,17 @@ class Doorbell:
             raise StoreUnavailableError(f"LISTEN failed: {error!r}") from error
 
     async def _delivers(self, connection: Connection) -> bool:
-        """Find out whether LISTEN delivers, by what arrives: not by what it returns.
-
-        The nonce is sent on another connection, as every real ring is: a pooler may well bring a notification
-        back to the connection that sent it.
-        """
-        heard = asyncio.Event()
-        channel = f"tmcp_nonce_{secrets.token_hex(16)}"
-
-        def on_nonce(*_: object) -> None:
-            heard.set()
-
-        await connection.add_listener(channel, on_nonce)
-        await self._database.fetchrow("SELECT pg_notify($1, '')", channel, again=True)
-        try:
-            async with asyncio.timeout(_NONCE_SECONDS):
-                await heard.wait()
-        except TimeoutError:
-            logger.warning(
-                "LISTEN does not deliver here (a pooler in transaction mode?), so streams poll instead; "
-                "set TMCP_LISTEN_URL to a direct connection to the same database, or TMCP_DOORBELL=poll"
-            )
-            return False
-        finally:
-            await connection.remove_listener(channel, on_nonce)
-        return True
+        if await hear_nonce(self._database, connection) is not None:
+            return True
+        logger.warning(
+            "LISTEN does not deliver here (a pooler in transaction mode?), so streams poll instead; "
+            "set TMCP_LISTEN_URL to a direct connection to the same database, or TMCP_DOORBELL=poll"
+        )
+        return False
 
     def _on_notify(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
         for ring in self._rings.get(channel, ()):
-            ring()
+            ring(True)
 
     def _on_termination(self, connection: object) -> None:
         if connection is self._connection:
@@ -224,7 +235,9 @@ class Doorbell:
         """Look for news, or tick where that is due. Returns whether the database answered."""
         self._lost.clear()
         try:
-            async with asyncio.timeout(self._tick_seconds):
+            # Longer than a statement may take: one that finds its link dead has to say so. Where it is cut
+            # off instead, the other idle connections are tried one after the other, which are as dead.
+            async with asyncio.timeout(_LOOK_LIMIT_SECONDS):
                 await self._tick_or_look()
         except (TimeoutError, TmcpError) as error:
             logger.debug("the doorbell could not look: %r", error)
@@ -259,7 +272,7 @@ class Doorbell:
     def _ring_all(self) -> None:
         for rings in self._rings.values():
             for ring in rings:
-                ring()
+                ring(False)
 
     def _terminate(self) -> None:
         if self._connection is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,16 @@ from tmcp_serverless.errors import ConfigurationError, SchemaError, StoreUnavail
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["LOST_LINK", "MISSING_SCHEMA", "POOLED_STATEMENT", "ROLLED_BACK", "connecting", "schema_error"]
+__all__ = [
+    "LOST_LINK",
+    "MISSING_SCHEMA",
+    "POOLED_STATEMENT",
+    "REFUSED_LOGIN",
+    "REFUSED_SETTING",
+    "ROLLED_BACK",
+    "connecting",
+    "schema_error",
+]
 
 LOST_LINK = (
     asyncpg.InterfaceError,
@@ -26,7 +36,12 @@ LOST_LINK = (
 )
 """What asyncpg raises when the link to the database is gone, or the database is going, full or starting."""
 
-MISSING_SCHEMA = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidSchemaNameError)
+MISSING_SCHEMA = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+)
 """What a statement raises when the tables are not there, or are older than it."""
 
 ROLLED_BACK = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -35,10 +50,23 @@ ROLLED_BACK = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 POOLED_STATEMENT = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
 """What a prepared statement raises behind a pooler in transaction mode that does not know about them."""
 
+REFUSED_LOGIN = (asyncpg.InvalidAuthorizationSpecificationError,)
+"""What connecting raises when user or password are wrong, `InvalidPasswordError` among them."""
+
+REFUSED_SETTING = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.ProtocolViolationError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.CantChangeRuntimeParamError,
+    asyncpg.InsufficientPrivilegeError,
+)
+"""What connecting raises when the server, or a pooler before it, does not take a setting at the start."""
+
 _WRONG_DSN = (
     asyncpg.InvalidCatalogNameError,
-    asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.exceptions.ClientConfigurationError,
+    ssl.SSLCertVerificationError,
+    *REFUSED_LOGIN,
 )
 
 
@@ -56,6 +84,10 @@ def connecting(setting: str) -> Generator[None]:
     try:
         yield
     except _WRONG_DSN as error:
+        raise ConfigurationError(f"{setting} does not work: {error}") from error
+    except REFUSED_SETTING as error:
+        if isinstance(error, LOST_LINK) and "startup parameter" not in str(error):
+            raise StoreUnavailableError(f"cannot connect to the database in {setting}: {error!r}") from error
         raise ConfigurationError(f"{setting} does not work: {error}") from error
     except LOST_LINK as error:
         raise StoreUnavailableError(f"cannot connect to the database in {setting}: {error!r}") from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.schema import info_component
-from tmcp_serverless.postgres.tables import Tables
+from tmcp_serverless.postgres.tables import OverTables, Tables
 from tmcp_serverless.sessions.contracts import InfoSessionManager
 from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["PostgresInfoSessionManager"]
 
 
-class PostgresInfoSessionManager(InfoSessionManager):
+class PostgresInfoSessionManager(OverTables, InfoSessionManager):
     """What sessions are, where every instance finds it.
 
     The idle clock is slid by `load`, in the same statement, once a thousandth of the idle time has passed
@@ -63,7 +63,7 @@ class PostgresInfoSessionManager(InfoSessionManager):
         row = await self._fetchrow("load", id, principal, self._idle)
         if row is None:
             return None
-        version, initialized, client, level = row
+        version, initialized, client, level, _ = row
         info, capabilities = json.loads(client)
         return SessionRecord(version, info, capabilities, principal, level, initialized)
 
@@ -112,6 +112,23 @@ class PostgresInfoSessionManager(InfoSessionManager):
     async def delete(self, id: str) -> None:
         """Forget the session, in one statement."""
         await self._fetchrow("delete", id)
+
+    async def secret(self, name: str, proposed: str) -> str:
+        """Return the secret of this name: the first that was proposed, whoever proposed it."""
+        row = await self._fetchrow("secret", name, proposed)
+        while row is None:
+            # Another instance's proposal was committed while this statement ran.
+            row = await self._fetchrow("secret", name, proposed)
+        return row[0]
+
+    async def spend(self, token: str, *, seconds: float) -> bool:
+        """Record that the token was used; false when it had been used before.
+
+        A reply that is lost counts as a use: the statement is not run again.
+        """
+        return (
+            await self._tables.fetchrow("spend", token, timedelta(seconds=seconds), again=False) is not None
+        )
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` expired sessions, and return how many went."""

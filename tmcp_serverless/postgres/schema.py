@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.postgres.database import Connection
 
-__all__ = ["Component", "ensure", "info_component", "migrate", "script", "streams_component"]
+__all__ = [
+    "Component",
+    "ensure",
+    "found_and_latest",
+    "info_component",
+    "migrate",
+    "script",
+    "streams_component",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +50,19 @@ class Component:
     """The migrations' file name before the number."""
 
     tables: Mapping[str, str]
-    """What stands for `{name}` in the files, quoted."""
+    """What stands for `{name}` in the files, quoted: the tables, and a function on one of them."""
 
     versions: str
     """The table that holds the version, quoted."""
 
+    added: frozenset[str] = frozenset()
+    """Which of the tables later migrations have added."""
+
     @property
     def name(self) -> str:
-        """What the version is recorded under: the kind, and which tables."""
-        return f"{self.kind}: {', '.join(sorted(self.tables.values()))}"
+        """What the version is recorded under: the kind, and which tables its first version had."""
+        first = (table for name, table in self.tables.items() if name not in self.added)
+        return f"{self.kind}: {', '.join(sorted(first))}"
 
     def migrations(self) -> list[tuple[int, str]]:
         """Return the version numbers and their SQL, in order."""
@@ -80,14 +92,19 @@ def streams_component(table_name: str = "tmcp_sessions") -> Component:
 def info_component(names: TableNames | None = None) -> Component:
     """Return the tables of session metadata."""
     names = names or TableNames()
+    beside = "tmcp" if names.context == TableNames().context else names.context
     tables = {
         "client_capabilities": quote(names.client_capabilities),
         "client_info": quote(names.client_info),
         "log_level": quote(names.log_level),
         "subscriptions": quote(names.subscriptions),
         "context": quote(names.context),
+        "secrets": derived(beside, "_secrets"),
+        "spent": derived(beside, "_spent"),
+        "slide": derived(beside, "_slide"),
     }
-    return Component("info", tables, _versions_beside(names.context))
+    added = frozenset({"secrets", "spent", "slide"})
+    return Component("info", tables, _versions_beside(names.context), added)
 
 
 def _versions_beside(table_name: str) -> str:
@@ -105,6 +122,11 @@ async def _version(connection: Connection, component: Component) -> int:
         )
     except asyncpg.UndefinedTableError:
         return 0
+
+
+async def found_and_latest(connection: Connection, component: Component) -> tuple[int, int]:
+    """Return which version the tables have, 0 where there are none, and which this release needs."""
+    return await _version(connection, component), component.migrations()[-1][0]
 
 
 async def ensure(database: Database, component: Component, *, create: bool) -> list[str]:
@@ -160,10 +182,17 @@ CREATE TABLE IF NOT EXISTS {versions} (
 
 
 async def migrate(
-    database_url: str, *, table_name: str = "tmcp_sessions", table_names: TableNames | None = None
+    database: str | Database, *, table_name: str = "tmcp_sessions", table_names: TableNames | None = None
 ) -> list[str]:
-    """Create or update all tables in a database, and return the names of what was applied."""
-    database = Database(database_url)
+    """Create or update all tables in a database, and return the names of what was applied.
+
+    Args:
+        database: A libpq connection string, or a `Database`, whose connections are closed at the end.
+        table_name: The table of leases, as for `PostgresStreamSessionManager`.
+        table_names: The tables of metadata, as for `PostgresInfoSessionManager`.
+
+    """
+    database = Database(database) if isinstance(database, str) else database
     try:
         applied: list[str] = []
         for component in (streams_component(table_name), info_component(table_names)):

@@ -13,24 +13,27 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import StoreUnavailableError
+from tmcp_serverless.place import place
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
-from tmcp_serverless.postgres.held import HeldStream
+from tmcp_serverless.postgres.held import HeldStream, OpenStreams
 from tmcp_serverless.postgres.identifiers import channel_name
-from tmcp_serverless.postgres.paging import PAGE_ROWS, page_of
+from tmcp_serverless.postgres.reading import Reading
 from tmcp_serverless.postgres.schema import streams_component
-from tmcp_serverless.postgres.tables import Tables
+from tmcp_serverless.postgres.sweeping import sweep_streams
+from tmcp_serverless.postgres.tables import OverTables, Tables
 from tmcp_serverless.sessions.contracts import StreamSessionManager
 from tmcp_serverless.sessions.cursors import Cursor
-from tmcp_serverless.sessions.ids import BROADCAST, is_private
-from tmcp_serverless.sessions.pump import Page, Pump
-from tmcp_serverless.sessions.records import CloseReason, StoredEvent
+from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private, mint_watch
+from tmcp_serverless.sessions.pump import Pump
+from tmcp_serverless.sessions.records import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tmcp_serverless.postgres.database import Connection, Row
     from tmcp_serverless.postgres.doorbell import DoorbellMode
+    from tmcp_serverless.sessions.pump import Page
     from tmcp_serverless.sessions.records import StreamController
 
 __all__ = ["PostgresStreamSessionManager"]
@@ -40,7 +43,7 @@ logger = logging.getLogger(__name__)
 _TRIM_EVERY = 64
 
 
-class PostgresStreamSessionManager(StreamSessionManager):
+class PostgresStreamSessionManager(OverTables, StreamSessionManager):
     """Streams that any instance can send to, wherever they are open.
 
     Args:
@@ -82,6 +85,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
         self._retention_bytes = retention_bytes
         self._scope = self._tables.component.tables["sessions"]
         self._topic_channel = channel_name(self._scope, BROADCAST)
+        self._events_channel = channel_name(self._scope, EVENTS)
         self._streams: dict[str, HeldStream] = {}
         self._retired: list[Pump] = []
         self._doorbell = Doorbell(
@@ -93,6 +97,7 @@ class PostgresStreamSessionManager(StreamSessionManager):
             tick_seconds=heartbeat_seconds,
             patience_seconds=lease_seconds,
         )
+        self._reading = Reading(self._tables, self._doorbell)
 
     async def prepare(self, id: str) -> None:
         """Make the session's mailbox, whose broadcasts begin here."""
@@ -122,10 +127,35 @@ class PostgresStreamSessionManager(StreamSessionManager):
 
     def _new_stream(self, id: str, controller: StreamController) -> HeldStream:
         async def read() -> Page | CloseReason:
-            return await self._read(stream)
+            return await (self._reading.peek(stream) if stream.watches else self._reading.read(stream))
 
-        stream = HeldStream(id, secrets.token_hex(12), Pump(controller, read), Cursor(0, 0), Cursor(0, 0))
+        # The holder is a fencing token; the place in front of it is for `tmcp-serverless sessions`.
+        holder = f"{place()} {secrets.token_hex(12)}"
+        start = Cursor(0, 0)
+        stream = HeldStream(id, holder, Pump(controller, read), cursor=start, before=start, last=start)
         return stream
+
+    async def watch(self, controller: StreamController) -> str:
+        """Read broadcasts and events from now on. LISTEN holds before the place is taken."""
+        stream = self._new_stream(mint_watch(), controller)
+        await self._tables.ready()
+        await self._doorbell.open(self._events_channel, stream.ring)
+        try:
+            await self._doorbell.open(self._topic_channel, stream.ring)
+            row = await self._tables.fetchrow("watch", again=True)
+            assert row is not None  # noqa: S101 - the statement returns the row that it wrote
+        except BaseException:
+            await self._close_doors(stream)
+            raise
+        stream.cursor = stream.last = Cursor(row[0], row[1])
+        self._streams[stream.id] = stream
+        stream.pump.start(str(stream.cursor))
+        return stream.id
+
+    async def publish(self, data: str) -> None:
+        """Append an event for those who watch, in one statement."""
+        row = await self._tables.fetchrow("publish", data, self._events_channel, again=False)
+        await self._trim(EVENTS, row)
 
     async def release(self, id: str, controller: StreamController) -> None:
         """End this controller's stream, and keep its cursor for the next one."""
@@ -135,7 +165,8 @@ class PostgresStreamSessionManager(StreamSessionManager):
         del self._streams[id]
         await stream.pump.stop()
         try:
-            await self._tables.fetchrow("release", id, stream.holder, again=True)
+            if not stream.watches:
+                await self._tables.fetchrow("release", id, stream.holder, *stream.place, again=True)
         finally:
             await self._close_doors(stream)
 
@@ -180,7 +211,9 @@ class PostgresStreamSessionManager(StreamSessionManager):
 
     async def deliver(self, id: str, data: str) -> bool:
         """Append a message to a mailbox that exists already."""
-        return await self._tables.fetchrow("deliver", id, data, self._lease, again=False) is not None
+        row = await self._tables.fetchrow("deliver", id, data, self._lease, again=False)
+        await self._trim(id, row)
+        return row is not None
 
     async def interrupt(self, id: str) -> None:
         """End the session's stream wherever it is; its cursor stays."""
@@ -193,10 +226,9 @@ class PostgresStreamSessionManager(StreamSessionManager):
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` stale leases, old messages and unused mailboxes each; returns how many."""
-        row = await self._tables.fetchrow(
-            "sweep", self._lease, self._retention, self._unused, limit, again=True
+        return await sweep_streams(
+            self._tables, lease=self._lease, retention=self._retention, unused=self._unused, limit=limit
         )
-        return row[0] if row else 0
 
     async def aclose(self) -> None:
         """End this process's streams, give their leases back and close the connections."""
@@ -210,61 +242,25 @@ class PostgresStreamSessionManager(StreamSessionManager):
             await pump.stop()
         await self._database.aclose()
 
-    async def _read(self, stream: HeldStream) -> Page | CloseReason:
-        own_only, stream.own_only = stream.own_only, True
-        if own_only:
-            # The usual case: one message has come. Where it is another, the statement finds no row.
-            row = await self._tables.fetchrow(
-                "read_next", stream.id, stream.holder, stream.cursor.own, again=True
-            )
-            if row is not None:
-                stream.cursor = stream.cursor._replace(own=row[0])
-                return Page([StoredEvent(row[1], str(stream.cursor))], more=row[2])
-        rows = await self._tables.fetch(
-            "read",
-            stream.id,
-            stream.holder,
-            *stream.cursor,
-            PAGE_ROWS,
-            not is_private(stream.id),
-            again=True,
-        )
-        if not rows:
-            return await self._why_fenced(stream.id)
-        page, stream.cursor = page_of(rows, stream.cursor, last=stream.last)
-        if page.missed:
-            # The cursor has jumped over what expired, and no row of the page has said so to the lease.
-            await self._tables.fetchrow("move", stream.id, stream.holder, *stream.cursor, again=True)
-        return page
-
-    async def _why_fenced(self, id: str) -> CloseReason:
-        if await self._tables.fetchrow("holder", id, again=True) is not None:
-            return CloseReason.SUPERSEDED
-        row = await self._tables.fetchrow("exists", id, again=True)
-        return CloseReason.INTERRUPTED if row is not None and row[0] else CloseReason.DELETED
-
     async def _heartbeat(self, connection: Connection | None) -> None:
         """Refresh every lease of this process in one statement; ring the fenced, and those with news."""
-        ids, holders = self._ids_and_holders()
-        if not ids:
+        open_now = OpenStreams.of(self._streams.values())
+        if not open_now.holders:
             return
         if connection is None:
-            rows = await self._tables.fetch("heartbeat", ids, holders, again=True)
+            rows = await self._tables.fetch("heartbeat", *open_now.columns, again=True)
         else:
-            rows = await connection.fetch(self._tables.sql["heartbeat"], ids, holders)
-        settled = {holder for _, holder, has_news, _ in rows if not has_news}
-        self._ring(set(holders) - settled)
+            rows = await connection.fetch(self._tables.sql["heartbeat"], *open_now.columns)
+        self._ring(open_now.holders - {row[0] for row in rows})
 
     async def _look(self) -> bool:
         """Find in one statement which streams of this process have news, and ring these."""
-        ids, holders = self._ids_and_holders()
-        rows = await self._tables.fetch("news", ids, holders, again=True) if ids else []
+        open_now = OpenStreams.of(self._streams.values())
+        if not open_now.holders:
+            return False
+        rows = await self._tables.fetch("news", *open_now.columns, again=True)
         self._ring({row[0] for row in rows})
         return bool(rows)
-
-    def _ids_and_holders(self) -> tuple[list[str], list[str]]:
-        streams = [stream for stream in self._streams.values() if not stream.pump.finished]
-        return [stream.id for stream in streams], [stream.holder for stream in streams]
 
     def _ring(self, holders: set[str]) -> None:
         for stream in self._streams.values():
@@ -282,5 +278,9 @@ class PostgresStreamSessionManager(StreamSessionManager):
         await self._close_doors(stream)
 
     async def _close_doors(self, stream: HeldStream) -> None:
+        if stream.watches:
+            await self._doorbell.close(self._topic_channel, stream.ring)
+            await self._doorbell.close(self._events_channel, stream.ring)
+            return
         await self._doorbell.close(self._topic_channel, stream.ring_wide)
         await self._doorbell.close(channel_name(self._scope, stream.id), stream.ring)

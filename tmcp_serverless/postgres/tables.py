@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Database, Row
     from tmcp_serverless.postgres.schema import Component
 
-__all__ = ["Tables"]
+__all__ = ["OverTables", "Tables"]
 
 
 class Tables:
@@ -40,6 +40,11 @@ class Tables:
             await ensure(self.database, self.component, create=self._create)
             self._ready = True
 
+    async def check(self) -> None:
+        """Do what `ready` does, whatever was found before."""
+        self._ready = False
+        await self.ready()
+
     async def fetchrow(self, name: str, *args: object, again: bool) -> Row | None:
         """Run a statement and return its first row. `again`: it may be run twice without harm."""
         if not self._ready:
@@ -59,3 +64,23 @@ class Tables:
         except SchemaError:
             self._ready = False
             raise
+
+
+class OverTables:
+    """What all managers over Postgres share."""
+
+    _tables: Tables
+
+    async def check(self) -> None:
+        """Find out whether the database answers, and has the tables of this release's version.
+
+        Raises:
+            ConfigurationError: It cannot be used as configured, or the tables are missing.
+            StoreUnavailableError: It cannot be reached now.
+
+        """
+        await self._tables.check()
+
+    async def disconnect(self) -> None:
+        """Close the connections that are idle; they are opened again when they are needed."""
+        await self._tables.database.aclose()

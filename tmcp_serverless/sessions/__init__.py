@@ -1,7 +1,8 @@
 """The session managers' contracts, and their in-memory implementations."""
 
 from tmcp_serverless.sessions.contracts import InfoSessionManager, SessionManagers, StreamSessionManager
-from tmcp_serverless.sessions.memory import InMemoryInfoSessionManager, InMemoryStreamSessionManager
+from tmcp_serverless.sessions.memory import InMemoryStreamSessionManager
+from tmcp_serverless.sessions.memory_info import InMemoryInfoSessionManager
 from tmcp_serverless.sessions.records import (
     ANONYMOUS,
     CloseReason,

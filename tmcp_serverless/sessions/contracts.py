@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.sessions.ids import mint_session_id
 from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
 
 if TYPE_CHECKING:
@@ -27,6 +29,18 @@ _CONTEXT = "tmcp_serverless/session"
 
 
 class _Closable:
+    async def check(self) -> None:
+        """Find out whether the store can be used now. The default has nothing that could be wrong.
+
+        Raises:
+            ConfigurationError: A setting is wrong, or the tables are missing.
+            StoreUnavailableError: The store cannot be reached now.
+
+        """
+
+    async def disconnect(self) -> None:
+        """Let go of connections that nobody uses now; they are opened again when they are needed."""
+
     async def aclose(self) -> None:
         """Let go of connections and tasks. Idempotent; the manager cannot be used afterwards."""
 
@@ -111,6 +125,23 @@ class StreamSessionManager(_Closable, ABC):
         """
         del controller
         await self.delete(id)
+
+    async def watch(self, controller: StreamController) -> str:
+        """Read what concerns everybody, from now on: broadcasts, and what is given to `publish`.
+
+        Any number may watch, on any instance, and nothing is kept for those who are away. Returns the address
+        to `release` when it is over. The default opens a stream of nobody's session, which hears broadcasts.
+        """
+        address = mint_session_id()
+        await self.create(address, controller)
+        return address
+
+    async def publish(self, data: str) -> None:
+        """Append a message for those who watch: one row and one ring, however many they are.
+
+        When it returns, the message is committed, unless nobody has watched yet. The default does nothing.
+        """
+        del data
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` expired rows of each kind, and return how many went."""
@@ -203,6 +234,26 @@ class InfoSessionManager(_Closable, ABC):
         changed["_meta"][_CONTEXT]["initialized"] = True
         await self.set_client_info(id, changed)
 
+    async def secret(self, name: str, proposed: str) -> str | None:
+        """Return the secret of this name that all instances share: the first that was proposed.
+
+        The default returns `None`: there is no place for one.
+        """
+        del name, proposed
+        return None
+
+    async def spend(self, token: str, *, seconds: float) -> bool:
+        """Record that a token of this digest was used; false when it had been used before.
+
+        `seconds`: how long that must be remembered. A manager that offers no such record raises.
+
+        Raises:
+            ConfigurationError: It does not.
+
+        """
+        del token, seconds
+        raise ConfigurationError("this session manager keeps no record of what may be used once")
+
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` expired rows of each kind, and return how many went."""
         del limit
@@ -215,6 +266,22 @@ class SessionManagers:
 
     streams: StreamSessionManager
     info: InfoSessionManager
+
+    async def check(self) -> None:
+        """Find out whether both can be used now.
+
+        Raises:
+            ConfigurationError: A setting is wrong, or the tables are missing.
+            StoreUnavailableError: A store cannot be reached now.
+
+        """
+        await self.streams.check()
+        await self.info.check()
+
+    async def disconnect(self) -> None:
+        """Let go of the connections that nobody uses now."""
+        await self.streams.disconnect()
+        await self.info.disconnect()
 
     async def aclose(self) -> None:
         """Close both."""

@@ -5,17 +5,44 @@ from __future__ import annotations
 import re
 import secrets
 
-__all__ = ["BROADCAST", "is_private", "is_session_id", "mint_session_id", "private_mailbox"]
+__all__ = [
+    "BROADCAST",
+    "EVENTS",
+    "is_private",
+    "is_session_id",
+    "is_stream_session_id",
+    "mint_session_id",
+    "mint_stream_session_id",
+    "mint_watch",
+    "private_mailbox",
+]
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_STREAM_SESSION_ID = re.compile(r"sse-[A-Za-z0-9_-]{43}")
 
 BROADCAST = "/broadcast"
 """The address of the topic: what concerns every session is appended there, once."""
+
+EVENTS = "/events"
+"""The address of the second topic, for those who watch: what has no session that it could be sent to."""
 
 
 def mint_session_id() -> str:
     """Return a new session id: 43 characters, 256 bits of randomness."""
     return secrets.token_urlsafe(32)
+
+
+def mint_stream_session_id() -> str:
+    """Return a new id for a session that is one stream (HTTP+SSE): four characters longer than any other.
+
+    So an id says which transport its session belongs to, without a look at the session.
+    """
+    return f"sse-{mint_session_id()}"
+
+
+def is_stream_session_id(text: str) -> bool:
+    """Return whether the text has the form of an id of a session that is one stream."""
+    return _STREAM_SESSION_ID.fullmatch(text) is not None
 
 
 def is_session_id(text: str) -> bool:
@@ -30,6 +57,11 @@ def private_mailbox(session: str, name: str) -> str:
     address names a mailbox of this session and of no other.
     """
     return f"{session}/{name}"
+
+
+def mint_watch() -> str:
+    """Return the address of a new watch: it is nobody's session, and nothing is ever appended to it."""
+    return private_mailbox(EVENTS, secrets.token_hex(12))
 
 
 def is_private(address: str) -> bool:

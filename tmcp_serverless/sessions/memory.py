@@ -1,24 +1,24 @@
-"""The contracts in the memory of one process: for tests, and for servers that stay one process."""
+"""Streams in the memory of one process: for tests, and for servers that stay one process."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.sessions.contracts import InfoSessionManager, StreamSessionManager
+from tmcp_serverless.sessions.contracts import StreamSessionManager
 from tmcp_serverless.sessions.cursors import Cursor
-from tmcp_serverless.sessions.ids import BROADCAST, is_private
+from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private, mint_watch
 from tmcp_serverless.sessions.pump import Page, Pump
-from tmcp_serverless.sessions.records import ANONYMOUS, CloseReason, Json, SessionRecord, StoredEvent
+from tmcp_serverless.sessions.records import CloseReason, StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tmcp_serverless.sessions.records import StreamController
 
-__all__ = ["InMemoryInfoSessionManager", "InMemoryStreamSessionManager"]
+__all__ = ["InMemoryStreamSessionManager"]
 
 _RETENTION_SECONDS = 600.0
 _RETENTION_ROWS = 10_000
@@ -66,6 +66,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
     def __init__(self) -> None:
         self._mailboxes: defaultdict[str, _Mailbox] = defaultdict(_Mailbox)
         self._pumps: dict[str, Pump] = {}
+        self._watches: set[str] = set()
 
     async def prepare(self, id: str) -> None:
         """Begin to keep broadcasts for the session."""
@@ -91,11 +92,36 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         pump = self._pumps[id] = Pump(controller, read)
         pump.start(str(box.delivered))
 
+    async def watch(self, controller: StreamController) -> str:
+        """Read broadcasts and events from now on."""
+        address = mint_watch()
+        place = Cursor(self._mailboxes[EVENTS].last, self._mailboxes[BROADCAST].last)
+
+        async def read() -> Page | CloseReason:
+            nonlocal place
+            page, place = self._page(self._mailboxes[EVENTS], self._mailboxes[BROADCAST], place)
+            return page
+
+        pump = self._pumps[address] = Pump(controller, read)
+        self._watches.add(address)
+        pump.start(str(place))
+        return address
+
+    async def publish(self, data: str) -> None:
+        """Append an event and ring those who watch."""
+        self._mailboxes[EVENTS].append(data)
+        for address in self._watches:
+            self._pumps[address].ring()
+
     def _read(self, id: str) -> Page:
         box = self._mailboxes[id]
-        place = box.delivered or Cursor(0, 0)
-        events: list[StoredEvent] = []
         topic_box = _Mailbox() if is_private(id) else self._mailboxes[BROADCAST]
+        page, box.delivered = self._page(box, topic_box, box.delivered or Cursor(0, 0))
+        return page
+
+    @staticmethod
+    def _page(box: _Mailbox, topic_box: _Mailbox, place: Cursor) -> tuple[Page, Cursor]:
+        events: list[StoredEvent] = []
         own, topic = box.after(place.own), topic_box.after(place.topic)
         missed = box.missing_after(place.own) + topic_box.missing_after(place.topic)
         place = Cursor(max(place.own, box.oldest - 1), max(place.topic, topic_box.oldest - 1))
@@ -105,8 +131,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         for message in topic:
             place = place._replace(topic=message.number)
             events.append(StoredEvent(message.data, str(place)))
-        box.delivered = place
-        return Page(events, more=_PAGE_ROWS in (len(own), len(topic)), missed=missed)
+        return Page(events, more=_PAGE_ROWS in (len(own), len(topic)), missed=missed), place
 
     async def delete(self, id: str) -> None:
         """End the session's streams and forget its messages."""
@@ -120,6 +145,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         pump = self._pumps.get(id)
         if pump is not None and pump.controller is controller:
             del self._pumps[id]
+            self._watches.discard(id)
             await pump.stop()
 
     async def has(self, id: str) -> bool:
@@ -149,7 +175,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         if sessions is None:
             self._mailboxes[BROADCAST].append(data)
             for id, pump in self._pumps.items():
-                if not is_private(id):
+                if id in self._watches or not is_private(id):
                     pump.ring()
             return
         for id in dict.fromkeys(sessions):
@@ -160,107 +186,6 @@ class InMemoryStreamSessionManager(StreamSessionManager):
     async def aclose(self) -> None:
         """End every stream."""
         pumps, self._pumps = list(self._pumps.values()), {}
+        self._watches.clear()
         for pump in pumps:
             pump.abort(CloseReason.SHUTDOWN)
-
-
-class InMemoryInfoSessionManager(InfoSessionManager):
-    """Session metadata in the memory of one process, with the same idle clock as in Postgres."""
-
-    def __init__(self, *, idle_seconds: float = 86_400) -> None:
-        self._idle_seconds = idle_seconds
-        self._records: dict[str, SessionRecord] = {}
-        self._seen_at: dict[str, float] = {}
-        self._client_info: dict[str, Json] = {}
-        self._client_capabilities: dict[str, Json] = {}
-        self._log_level: dict[str, str] = {}
-        self._subscriptions: defaultdict[str, set[str]] = defaultdict(set)
-
-    async def get_client_info(self, id: str) -> Json | None:
-        """Return the client's `Implementation` object."""
-        return self._client_info.get(id)
-
-    async def set_client_info(self, id: str, value: Json) -> None:
-        """Store the client's `Implementation` object."""
-        self._client_info[id] = value
-
-    async def get_client_capabilities(self, id: str) -> Json | None:
-        """Return the client's `ClientCapabilities` object."""
-        return self._client_capabilities.get(id)
-
-    async def set_client_capabilities(self, id: str, value: Json) -> None:
-        """Store the client's `ClientCapabilities` object."""
-        self._client_capabilities[id] = value
-
-    async def get_log_level(self, id: str) -> str | None:
-        """Return the level that was set."""
-        return self._log_level.get(id)
-
-    async def set_log_level(self, id: str, value: str) -> None:
-        """Store the level."""
-        self._log_level[id] = value
-
-    async def get_subscriptions(self, uri: str) -> set[str]:
-        """Return the ids of the sessions that are subscribed and have not expired."""
-        return {id for id in self._subscriptions.get(uri, ()) if not self._expired(id)}
-
-    async def add_subscription(self, id: str, uri: str) -> None:
-        """Subscribe the session."""
-        self._subscriptions[uri].add(id)
-
-    async def remove_subscription(self, id: str, uri: str) -> None:
-        """Take the subscription back."""
-        self._subscriptions[uri].discard(id)
-        if not self._subscriptions[uri]:
-            del self._subscriptions[uri]
-
-    async def delete(self, id: str) -> None:
-        """Forget the session."""
-        for table in (
-            self._records,
-            self._seen_at,
-            self._client_info,
-            self._client_capabilities,
-            self._log_level,
-        ):
-            table.pop(id, None)
-        for uri in [uri for uri, ids in self._subscriptions.items() if id in ids]:
-            await self.remove_subscription(id, uri)
-
-    async def initialize(self, id: str, record: SessionRecord) -> None:
-        """Store the session."""
-        self._records[id] = record
-        self._seen_at[id] = time.monotonic()
-        self._client_info[id] = record.client_info
-        self._client_capabilities[id] = record.client_capabilities
-        if record.log_level is not None:
-            self._log_level[id] = record.log_level
-
-    async def load(self, id: str, *, principal: str = ANONYMOUS) -> SessionRecord | None:
-        """Return the session and slide its idle clock."""
-        record = self._records.get(id)
-        if record is None or record.principal != principal or self._expired(id):
-            return None
-        self._seen_at[id] = time.monotonic()
-        return replace(
-            record,
-            client_info=self._client_info.get(id) or {},
-            client_capabilities=self._client_capabilities.get(id) or {},
-            log_level=self._log_level.get(id),
-        )
-
-    async def mark_initialized(self, id: str) -> None:
-        """Record `notifications/initialized`."""
-        if id in self._records:
-            self._records[id] = replace(self._records[id], initialized=True)
-
-    async def sweep(self, *, limit: int = 100) -> int:
-        """Remove expired sessions."""
-        expired = [id for id in self._records if self._expired(id)][:limit]
-        for id in expired:
-            await self.delete(id)
-        return len(expired)
-
-    def _expired(self, id: str) -> bool:
-        seen_at = self._seen_at.get(id)
-        return seen_at is not None and seen_at < time.monotonic() - self._idle_seconds

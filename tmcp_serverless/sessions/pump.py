@@ -28,6 +28,9 @@ _AGAIN_SECONDS = 1.0
 _LAST_WRITE_SECONDS = 2.0
 """How long a stream that must end may take to finish the write that it is in."""
 
+_LAST_READ_SECONDS = 1.0
+"""How long a stream that has ended may take to finish the read that it is in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -57,7 +60,10 @@ class Pump:
         self._read = read
         self._ending: CloseReason | None = None
         self._closed = False
+        self._reading = False
         self._task: asyncio.Task[None] | None = None
+        self.discarded = False
+        """Whether the last read is not written, because the stream was stopped meanwhile."""
 
     @property
     def finished(self) -> bool:
@@ -88,9 +94,13 @@ class Pump:
     async def stop(self) -> None:
         """End the pump from the controller's side: nothing is written after the return."""
         self._closed = True
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        if self._task is None or self._task is asyncio.current_task():
+            return
+        if self._reading:
+            # A read that is cancelled may have been committed, and it takes its connection along.
+            await asyncio.wait([self._task], timeout=_LAST_READ_SECONDS)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
     def _cut_off(self) -> None:
         if self._task is not None and not self._task.done():
@@ -105,7 +115,7 @@ class Pump:
     async def _run(self, cursor: str) -> None:
         try:
             await self.controller.opened(cursor)
-            while self._ending is None:
+            while self._ending is None and not self._closed:
                 await self._bell.wait()
                 self._bell.clear()
                 if self._ending is None:
@@ -113,9 +123,10 @@ class Pump:
         except Exception:
             logger.exception("a stream ended because its events could not be read or written")
             self._ending = CloseReason.UNAVAILABLE
-        self._close_controller(self._ending)
+        self._close_controller(self._ending or CloseReason.SHUTDOWN)
 
     async def _read_and_write(self) -> None:
+        self._reading = True
         try:
             outcome = await self._read()
         except StoreUnavailableError as error:
@@ -123,6 +134,14 @@ class Pump:
             logger.debug("a stream waits for the store: %s", error)
             # But the read may have been committed though its reply was lost: then nobody sees any news.
             asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._bell.set)
+            return
+        except asyncio.CancelledError:
+            self.discarded = True
+            raise
+        finally:
+            self._reading = False
+        if self._closed:
+            self.discarded = True
             return
         if isinstance(outcome, CloseReason):
             self._ending = outcome

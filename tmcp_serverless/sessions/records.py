@@ -26,7 +26,7 @@ class SessionRecord:
     """The negotiated revision, such as `2025-11-25`."""
 
     client_info: Json
-    """The client's `Implementation` object, as it sent it."""
+    """The client's `Implementation` object, as it sent it; empty before `initialize` (`is_negotiated`)."""
 
     client_capabilities: Json
     """The client's `ClientCapabilities` object, as it sent it."""
@@ -39,6 +39,11 @@ class SessionRecord:
 
     initialized: bool = False
     """Whether the client has sent `notifications/initialized`."""
+
+    @property
+    def is_negotiated(self) -> bool:
+        """Whether `initialize` has been answered: a session of HTTP+SSE exists before that."""
+        return bool(self.client_info)
 
 
 @dataclass(frozen=True, slots=True)

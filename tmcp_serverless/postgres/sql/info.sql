@@ -17,14 +17,9 @@ ON CONFLICT (id) DO UPDATE SET
     updated_at = now();
 
 -- load: the principal's session if it has not expired, its idle clock slid where that is due
-WITH slid AS (
-    UPDATE {context} SET updated_at = now()
-    WHERE id = $1 AND principal = $2
-        AND updated_at > now() - $3::interval AND updated_at < now() - $3::interval / 1000
-    RETURNING set_config('synchronous_commit', 'off', true)
-)
-SELECT protocol_version, initialized, client, log_level FROM {context}
-WHERE id = $1 AND principal = $2 AND updated_at > now() - $3::interval;
+SELECT protocol_version, initialized, client, log_level,
+    CASE WHEN updated_at < now() - $3::interval / 1000 THEN {slide}($1, $3::interval / 1000) END
+FROM {context} WHERE id = $1 AND principal = $2 AND updated_at > now() - $3::interval;
 
 -- mark_initialized: the client has said `notifications/initialized`
 UPDATE {context} SET initialized = true WHERE id = $1 AND NOT initialized;
@@ -79,6 +74,18 @@ level AS (DELETE FROM {log_level} WHERE id = $1),
 subscribed AS (DELETE FROM {subscriptions} WHERE id = $1)
 DELETE FROM {context} WHERE id = $1;
 
+-- secret: the first that was proposed under this name
+WITH kept AS (INSERT INTO {secrets} (id, value) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING value)
+SELECT value FROM kept UNION ALL SELECT value FROM {secrets} WHERE id = $1 LIMIT 1;
+
+-- spend: no row when the token has been used before
+INSERT INTO {spent} (id, expires_at) VALUES ($1, now() + $2::interval) ON CONFLICT DO NOTHING RETURNING true;
+
+-- list: the sessions that have not expired, the last used first
+SELECT id, principal, protocol_version, client,
+    extract(epoch FROM now() - created_at)::float8, extract(epoch FROM now() - updated_at)::float8
+FROM {context} WHERE updated_at > now() - $1::interval ORDER BY updated_at DESC, id LIMIT $2;
+
 -- sweep: a few sessions that have been idle for too long
 WITH expired AS (
     SELECT id FROM {context} WHERE updated_at < now() - $1::interval
@@ -87,5 +94,10 @@ WITH expired AS (
 capabilities AS (DELETE FROM {client_capabilities} WHERE id IN (SELECT id FROM expired)),
 level AS (DELETE FROM {log_level} WHERE id IN (SELECT id FROM expired)),
 subscribed AS (DELETE FROM {subscriptions} WHERE id IN (SELECT id FROM expired)),
-context AS (DELETE FROM {context} WHERE id IN (SELECT id FROM expired) RETURNING id)
-SELECT count(*) FROM context;
+context AS (DELETE FROM {context} WHERE id IN (SELECT id FROM expired) RETURNING id),
+spent AS (
+    DELETE FROM {spent} WHERE id IN (
+        SELECT id FROM {spent} WHERE expires_at < now() ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) RETURNING id
+)
+SELECT (SELECT count(*) FROM context) + (SELECT count(*) FROM spent);

@@ -1,0 +1,110 @@
+"""Sweeping leases, messages and mailboxes: bounded with every new session, thorough when it is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tmcp_serverless import PostgresStreamSessionManager
+from tmcp_serverless.postgres import sweeping
+from tmcp_serverless.testing.contracts import RecordingController
+
+
+async def execute(dsn: str, sql: str, *args: Any) -> list[Any]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetch(sql, *args)
+    finally:
+        await connection.close()
+
+
+async def fill(dsn: str, count: int, *, age: float) -> None:
+    """Make mailboxes that hold nothing, last used so many days ago."""
+    await execute(
+        dsn,
+        "INSERT INTO tmcp_mailboxes (id, last, updated_at) "
+        "SELECT substr(md5($2::interval::text || n), 1, 20), 0, now() - $2::interval "
+        "FROM generate_series(1, $1::int) AS n",
+        count,
+        timedelta(days=age),
+    )
+
+
+async def count(dsn: str) -> int:
+    return (await execute(dsn, "SELECT count(*) FROM tmcp_mailboxes"))[0][0]
+
+
+async def visited(dsn: str) -> int:
+    rows = await execute(
+        dsn,
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'tmcp_mailboxes'",
+    )
+    return rows[0][0]
+
+
+async def test_what_comes_with_a_new_session_visits_a_few_mailboxes_of_many(database_url: str) -> None:
+    async with PostgresStreamSessionManager(database_url) as streams:
+        await streams.prepare("first")
+        await fill(database_url, 20_000, age=1)
+        await execute(database_url, "ANALYZE")
+        await streams.aclose()  # a backend tells what it has counted when it ends, at the latest
+        before = await visited(database_url)
+        for _ in range(5):
+            assert await streams.sweep(limit=10) == 0
+        await streams.aclose()
+        async with asyncio.timeout(10):
+            while (after := await visited(database_url)) == before:
+                await asyncio.sleep(0.05)
+    assert 0 < after - before < 5_000
+
+
+async def test_with_time_it_comes_to_all(database_url: str) -> None:
+    async with PostgresStreamSessionManager(database_url) as streams:
+        await streams.prepare("first")
+        await fill(database_url, 2_000, age=1)
+        await fill(database_url, 20, age=8)
+        async with asyncio.timeout(30):
+            while await count(database_url) > 2_001:
+                await streams.sweep(limit=10)
+
+
+async def test_of_a_few_mailboxes_none_is_left_out(database_url: str) -> None:
+    async with PostgresStreamSessionManager(database_url) as streams:
+        await streams.prepare("first")
+        for _ in range(5):
+            await fill(database_url, 10, age=8)
+            assert await streams.sweep(limit=10) == 10
+
+
+async def test_a_large_sweep_visits_all(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeping, "_WINDOW_ROWS", 300)
+    async with PostgresStreamSessionManager(database_url) as streams:
+        await streams.prepare("first")
+        await fill(database_url, 2_000, age=1)
+        await fill(database_url, 1_500, age=8)
+        assert await streams.sweep(limit=1_000) == 1_000
+        assert await streams.sweep(limit=1_000) == 500
+        assert await streams.sweep(limit=1_000) == 0
+        assert await count(database_url) == 2_001
+
+
+async def test_a_limit_is_one_for_each_kind(database_url: str) -> None:
+    async with PostgresStreamSessionManager(database_url) as streams:
+        await streams.create("first", RecordingController())
+        await fill(database_url, 30, age=8)
+        await execute(
+            database_url,
+            "INSERT INTO tmcp_messages SELECT 'first', n, 'x', now() - interval '1 h' "
+            "FROM generate_series(1, 30) AS n",
+        )
+        await execute(
+            database_url,
+            "INSERT INTO tmcp_sessions (id, updated_at) SELECT id, now() - interval '1 h' "
+            "FROM tmcp_mailboxes WHERE updated_at < now() - interval '1 day' LIMIT 15",
+        )
+        assert await streams.sweep(limit=10) == 30
+        assert await streams.sweep(limit=10) == 5 + 10 + 10

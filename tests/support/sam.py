@@ -1,0 +1,108 @@
+"""AWS SAM's command line, and AWS's own emulator of the Runtime API, which its wheel carries.
+
+Neither is a dependency: SAM pins its own versions of much that is ours. What is fetched is kept in `.tools/`.
+`python -m tests.support.sam` prints where both are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Generator
+from pathlib import Path
+
+__all__ = ["VERSION", "UnavailableError", "rie", "sam"]
+
+VERSION = "1.170.0"
+"""Of aws-sam-cli."""
+
+_TOOLS = Path(__file__).parents[2] / ".tools"
+_FETCH_SECONDS = 600
+_ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+class UnavailableError(Exception):
+    """It cannot be had here; the message says why."""
+
+
+def sam() -> Path:
+    """Return the path of `sam`, in a virtual environment of its own.
+
+    Raises:
+        UnavailableError: It cannot be installed.
+
+    """
+    environment = _TOOLS / f"sam-{VERSION}"
+    if not environment.exists():
+        _TOOLS.mkdir(exist_ok=True)
+        print(f"Installing aws-sam-cli {VERSION} into {environment} ...", flush=True)
+        with _removed_on_failure(environment):
+            _run(sys.executable, "-m", "venv", str(environment))
+            _pip(environment / "bin" / "python", "install", f"aws-sam-cli=={VERSION}")
+            (environment / "complete").touch()
+    if not (environment / "complete").exists():
+        raise UnavailableError(f"{environment} is being made, or was left half made: remove it")
+    return environment / "bin" / "sam"
+
+
+def rie() -> Path:
+    """Return the path of the Runtime Interface Emulator, `aws-lambda-rie`.
+
+    Raises:
+        UnavailableError: It does not exist for this machine, or cannot be fetched.
+
+    """
+    architecture = _ARCHITECTURES.get(platform.machine().lower())
+    if sys.platform != "linux" or architecture is None:
+        raise UnavailableError(f"there is no aws-lambda-rie for {sys.platform} on {platform.machine()}")
+    binary = _TOOLS / f"aws-lambda-rie-{VERSION}"
+    if not binary.exists():
+        _TOOLS.mkdir(exist_ok=True)
+        print(f"Fetching aws-lambda-rie from aws-sam-cli {VERSION} ...", flush=True)
+        with tempfile.TemporaryDirectory(dir=_TOOLS) as folder:
+            _pip(sys.executable, "download", "--no-deps", "--dest", folder, f"aws-sam-cli=={VERSION}")
+            wheel = next(Path(folder).glob("*.whl"))
+            with zipfile.ZipFile(wheel) as archive:
+                name = archive.extract(f"samcli/local/rapid/aws-lambda-rie-{architecture}", folder)
+            Path(name).chmod(0o755)
+            Path(name).replace(binary)  # in one step: others may be looking
+    return binary
+
+
+@contextlib.contextmanager
+def _removed_on_failure(folder: Path) -> Generator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _pip(python: str | Path, *arguments: str) -> None:
+    _run(str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
+
+
+def _run(*command: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_FETCH_SECONDS, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(f"{' '.join(command)} took longer than {_FETCH_SECONDS} s") from None
+    if done.returncode:
+        raise UnavailableError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
+
+
+if __name__ == "__main__":
+    for find in (sam, rie):
+        try:
+            print(find())
+        except UnavailableError as error:
+            print(f"not available: {error}")

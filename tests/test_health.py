@@ -1,0 +1,174 @@
+"""`/healthz` and `/readyz`: what platforms ask of a process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import pytest
+from mcp.server import MCPServer
+
+from tests.support.client import Client
+from tests.support.servers import small_server
+from tests.test_authentication import official
+from tmcp_serverless import Settings, StoreUnavailableError, create_handler, health
+
+if TYPE_CHECKING:
+    from tests.differential.wire import Exchange
+    from tests.support.fixtures import NewHandler
+    from tmcp_serverless.testing.postgres import EmbeddedPostgres
+    from tmcp_serverless.transports.asgi import ASGIApp
+
+
+@pytest.fixture(autouse=True)
+def asked_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_KEPT_SECONDS", 0.0)
+
+
+async def ask(app: ASGIApp, path: str, verb: str = "GET", **headers: str) -> Exchange:
+    client = Client(app)
+    client.path = path
+    async with client.send(verb, **headers) as exchange:
+        return await exchange.whole()
+
+
+@pytest.fixture
+def server() -> MCPServer:
+    return small_server()
+
+
+async def test_a_process_whose_database_answers_is_healthy_and_ready(
+    new_handler: NewHandler, server: MCPServer
+) -> None:
+    app = new_handler(server).app
+    healthy, ready = await ask(app, "/healthz"), await ask(app, "/readyz")
+    assert (healthy.status, healthy.messages) == (200, [{"status": "ok"}])
+    assert (ready.status, ready.messages) == (200, [{"status": "ready"}])
+    assert healthy.headers["cache-control"] == "no-store"
+
+
+async def test_a_head_has_no_body_and_other_methods_are_refused(
+    new_handler: NewHandler, server: MCPServer
+) -> None:
+    app = new_handler(server).app
+    head = await ask(app, "/readyz", "HEAD")
+    assert (head.status, head.messages, head.text) == (200, [], "")
+    assert int(head.headers["content-length"]) > 0
+    assert (await ask(app, "/readyz", "POST")).status == 405
+
+
+async def test_probes_need_no_credentials_and_come_with_a_host_of_their_own(
+    new_handler: NewHandler,
+) -> None:
+    app = new_handler(official(), allowed_hosts="mcp.example").app
+    for path in ("/healthz", "/readyz"):
+        assert (await ask(app, path, host="10.0.0.7:8080", origin="https://elsewhere.example")).status == 200
+    assert (await ask(app, "/mcp", host="10.0.0.7:8080")).status == 421
+
+
+async def test_the_paths_can_be_changed_and_switched_off(new_handler: NewHandler, server: MCPServer) -> None:
+    app = new_handler(server, health_path="/_/live", ready_path="").app
+    assert (await ask(app, "/_/live")).status == 200
+    assert (await ask(app, "/healthz")).status == 404
+    assert (await ask(app, "/readyz")).status == 404
+    assert (await ask(app, "/elsewhere/_/live")).status == 404
+
+
+def test_an_empty_variable_switches_a_path_off() -> None:
+    settings = Settings.load(environment={"TMCP_READY_PATH": "", "TMCP_PATH": ""})
+    assert (settings.health_path, settings.ready_path, settings.path) == ("/healthz", "", "/mcp")
+
+
+async def test_below_a_root_path(new_handler: NewHandler, server: MCPServer) -> None:
+    app = new_handler(server).app
+    client = Client(app, scope={"root_path": "/prod"})
+    client.path = "/prod/healthz"
+    async with client.send("GET") as exchange:
+        assert (await exchange.whole()).status == 200
+
+
+def said(exchange: Exchange) -> tuple[int, Any, str]:
+    [body] = exchange.messages
+    return exchange.status, body["problem"], body["message"]
+
+
+async def test_missing_tables_are_not_ready_where_they_are_not_made(
+    server: MCPServer, database_url: str
+) -> None:
+    handler = create_handler(server, database_url=database_url, create_tables=False)
+    status, problem, message = said(await ask(handler.app, "/readyz"))
+    assert (status, problem) == (503, "schema")
+    assert "tmcp-serverless migrate" in message
+    assert (await ask(handler.app, "/healthz")).status == 200
+    other = create_handler(server, database_url=database_url)
+    assert (await ask(other.app, "/readyz")).status == 200, "it makes them, as the first request would"
+    assert (await ask(handler.app, "/readyz")).status == 200
+    for each in (handler, other):
+        await each.aclose()
+
+
+async def test_tables_that_are_dropped_later_are_not_ready(server: MCPServer, database_url: str) -> None:
+    made = create_handler(server, database_url=database_url)
+    assert (await ask(made.app, "/readyz")).status == 200
+    await made.aclose()
+    handler = create_handler(server, database_url=database_url, create_tables=False)
+    assert (await ask(handler.app, "/readyz")).status == 200
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("DROP TABLE tmcp_schema")
+    await connection.close()
+    assert said(await ask(handler.app, "/readyz"))[:2] == (503, "schema")
+    await handler.aclose()
+
+
+async def test_a_database_that_is_away_is_not_ready_and_heals(
+    server: MCPServer, own_postgres: EmbeddedPostgres
+) -> None:
+    handler = create_handler(server, database_url=own_postgres.dsn)
+    assert (await ask(handler.app, "/readyz")).status == 200
+    own_postgres.stop_immediately()
+    status, problem, message = said(await ask(handler.app, "/readyz"))
+    assert (status, problem) == (503, "database")
+    assert str(own_postgres.port) not in message, "addresses are for the log"
+    assert (await ask(handler.app, "/healthz")).status == 200
+    own_postgres.start()
+    assert (await ask(handler.app, "/readyz")).status == 200
+    await handler.aclose()
+
+
+async def test_a_wrong_setting_is_not_ready_and_only_the_log_says_which(
+    server: MCPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = create_handler(server, database_url="postgresql://somebody:hidden@h:port/d")
+    status, problem, message = said(await ask(handler.app, "/readyz"))
+    assert (status, problem) == (503, "configuration")
+    assert "TMCP_DATABASE_URL" not in message
+    assert "TMCP_DATABASE_URL" in caplog.text
+    assert "hidden" not in caplog.text + message
+
+
+async def test_a_database_that_does_not_answer_is_given_up_in_time(
+    server: MCPServer, new_handler: NewHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_CHECK_SECONDS", 0.0)
+    handler = new_handler(server)
+    monkeypatch.setattr(type(handler.managers.info), "check", unanswered)
+    assert said(await ask(handler.app, "/readyz"))[:2] == (503, "database")
+
+
+async def unanswered(*_: object) -> None:
+    raise TimeoutError
+
+
+async def test_the_database_is_asked_once_a_second_however_many_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "_KEPT_SECONDS", 60.0)
+    asked: list[str] = []
+
+    async def check() -> None:
+        asked.append("once")
+        raise StoreUnavailableError("away")
+
+    app = health.Health(check, ready_path="/readyz")
+    assert [(await ask(app, "/readyz")).status for _ in range(3)] == [503] * 3
+    assert asked == ["once"]

@@ -1,0 +1,103 @@
+"""What platforms ask of a process: whether it serves (`/healthz`), and whether its database does (`/readyz`).
+
+Both are outside of authentication, and of the `Host` and `Origin` lists: a platform's probes come with a
+`Host` of their own and with no credential. So they say what is wrong in general; the log says it in full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, TypeAlias
+
+from tmcp_serverless.errors import ConfigurationError, SchemaError, StoreUnavailableError, TmcpError
+from tmcp_serverless.transports.asgi import path_of, respond
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tmcp_serverless.transports.asgi import Receive, Scope, Send
+
+__all__ = ["Health"]
+
+logger = logging.getLogger(__name__)
+
+_CHECK_SECONDS = 5.0
+_KEPT_SECONDS = 1.0
+"""Anybody may ask: the database is asked once in this time, however many do."""
+
+_Verdict: TypeAlias = tuple[int, dict[str, str]]
+_READY: _Verdict = (200, {"status": "ready"})
+
+
+class Health:
+    """Answers at two paths.
+
+    Args:
+        check: Finds out whether the store can be used, and raises what is wrong.
+        health_path: Always answered with 200. Empty: nowhere.
+        ready_path: Answered with 200, or with 503 and what is wrong. Empty: nowhere.
+
+    """
+
+    def __init__(
+        self, check: Callable[[], Awaitable[None]], *, health_path: str = "", ready_path: str = ""
+    ) -> None:
+        self._check = check
+        self._ready_path = ready_path
+        self._paths = tuple(path for path in (health_path, ready_path) if path)
+        self._asking = asyncio.Lock()
+        self._verdict = _READY
+        self._asked_at = float("-inf")
+
+    def answers(self, scope: Scope) -> bool:
+        """Return whether the request is for one of the two paths."""
+        path: str = scope["path"]
+        return path.endswith(self._paths) and path_of(scope) in self._paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        del receive
+        status, said = 200, {"status": "ok"}
+        if scope["method"] not in ("GET", "HEAD"):
+            status, said = 405, {"status": "method not allowed"}
+        elif path_of(scope) == self._ready_path:
+            status, said = await self._ready()
+        headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+        body = json.dumps(said, separators=(",", ":")).encode()
+        headers.append((b"content-length", str(len(body)).encode()))
+        await respond(send, status, b"" if scope["method"] == "HEAD" else body, headers)
+
+    async def _ready(self) -> _Verdict:
+        async with self._asking:
+            if time.monotonic() - self._asked_at >= _KEPT_SECONDS:
+                self._verdict = await self._ask()
+                self._asked_at = time.monotonic()
+            return self._verdict
+
+    async def _ask(self) -> _Verdict:
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await self._check()
+        except (TmcpError, TimeoutError) as error:
+            logger.warning("not ready: %s", error or "the database did not answer in time")
+            return 503, {"status": "not ready", **_told(error)}
+        return _READY
+
+
+def _told(error: BaseException) -> dict[str, str]:
+    """Return what may be told to anybody: no address, no user, no setting's value."""
+    match error:
+        case SchemaError():
+            what = "the tables are missing or older than this release; run `tmcp-serverless migrate`"
+            return {"problem": "schema", "message": what}
+        case StoreUnavailableError() | TimeoutError():
+            what = "the database cannot be reached; the log says how, `tmcp-serverless doctor` finds out why"
+            return {"problem": "database", "message": what}
+        case ConfigurationError():
+            what = "a setting is wrong; the log says which, `tmcp-serverless doctor` finds out why"
+            return {"problem": "configuration", "message": what}
+        case _:
+            return {"problem": "unknown", "message": "the log says what is wrong"}

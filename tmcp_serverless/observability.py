@@ -1,0 +1,241 @@
+"""Logs and metrics, where they are asked for; where they are not, nothing of this is in a request's way.
+
+* Log lines of `tmcp_serverless` as JSON objects that say of which request they are (`TMCP_LOG_FORMAT`; on
+  Lambda by itself), and one more line for each request.
+* Metrics in CloudWatch's embedded format, on standard output (`TMCP_METRICS`). They are flushed at the end of
+  every request, and once more when a stream opens: Powertools' own decorator would wait for the invocation.
+
+Both are Powertools', from the extra `aws`. A session's id is a secret where nobody has to log in, so it is
+logged as the first twelve digits of its SHA-256.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.place import place
+from tmcp_serverless.transports.observing import OBSERVED_EXTENSION
+from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tmcp_serverless.config import Settings
+    from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["Observer", "configure", "request_fields"]
+
+logger = logging.getLogger("tmcp_serverless.requests")
+
+_REQUEST_IDS = ("x-request-id", "x-amzn-trace-id", "traceparent", "x-cloud-trace-context")
+_READ_BYTES = 64 * 1024
+"""A longer body is not read a second time for the sake of its method's name."""
+
+_current: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("tmcp_request", default=None)
+
+
+def request_fields() -> dict[str, str]:
+    """Return what is known of the request that is being served, for log lines of one's own.
+
+    Its keys are `request_id`, `session`, `era`, `method` and `instance`, as far as they are known; none of
+    them outside of a request, or where logs are not JSON and there are no metrics.
+    """
+    return dict(_current.get() or {})
+
+
+def configure(settings: Settings) -> Observer | None:
+    """Return what watches requests; `None` where nothing is to be watched. Sets up the logger for JSON.
+
+    Raises:
+        ConfigurationError: Powertools is not installed, and was asked for.
+
+    """
+    by_itself = settings.log_format == "auto" and "AWS_LAMBDA_FUNCTION_NAME" in os.environ
+    if not by_itself and not settings.metrics and settings.log_format != "json":
+        return None
+    if find_spec("aws_lambda_powertools") is None:
+        if not settings.metrics and settings.log_format != "json":
+            return None
+        setting = "TMCP_METRICS" if settings.metrics else "TMCP_LOG_FORMAT"
+        raise ConfigurationError(
+            f"{setting} needs the extra `aws`: run `pip install 'tmcp-serverless[aws]'`, or change it"
+        )
+    if by_itself or settings.log_format == "json":
+        _log_json()
+    return Observer(metrics=_metrics(settings) if settings.metrics else None)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What one request has shown of itself so far."""
+
+    fields: dict[str, str]
+    began_at: float
+    status: int = 0
+    streams: bool = False
+    events: int = 0
+    noted: dict[str, int] = field(default_factory=dict[str, int])
+
+    def note(self, what: str) -> None:
+        """Count something that is not seen from outside."""
+        self.noted[what] = self.noted.get(what, 0) + 1
+
+
+class Observer:
+    """Watches requests from outside: what comes in, and what goes out."""
+
+    def __init__(self, *, metrics: Any = None) -> None:
+        self._metrics = metrics
+
+    def around(self, app: ASGIApp, *, but: Callable[[Scope], bool]) -> ASGIApp:
+        """Return the application, watched, but for the requests that `but` names."""
+
+        async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+            if but(scope):
+                await app(scope, receive, send)
+                return
+            seen = _Seen(_fields_of(scope), time.monotonic())
+            extensions = {**(scope.get("extensions") or {}), OBSERVED_EXTENSION: seen.note}
+            token = _current.set(seen.fields)
+            try:
+                await app(
+                    {**scope, "extensions": extensions},
+                    _reading(receive, seen),
+                    self._counting(send, seen),
+                )
+            finally:
+                self._end(seen, scope)
+                _current.reset(token)
+
+        return watched
+
+    def _counting(self, send: Send, seen: _Seen) -> Send:
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen.status = message["status"]
+                seen.streams = any(
+                    name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+                    for name, value in message["headers"]
+                )
+                if seen.streams:
+                    self._measure(seen, {"StreamsOpened": ("Count", 1)})
+            elif seen.streams:
+                seen.events += message.get("body", b"").count(b"data: {")
+            await send(message)
+
+        return counted
+
+    def _end(self, seen: _Seen, scope: Scope) -> None:
+        seconds = time.monotonic() - seen.began_at
+        logger.info(
+            "%s %s %s",
+            scope["method"],
+            scope["path"],
+            seen.status or "unanswered",
+            extra={
+                "status": seen.status,
+                "milliseconds": round(seconds * 1000, 1),
+                "stream": seen.streams,
+                "events": seen.events,
+            },
+        )
+        measured: dict[str, tuple[str, float]] = {
+            "Requests": ("Count", 1),
+            "Errors": ("Count", int(seen.status >= 500 or not seen.status)),  # noqa: PLR2004 - HTTP's own
+            **{name: ("Count", count) for name, count in seen.noted.items()},
+        }
+        if seen.streams:
+            measured["StreamSeconds"] = ("Seconds", seconds)
+            measured["EventsDelivered"] = ("Count", seen.events)
+        self._measure(seen, measured)
+
+    def _measure(self, seen: _Seen, measured: dict[str, tuple[str, float]]) -> None:
+        if self._metrics is None:
+            return
+        # Nothing is awaited between here and the flush, so requests do not mix.
+        self._metrics.add_dimension(name="era", value=seen.fields["era"])
+        for name, (unit, value) in measured.items():
+            self._metrics.add_metric(name=name, unit=unit, value=value)
+        self._metrics.flush_metrics()
+
+
+def _fields_of(scope: Scope) -> dict[str, str]:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    version = headers.get("mcp-protocol-version")
+    era = "handshake" if version is None or version in HANDSHAKE_VERSIONS else "modern"
+    found = {"era": era, "instance": place()}
+    context = scope.get("aws.context")
+    ids = [getattr(context, "aws_request_id", None), *map(headers.get, _REQUEST_IDS)]
+    if (id := next(filter(None, ids), None)) is not None:
+        found["request_id"] = id
+    if (session := headers.get("mcp-session-id")) is not None:
+        found["session"] = hashlib.sha256(session.encode()).hexdigest()[:12]
+    if (method := headers.get("mcp-method")) is not None:
+        found["method"] = method
+    return found
+
+
+def _reading(receive: Receive, seen: _Seen) -> Receive:
+    async def read() -> Message:
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if "method" not in seen.fields and 0 < len(body) <= _READ_BYTES and not message.get("more_body"):
+            method = _method_of(body)
+            if method is not None:
+                seen.fields["method"] = method
+        return message
+
+    return read
+
+
+def _method_of(body: bytes) -> str | None:
+    try:
+        message: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    found = message.get("method") if isinstance(message, dict) else None
+    return found[:64] if isinstance(found, str) else None
+
+
+class _WithFields(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        for name, value in {"logger": record.name, **(_current.get() or {})}.items():
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        return True
+
+
+def _log_json() -> None:
+    from aws_lambda_powertools.logging.formatter import (  # noqa: PLC0415 - an extra
+        LambdaPowertoolsFormatter,
+    )
+
+    parent = logging.getLogger("tmcp_serverless")
+    if any(isinstance(handler.formatter, LambdaPowertoolsFormatter) for handler in parent.handlers):
+        return
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(LambdaPowertoolsFormatter(utc=True, use_rfc3339=True))
+    handler.addFilter(_WithFields())
+    parent.addHandler(handler)
+    parent.setLevel(
+        os.environ.get("POWERTOOLS_LOG_LEVEL") or os.environ.get("AWS_LAMBDA_LOG_LEVEL") or "INFO"
+    )
+    # Lambda's own handler would write every line a second time.
+    parent.propagate = False
+
+
+def _metrics(settings: Settings) -> Any:
+    from aws_lambda_powertools.metrics import EphemeralMetrics  # noqa: PLC0415 - an extra
+
+    service = os.environ.get("POWERTOOLS_SERVICE_NAME") or os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
+    return EphemeralMetrics(namespace=settings.metrics_namespace, service=service or "tmcp_serverless")

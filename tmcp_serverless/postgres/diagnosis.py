@@ -1,0 +1,168 @@
+"""Whether a database does what the kit needs, and what to do where it does not."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from tmcp_serverless.errors import TmcpError
+from tmcp_serverless.postgres.dsn import hosts_and_ports
+from tmcp_serverless.postgres.failures import LOST_LINK
+from tmcp_serverless.postgres.nonce import hear_nonce
+from tmcp_serverless.postgres.schema import found_and_latest, info_component, streams_component
+from tmcp_serverless.postgres.tls import sslmode_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+
+    from tmcp_serverless.config import Settings
+    from tmcp_serverless.postgres.database import Connection, Database
+    from tmcp_serverless.postgres.target import Target
+
+__all__ = ["Finding", "Grade", "diagnose"]
+
+Grade: TypeAlias = Literal["ok", "note", "wrong"]
+
+_ROUND_TRIPS = 20
+_REAPS_SINCE = 14
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    grade: Grade
+    about: str
+    said: str
+
+
+async def diagnose(database: Database, settings: Settings) -> AsyncGenerator[Finding]:
+    """Look at one thing after the other, and yield what was found. What is wrong ends it where it must."""
+    try:
+        connection, parameters = await _connect(database)
+    except TmcpError as error:
+        yield Finding("wrong", "database", str(error))
+        return
+    try:
+        # In a transaction, for a pooler may bring each statement to another server process.
+        async with connection.transaction():
+            found = await _of_connection(connection, parameters, database.target)
+        for finding in found:
+            yield finding
+        for finding in await _of_schema(connection, create=settings.create_tables):
+            yield finding
+        yield await _of_listening(database, settings)
+    except (TmcpError, *LOST_LINK) as error:
+        yield Finding("wrong", "database", f"it was lost while it was looked at: {error!r}")
+    finally:
+        connection.terminate()
+
+
+async def _connect(database: Database) -> tuple[Connection, Mapping[str, str]]:
+    # A pooler may have met these statements before.
+    connection = await database.target.open(statement_cache_size=0)
+    return connection, await database.target.parameters()
+
+
+async def _of_connection(
+    connection: Connection, parameters: Mapping[str, str], target: Target
+) -> list[Finding]:
+    facts: Any = await connection.fetchrow(
+        "SELECT current_setting('server_version') AS version, pg_backend_pid() AS pid, "
+        "current_user AS role, current_database() AS name, "
+        "current_setting('idle_session_timeout', true) AS idle, "
+        "current_setting('max_connections') AS most, "
+        "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used, "
+        "(SELECT version || ', ' || cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl) AS tls"
+    )
+    pooled = connection.get_server_pid() != facts["pid"]
+    place = ", ".join(f"{host}:{port}" for host, port in hosts_and_ports(parameters))
+    where = f"{facts['name']} at {place} as {facts['role']} ({target.setting})"
+    return [
+        Finding("ok", "database", f"PostgreSQL {facts['version']}, {where}"),
+        Finding("ok", "latency", await _latency(connection)),
+        _of_tls(facts["tls"], parameters, pooled=pooled),
+        _of_pooler(pooled=pooled),
+        _of_idling(facts["idle"], int(facts["version"].partition(".")[0].split()[0])),
+        Finding("ok", "connections", f"{facts['used']} of {facts['most']} are in use"),
+    ]
+
+
+async def _latency(connection: Connection) -> str:
+    taken: list[float] = []
+    for _ in range(_ROUND_TRIPS):
+        began_at = time.perf_counter()
+        await connection.fetchval("SELECT 1")
+        taken.append((time.perf_counter() - began_at) * 1000)
+    return f"a round trip takes {statistics.median(taken):.2f} ms (median of {_ROUND_TRIPS})"
+
+
+def _of_tls(tls: str | None, parameters: Mapping[str, str], *, pooled: bool) -> Finding:
+    mode = sslmode_of(parameters)
+    host = parameters.get("host", "/")
+    if host.startswith("/") or host in _LOCAL:
+        return Finding("ok", "TLS", f"{tls or 'none'}, and the database is on this machine")
+    if tls is None and not pooled:
+        return Finding("note", "TLS", f"none (sslmode={mode}); set sslmode=verify-full")
+    if mode != "verify-full":
+        advice = "the server may be anybody; set TMCP_DATABASE_TLS_CA, or sslmode=verify-full and sslrootcert"
+        return Finding("note", "TLS", f"{tls or 'as the pooler has it'} (sslmode={mode}): {advice}")
+    return Finding("ok", "TLS", f"{tls or 'as the pooler has it'} (sslmode={mode})")
+
+
+def _of_pooler(*, pooled: bool) -> Finding:
+    if not pooled:
+        return Finding("ok", "pooler", "none")
+    return Finding("ok", "pooler", "there is one: the process that answers is not the one that let us in")
+
+
+def _of_idling(idle: str | None, major: int) -> Finding:
+    if idle not in (None, "0"):
+        return Finding("ok", "idle time", f"the server drops a frozen process's connections after {idle}")
+    why = "PostgreSQL before 14 cannot" if major < _REAPS_SINCE else "ALTER ROLE ... SET idle_session_timeout"
+    return Finding("note", "idle time", f"the server keeps a frozen process's connections for ever ({why})")
+
+
+async def _of_schema(connection: Connection, *, create: bool) -> list[Finding]:
+    findings: list[Finding] = []
+    for component in (streams_component(), info_component()):
+        async with connection.transaction():
+            found, latest = await found_and_latest(connection, component)
+        about = f"tables, {component.kind}"
+        if found == latest:
+            findings.append(Finding("ok", about, f"version {found}"))
+        elif found > latest:
+            findings.append(Finding("note", about, f"version {found}, made by a later release than this one"))
+        elif create:
+            said = f"version {found}, the first request will make it {latest}"
+            findings.append(Finding("note", about, f"{said}; or run `tmcp-serverless migrate`"))
+        else:
+            said = f"version {found}, and {latest} is needed"
+            findings.append(Finding("wrong", about, f"{said}: run `tmcp-serverless migrate`"))
+    return findings
+
+
+async def _of_listening(database: Database, settings: Settings) -> Finding:
+    setting = database.listen_target.setting
+    if settings.doorbell == "poll":
+        return Finding("ok", "LISTEN", "not needed: TMCP_DOORBELL is `poll`")
+    try:
+        connection = await database.connect(listen=True)
+    except TmcpError as error:
+        return Finding("wrong", "LISTEN", str(error))
+    try:
+        seconds = await hear_nonce(database, connection)
+    finally:
+        connection.terminate()
+        await database.aclose()
+    if seconds is not None:
+        return Finding("ok", "LISTEN", f"delivers after {seconds * 1000:.1f} ms ({setting})")
+    if database.listen_target is not database.target:
+        return Finding("wrong", "LISTEN", f"{setting} is not a direct connection to the same database")
+    advice = "set TMCP_LISTEN_URL to a direct connection, or TMCP_DOORBELL=poll"
+    if settings.doorbell == "listen":
+        return Finding("wrong", "LISTEN", f"does not deliver, and TMCP_DOORBELL is `listen`; {advice}")
+    return Finding("note", "LISTEN", f"does not deliver, so streams poll; {advice}")

@@ -1,0 +1,79 @@
+"""Which sessions there are, for whoever operates the database."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.postgres.schema import info_component, streams_component
+from tmcp_serverless.postgres.tables import Tables
+
+if TYPE_CHECKING:
+    from tmcp_serverless.postgres.database import Database
+
+__all__ = ["SessionSummary", "list_sessions"]
+
+_LEASE = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """One session, as it is now."""
+
+    id: str
+    principal: str
+    """Whose it is; empty where nobody has to say who they are."""
+
+    client: str
+    """The client's name and version, as it said them."""
+
+    protocol_version: str
+    age_seconds: float
+    idle_seconds: float
+    """How long ago it was used last, give or take a thousandth of the time that idle sessions are kept."""
+
+    stream_at: str | None
+    """Where its standalone stream is open; `None` where it is not."""
+
+    running: int
+    """How many of its requests have been running for a while."""
+
+
+async def list_sessions(database: Database, *, idle_seconds: float, limit: int) -> list[SessionSummary]:
+    """Return the sessions that have not expired, the last used first.
+
+    Raises:
+        SchemaError: The tables are missing or old; none are made.
+        StoreUnavailableError: The database cannot be reached now.
+
+    """
+    info = Tables(database, info_component(), create=False)
+    streams = Tables(database, streams_component(), create=False)
+    rows = await info.fetch("list", timedelta(seconds=idle_seconds), limit, again=True)
+    leases = await streams.fetch("leases", [row[0] for row in rows], _LEASE, again=True)
+    places = {session: _place(holder) for session, inside, holder in leases if not inside}
+    running = [session for session, inside, _ in leases if inside.startswith("in.")]
+    return [
+        SessionSummary(
+            id,
+            principal,
+            _client(client),
+            version,
+            age,
+            idle,
+            places.get(id),
+            running.count(id),
+        )
+        for id, principal, version, client, age, idle in rows
+    ]
+
+
+def _place(holder: str) -> str:
+    return holder.rpartition(" ")[0] or "somewhere"
+
+
+def _client(stored: str) -> str:
+    info = json.loads(stored)[0]
+    return f"{info.get('name', '')} {info.get('version', '')}".strip()

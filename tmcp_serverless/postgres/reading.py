@@ -1,0 +1,89 @@
+"""Reading what has come for a stream.
+
+How a read is fenced: it moves the lease's cursor in the statement that returns the page, and only where the
+lease is still this holder's. A take-over updates the same row, so one of the two comes first: the take-over,
+and the read finds no lease of its own; or the read, and the new holder begins behind what it returned.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.postgres.paging import page_of
+from tmcp_serverless.sessions.cursors import Cursor
+from tmcp_serverless.sessions.ids import is_private
+from tmcp_serverless.sessions.pump import Page
+from tmcp_serverless.sessions.records import CloseReason, StoredEvent
+
+if TYPE_CHECKING:
+    from tmcp_serverless.postgres.doorbell import Doorbell
+    from tmcp_serverless.postgres.held import HeldStream
+    from tmcp_serverless.postgres.tables import Tables
+
+__all__ = ["Reading"]
+
+
+class Reading:
+    """The reads of all streams of this process."""
+
+    def __init__(self, tables: Tables, doorbell: Doorbell) -> None:
+        self._tables = tables
+        self._doorbell = doorbell
+
+    async def read(self, stream: HeldStream) -> Page | CloseReason:
+        """Return what comes next, or why the stream is no longer its holder's."""
+        heard, unsure = (stream.heard, stream.heard_wide), stream.unsure
+        stream.heard, stream.heard_wide, stream.unsure = 0, 0, False
+        stream.before = stream.cursor
+        try:
+            if not unsure and sum(heard) == 1 and (page := await self._next(stream, own=heard[0] == 1)):
+                return page
+            outcome = await self._page(stream)
+        except BaseException:
+            # What was heard of is still to be read.
+            stream.unsure = True
+            raise
+        if isinstance(outcome, Page) and outcome.more:
+            stream.unsure = True
+        return outcome
+
+    async def peek(self, stream: HeldStream) -> Page:
+        """Return what comes next for one that watches."""
+        rows = await self._tables.fetch("peek", *stream.cursor, again=True)
+        page, stream.cursor = page_of(rows, stream.cursor, last=stream.last)
+        return page
+
+    async def _next(self, stream: HeldStream, *, own: bool) -> Page | None:
+        """Return the one message that was heard of; `None` where that is not what is there.
+
+        Every append rings once, in the order of the numbers, and is visible when it rings. So after one ring
+        since everything was read there is one message. Where there is one more that did not ring, because
+        nobody held a fresh lease then, the heartbeat finds it.
+        """
+        name, cursor = ("read_next", stream.cursor.own) if own else ("read_next_wide", stream.cursor.topic)
+        if self._doorbell.is_idle:
+            row = await self._doorbell.fetchrow(self._tables.sql[name], stream.id, stream.holder, cursor)
+        else:
+            row = await self._tables.fetchrow(name, stream.id, stream.holder, cursor, again=True)
+        if row is None:
+            return None
+        stream.cursor = Cursor(row[0], stream.cursor.topic) if own else Cursor(stream.cursor.own, row[0])
+        return Page((StoredEvent(row[1], str(stream.cursor)),))
+
+    async def _page(self, stream: HeldStream) -> Page | CloseReason:
+        rows = await self._tables.fetch(
+            "read", stream.id, stream.holder, *stream.cursor, not is_private(stream.id), again=True
+        )
+        if not rows:
+            return await self._why_fenced(stream.id)
+        page, stream.cursor = page_of(rows, stream.cursor, last=stream.last)
+        if page.missed:
+            # The cursor has jumped over what expired, and no row of the page has said so to the lease.
+            await self._tables.fetchrow("move", stream.id, stream.holder, *stream.cursor, again=True)
+        return page
+
+    async def _why_fenced(self, id: str) -> CloseReason:
+        if await self._tables.fetchrow("holder", id, again=True) is not None:
+            return CloseReason.SUPERSEDED
+        row = await self._tables.fetchrow("exists", id, again=True)
+        return CloseReason.INTERRUPTED if row is not None and row[0] else CloseReason.DELETED

@@ -1,0 +1,157 @@
+"""An address that connections are opened to: who logs in there, over which TLS, with which settings."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Literal
+
+import asyncpg
+
+from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.postgres.connection import Connection
+from tmcp_serverless.postgres.dsn import arguments, parse
+from tmcp_serverless.postgres.failures import REFUSED_LOGIN, REFUSED_SETTING, connecting
+from tmcp_serverless.postgres.tls import ENCRYPTED, make_context, sslmode_of
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+    from tmcp_serverless.postgres.login import Login
+
+__all__ = ["Target"]
+
+logger = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 5
+_STATEMENT_SECONDS = 3.0
+"""A link that is silently dead is found out by this: about as long as a tick."""
+
+
+class Target:
+    """Opens connections to one address.
+
+    Args:
+        dsn: A libpq connection string, or nothing where `login` says it all.
+        setting: Where the address comes from, for error messages.
+        login: Fills in what the connection string leaves out.
+        tls_ca: The path of a bundle of certificates: the server's is then verified, unless the connection
+            string says otherwise.
+        dbname: The database's name, over any other.
+        server_settings: Settings that every connection starts with.
+        idle_seconds: After how long without a statement the server closes a connection; 0 leaves it open.
+
+    """
+
+    def __init__(
+        self,
+        dsn: str | None,
+        *,
+        setting: str,
+        login: Login | None = None,
+        tls_ca: str | None = None,
+        dbname: str | None = None,
+        server_settings: Mapping[str, str] | None = None,
+        idle_seconds: float = 0.0,
+    ) -> None:
+        self.setting = setting
+        self._dsn = dsn
+        self._login = login
+        self._tls_ca = tls_ca
+        self._dbname = dbname
+        self._server_settings = dict(server_settings or {})
+        self._idle_seconds = idle_seconds
+        self._takes_idle_time = True
+        self._context: tuple[Mapping[str, str], ssl.SSLContext | None] | None = None
+
+    async def parameters(self, *, refused: Mapping[str, str] | None = None) -> Mapping[str, str]:
+        """Return libpq's keywords for this address. They have a password among them.
+
+        `refused` is what was returned before, and has been refused by the database.
+
+        Raises:
+            ConfigurationError: A setting is wrong.
+            StoreUnavailableError: AWS cannot be reached now.
+
+        """
+        said: Mapping[str, str] = parse(self._dsn, setting=self.setting) if self._dsn else {}
+        if self._login is not None:
+            said = await self._login.complete(said, refused=refused)
+        found = dict(said)
+        if self._dbname is not None:
+            found["dbname"] = self._dbname
+        if self._tls_ca is not None:
+            found.setdefault("sslrootcert", self._tls_ca)
+            found.setdefault("sslmode", "verify-full")
+        if self._login is not None:
+            self._check(found, self._login)
+        return found
+
+    async def open(self, *, statement_cache_size: int, idle_seconds: float | None = None) -> Connection:
+        """Open a connection. A login that is refused is asked for once more: it may have been rotated.
+
+        `idle_seconds`, where it is given, is in the place of the target's own.
+
+        Raises:
+            ConfigurationError: A setting is wrong.
+            StoreUnavailableError: The database, or AWS, cannot be reached now.
+
+        """
+        with connecting(self.setting):
+            parameters = await self.parameters()
+            seconds = self._idle_seconds if idle_seconds is None else idle_seconds
+            try:
+                return await self._connect(parameters, statement_cache_size, seconds)
+            except REFUSED_LOGIN as error:
+                newer = await self.parameters(refused=parameters)
+                if newer == parameters:
+                    raise
+                logger.info("the login of %s was refused, and there is a newer one: %s", self.setting, error)
+                return await self._connect(newer, statement_cache_size, seconds)
+
+    async def _connect(
+        self, parameters: Mapping[str, str], statement_cache_size: int, idle_seconds: float
+    ) -> Connection:
+        wanted: dict[str, Any] = {
+            **arguments(parameters),
+            "timeout": _CONNECT_SECONDS,
+            "command_timeout": _STATEMENT_SECONDS,
+            "statement_cache_size": statement_cache_size,
+            "connection_class": Connection,
+        }
+        context = self._tls(parameters)
+        if context is not None:
+            wanted["ssl"] = context
+        if not idle_seconds or not self._takes_idle_time:
+            return await asyncpg.connect(**wanted, server_settings=self._server_settings)
+        idle = {"idle_session_timeout": f"{idle_seconds * 1000:.0f}"}
+        try:
+            return await asyncpg.connect(**wanted, server_settings={**self._server_settings, **idle})
+        except REFUSED_SETTING as error:
+            connection = await asyncpg.connect(**wanted, server_settings=self._server_settings)
+            logger.info("%s does not close idle connections by itself: %s", self.setting, error)
+            self._takes_idle_time = False
+            return connection
+
+    def _tls(self, parameters: Mapping[str, str]) -> ssl.SSLContext | Literal[False] | None:
+        """Return what asyncpg takes for `ssl`: a context, made when the keywords change, or nothing."""
+        if parameters.get("host", "").startswith("/"):
+            return False  # A unix socket has no TLS, whatever the mode.
+        relevant = {key: value for key, value in parameters.items() if key.startswith("ssl")}
+        if self._context is None or self._context[0] != relevant:
+            self._context = relevant, make_context(relevant)
+        return self._context[1]
+
+    def _check(self, found: dict[str, str], login: Login) -> None:
+        if "host" not in found:
+            raise ConfigurationError(
+                f"{self.setting} says no host: set TMCP_DATABASE_URL to postgresql://host:port beside it"
+            )
+        if "dbname" not in found:
+            raise ConfigurationError(f"{self.setting} says no database: set TMCP_DATABASE_NAME")
+        if login.needs_tls:
+            found.setdefault("sslmode", "require")
+            if sslmode_of(found) not in ENCRYPTED:
+                raise ConfigurationError(
+                    f"an IAM token is sent over TLS alone: sslmode={found['sslmode']} would not do"
+                )

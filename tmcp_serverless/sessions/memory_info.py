@@ -1,0 +1,129 @@
+"""Session metadata in the memory of one process."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import replace
+
+from tmcp_serverless.sessions.contracts import InfoSessionManager
+from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
+
+__all__ = ["InMemoryInfoSessionManager"]
+
+
+class InMemoryInfoSessionManager(InfoSessionManager):
+    """Session metadata in the memory of one process, with the same idle clock as in Postgres."""
+
+    def __init__(self, *, idle_seconds: float = 86_400) -> None:
+        self._idle_seconds = idle_seconds
+        self._records: dict[str, SessionRecord] = {}
+        self._seen_at: dict[str, float] = {}
+        self._client_info: dict[str, Json] = {}
+        self._client_capabilities: dict[str, Json] = {}
+        self._log_level: dict[str, str] = {}
+        self._subscriptions: defaultdict[str, set[str]] = defaultdict(set)
+        self._secrets: dict[str, str] = {}
+        self._spent: dict[str, float] = {}
+
+    async def get_client_info(self, id: str) -> Json | None:
+        """Return the client's `Implementation` object."""
+        return self._client_info.get(id)
+
+    async def set_client_info(self, id: str, value: Json) -> None:
+        """Store the client's `Implementation` object."""
+        self._client_info[id] = value
+
+    async def get_client_capabilities(self, id: str) -> Json | None:
+        """Return the client's `ClientCapabilities` object."""
+        return self._client_capabilities.get(id)
+
+    async def set_client_capabilities(self, id: str, value: Json) -> None:
+        """Store the client's `ClientCapabilities` object."""
+        self._client_capabilities[id] = value
+
+    async def get_log_level(self, id: str) -> str | None:
+        """Return the level that was set."""
+        return self._log_level.get(id)
+
+    async def set_log_level(self, id: str, value: str) -> None:
+        """Store the level."""
+        self._log_level[id] = value
+
+    async def get_subscriptions(self, uri: str) -> set[str]:
+        """Return the ids of the sessions that are subscribed and have not expired."""
+        return {id for id in self._subscriptions.get(uri, ()) if not self._expired(id)}
+
+    async def add_subscription(self, id: str, uri: str) -> None:
+        """Subscribe the session."""
+        self._subscriptions[uri].add(id)
+
+    async def remove_subscription(self, id: str, uri: str) -> None:
+        """Take the subscription back."""
+        self._subscriptions[uri].discard(id)
+        if not self._subscriptions[uri]:
+            del self._subscriptions[uri]
+
+    async def delete(self, id: str) -> None:
+        """Forget the session."""
+        for table in (
+            self._records,
+            self._seen_at,
+            self._client_info,
+            self._client_capabilities,
+            self._log_level,
+        ):
+            table.pop(id, None)
+        for uri in [uri for uri, ids in self._subscriptions.items() if id in ids]:
+            await self.remove_subscription(id, uri)
+
+    async def initialize(self, id: str, record: SessionRecord) -> None:
+        """Store the session."""
+        self._records[id] = record
+        self._seen_at[id] = time.monotonic()
+        self._client_info[id] = record.client_info
+        self._client_capabilities[id] = record.client_capabilities
+        if record.log_level is not None:
+            self._log_level[id] = record.log_level
+
+    async def load(self, id: str, *, principal: str = ANONYMOUS) -> SessionRecord | None:
+        """Return the session and slide its idle clock."""
+        record = self._records.get(id)
+        if record is None or record.principal != principal or self._expired(id):
+            return None
+        self._seen_at[id] = time.monotonic()
+        return replace(
+            record,
+            client_info=self._client_info.get(id) or {},
+            client_capabilities=self._client_capabilities.get(id) or {},
+            log_level=self._log_level.get(id),
+        )
+
+    async def mark_initialized(self, id: str) -> None:
+        """Record `notifications/initialized`."""
+        if id in self._records:
+            self._records[id] = replace(self._records[id], initialized=True)
+
+    async def secret(self, name: str, proposed: str) -> str:
+        """Return the secret of this name: the first that was proposed."""
+        return self._secrets.setdefault(name, proposed)
+
+    async def spend(self, token: str, *, seconds: float) -> bool:
+        """Record that the token was used; false when it had been used before."""
+        now = time.monotonic()
+        self._spent = {spent: until for spent, until in self._spent.items() if until > now}
+        if token in self._spent:
+            return False
+        self._spent[token] = now + seconds
+        return True
+
+    async def sweep(self, *, limit: int = 100) -> int:
+        """Remove expired sessions."""
+        expired = [id for id in self._records if self._expired(id)][:limit]
+        for id in expired:
+            await self.delete(id)
+        return len(expired)
+
+    def _expired(self, id: str) -> bool:
+        seen_at = self._seen_at.get(id)
+        return seen_at is not None and seen_at < time.monotonic() - self._idle_seconds

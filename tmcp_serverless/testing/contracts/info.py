@@ -1,0 +1,149 @@
+"""The suite for managers of session metadata."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.sessions.records import SessionRecord
+from tmcp_serverless.testing.contracts.common import AWKWARD, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tmcp_serverless.sessions.contracts import InfoSessionManager
+
+__all__ = ["InfoSessionManagerContract"]
+
+
+@pytest.mark.anyio
+class InfoSessionManagerContract:
+    """What every `InfoSessionManager` does."""
+
+    record = SessionRecord(
+        protocol_version="2025-11-25",
+        client_info={"name": "it's", "version": "1", "title": 'a "client"'},
+        client_capabilities={"roots": {"listChanged": True}, "experimental": {"ż": {}}},
+    )
+
+    @pytest.fixture
+    def new_manager(self) -> Callable[[], InfoSessionManager]:
+        raise NotImplementedError("return a function that makes another instance over the same store")
+
+    async def test_getters_say_that_there_is_nothing(self, new_manager: Any) -> None:
+        manager, id = new_manager(), new_id()
+        assert await manager.get_client_info(id) is None
+        assert await manager.get_client_capabilities(id) is None
+        assert await manager.get_log_level(id) is None
+        assert await manager.get_subscriptions("x://y") == set()
+        assert await manager.load(id) is None
+
+    async def test_a_value_that_was_set_is_found_by_another_instance(self, new_manager: Any) -> None:
+        manager, other, id = new_manager(), new_manager(), new_id()
+        await manager.set_client_info(id, {"name": "a"})
+        await manager.set_client_info(id, {"name": "b"})
+        await manager.set_client_capabilities(id, {"sampling": {}})
+        await manager.set_log_level(id, "info")
+        await manager.set_log_level(id, "error")
+        assert await other.get_client_info(id) == {"name": "b"}
+        assert await other.get_client_capabilities(id) == {"sampling": {}}
+        assert await other.get_log_level(id) == "error"
+
+    async def test_an_initialized_session_is_loaded_whole(self, new_manager: Any) -> None:
+        id = new_id()
+        await new_manager().initialize(id, self.record)
+        loaded = await new_manager().load(id)
+        assert loaded == self.record
+        assert await new_manager().get_client_capabilities(id) == self.record.client_capabilities
+
+    async def test_a_session_may_exist_before_it_is_negotiated(self, new_manager: Any) -> None:
+        id, manager = new_id(), new_manager()
+        early = SessionRecord("2024-11-05", {}, {}, principal="me")
+        await manager.initialize(id, early)
+        loaded = await new_manager().load(id, principal="me")
+        assert loaded == early
+        assert not loaded.is_negotiated
+        await manager.initialize(id, replace(self.record, principal="me"))
+        loaded = await new_manager().load(id, principal="me")
+        assert loaded == replace(self.record, principal="me")
+
+    async def test_a_loaded_session_knows_what_was_set_since(self, new_manager: Any) -> None:
+        id, manager = new_id(), new_manager()
+        await manager.initialize(id, self.record)
+        await manager.set_log_level(id, "warning")
+        await manager.set_client_capabilities(id, {"sampling": {}})
+        await manager.mark_initialized(id)
+        await manager.mark_initialized(id)
+        loaded = await new_manager().load(id)
+        assert loaded is not None
+        assert loaded.log_level == "warning"
+        assert loaded.client_capabilities == {"sampling": {}}
+        assert loaded.client_info == self.record.client_info
+        assert loaded.initialized
+
+    async def test_a_session_is_found_by_its_principal_only(self, new_manager: Any) -> None:
+        id, manager = new_id(), new_manager()
+        record = SessionRecord("2025-06-18", {"name": "c", "version": "1"}, {}, principal='["iss","me",null]')
+        await manager.initialize(id, record)
+        assert await manager.load(id) is None
+        assert await manager.load(id, principal="somebody else") is None
+        assert await manager.load(id, principal=record.principal) == record
+
+    async def test_a_session_has_any_number_of_subscriptions(self, new_manager: Any) -> None:
+        first, second, manager = new_id(), new_id(), new_manager()
+        for number in range(10):
+            await manager.add_subscription(first, f"x://{number}")
+        await manager.add_subscription(first, "x://3")
+        await manager.add_subscription(second, "x://3")
+        assert await new_manager().get_subscriptions("x://3") == {first, second}
+        assert await new_manager().get_subscriptions("x://4") == {first}
+        await manager.remove_subscription(first, "x://3")
+        await manager.remove_subscription(first, "x://3")
+        assert await new_manager().get_subscriptions("x://3") == {second}
+
+    async def test_delete_removes_the_session_and_nothing_of_another(self, new_manager: Any) -> None:
+        gone, kept, manager = new_id(), new_id(), new_manager()
+        for id in (gone, kept):
+            await manager.initialize(id, self.record)
+            await manager.set_log_level(id, "info")
+            await manager.add_subscription(id, "x://y")
+        await manager.delete(gone)
+        await manager.delete(gone)
+        other = new_manager()
+        assert await other.load(gone) is None
+        assert await other.get_client_info(gone) is None
+        assert await other.get_client_capabilities(gone) is None
+        assert await other.get_log_level(gone) is None
+        assert await other.get_subscriptions("x://y") == {kept}
+        loaded = await other.load(kept)
+        assert loaded is not None
+        assert loaded.log_level == "info"
+
+    async def test_awkward_text_is_only_ever_a_value(self, new_manager: Any) -> None:
+        manager, id = new_manager(), new_id()
+        for text in AWKWARD:
+            await manager.set_client_info(id, {"name": text})
+            assert await manager.get_client_info(id) == {"name": text}
+            await manager.add_subscription(id, text)
+            assert await manager.get_subscriptions(text) == {id}
+        assert await manager.load("'; DROP TABLE tmcp_session_context; --") is None
+
+    async def test_a_secret_is_the_first_that_was_proposed_or_there_is_none(self, new_manager: Any) -> None:
+        proposals = [new_manager().secret("name", f"proposal {number}") for number in range(8)]
+        assert len(set(await asyncio.gather(*proposals))) == 1
+        first = await new_manager().secret("name", "another")
+        assert first is None or first.startswith("proposal")
+        assert await new_manager().secret("another name", "its own") in (None, "its own")
+
+    async def test_what_may_be_used_once_is_used_once(self, new_manager: Any) -> None:
+        token = new_id()
+        try:
+            outcomes = await asyncio.gather(*(new_manager().spend(token, seconds=60) for _ in range(8)))
+        except ConfigurationError:
+            pytest.skip("optional: this manager keeps no record of what was used")
+        assert sorted(outcomes) == [False] * 7 + [True]
+        assert await new_manager().spend(new_id(), seconds=60)

@@ -1,0 +1,158 @@
+"""Whose a stream is: taking over, releasing, interrupting, deleting."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from tmcp_serverless.sessions.ids import private_mailbox
+from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.testing.contracts.common import LIMIT_SECONDS, needs, new_id
+from tmcp_serverless.testing.contracts.recording import RecordingController
+
+__all__ = ["OwnershipContract"]
+
+
+class OwnershipContract:
+    """What every `StreamSessionManager` does with streams; a part of `StreamSessionManagerContract`."""
+
+    async def test_a_second_stream_takes_over_at_once_and_no_event_is_on_both(self, new_manager: Any) -> None:
+        id, first, second = new_id(), RecordingController(), RecordingController()
+        sender = new_manager()
+        await new_manager().create(id, first)
+        await sender.send([id], "1")
+        await first.count(1)
+        await new_manager().create(id, second)
+        await sender.send([id], "2")
+        assert await second.count(1) == ["2"]
+        assert await first.end() is CloseReason.SUPERSEDED
+        assert first.data == ["1"]
+
+    async def test_a_take_over_under_load_loses_and_doubles_nothing(self, new_manager: Any) -> None:
+        id, controllers = new_id(), [RecordingController() for _ in range(6)]
+        sender = new_manager()
+
+        async def send_all() -> None:
+            for number in range(300):
+                await sender.send([id], str(number))
+
+        sending = asyncio.ensure_future(send_all())
+        for controller in controllers:
+            await new_manager().create(id, controller)
+            await asyncio.sleep(0.01)
+        await sending
+        wanted = [str(number) for number in range(300)]
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while sum(len(controller.events) for controller in controllers) < 300:
+                await asyncio.sleep(0.01)
+        assert [text for controller in controllers for text in controller.data] == wanted
+        for controller in controllers[:-1]:
+            assert await controller.end() is CloseReason.SUPERSEDED
+
+    async def test_of_two_streams_at_once_one_stays(self, new_manager: Any) -> None:
+        id, controllers = new_id(), [RecordingController(), RecordingController()]
+        await asyncio.gather(*(new_manager().create(id, controller) for controller in controllers))
+        for number in range(20):
+            await new_manager().send([id], str(number))
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while sum(len(controller.events) for controller in controllers) < 20:
+                await asyncio.sleep(0.01)
+        everything = [text for controller in controllers for text in controller.data]
+        assert sorted(everything, key=int) == [str(number) for number in range(20)]
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while [controller.closed for controller in controllers].count(None) != 1:
+                await asyncio.sleep(0.01)
+
+    async def test_releasing_a_stream_that_was_taken_over_leaves_the_new_one(self, new_manager: Any) -> None:
+        needs(new_manager(), "release")
+        id, first, second = new_id(), RecordingController(), RecordingController()
+        manager = new_manager()
+        await manager.create(id, first)
+        await new_manager().create(id, second)
+        await manager.release(id, first)
+        assert await manager.has(id)
+        await manager.send([id], "x")
+        assert await second.count(1) == ["x"]
+
+    async def test_interrupt_ends_the_stream_and_forgets_nothing(self, new_manager: Any) -> None:
+        needs(new_manager(), "interrupt")
+        id, first, second = new_id(), RecordingController(), RecordingController()
+        await new_manager().create(id, first)
+        await new_manager().send([id], "1")
+        await first.count(1)
+        await new_manager().interrupt(id)
+        assert await first.end() is CloseReason.INTERRUPTED
+        await new_manager().send([id], "2")
+        await new_manager().create(id, second)
+        assert await second.count(1) == ["2"]
+
+    async def test_delete_ends_the_stream_wherever_it_is(self, new_manager: Any) -> None:
+        id, controller = new_id(), RecordingController()
+        await new_manager().create(id, controller)
+        other = new_manager()
+        await other.delete(id)
+        await other.delete(id)
+        assert await controller.end() is CloseReason.DELETED
+        assert not await other.has(id)
+
+    async def test_delete_leaves_other_sessions_alone(self, new_manager: Any) -> None:
+        id, neighbour = new_id(), new_id()
+        controller = RecordingController()
+        manager = new_manager()
+        await manager.create(neighbour, controller)
+        await manager.send([id], "x")
+        await manager.delete(id)
+        await manager.delete("")
+        await manager.send([neighbour], "y")
+        assert await controller.count(1) == ["y"]
+
+    async def test_delete_takes_the_private_mailboxes_along(self, new_manager: Any) -> None:
+        id, controller, later = new_id(), RecordingController(), RecordingController()
+        address = private_mailbox(id, "inbox")
+        manager = new_manager()
+        await manager.create(address, controller)
+        await new_manager().delete(id)
+        assert await controller.end() is CloseReason.DELETED
+        await manager.send([address], "new")
+        await manager.create(address, later)
+        assert await later.count(1) == ["new"]
+
+    async def test_has_is_false_for_what_never_was(self, new_manager: Any) -> None:
+        assert not await new_manager().has(new_id())
+
+    async def test_long_ids_with_the_same_beginning_are_told_apart(self, new_manager: Any) -> None:
+        first, second = "s" * 300 + "1", "s" * 300 + "2"
+        controllers = [RecordingController(), RecordingController()]
+        await new_manager().create(first, controllers[0])
+        await new_manager().create(second, controllers[1])
+        await new_manager().send([first], "for the first")
+        await new_manager().send([second], "for the second")
+        assert await controllers[0].count(1) == ["for the first"]
+        assert await controllers[1].count(1) == ["for the second"]
+
+    async def test_an_id_is_never_more_than_a_value(self, new_manager: Any) -> None:
+        id, controller = "'; DROP TABLE tmcp_sessions; --", RecordingController()
+        await new_manager().create(id, controller)
+        await new_manager().send([id], "x")
+        assert await controller.count(1) == ["x"]
+        await new_manager().delete(id)
+        assert await controller.end() is CloseReason.DELETED
+
+    async def test_a_message_that_arrives_while_the_stream_is_released_harms_nobody(
+        self, new_manager: Any
+    ) -> None:
+        needs(new_manager(), "release")
+        id, sender = new_id(), new_manager()
+        sent = 0
+        received: list[str] = []
+        for _ in range(20):
+            controller, manager = RecordingController(), new_manager()
+            await manager.create(id, controller)
+            sends = [sender.send([id], str(sent + number)) for number in range(3)]
+            await asyncio.gather(manager.release(id, controller), *sends)
+            sent += 3
+            received += controller.data
+        last = RecordingController()
+        await new_manager().create(id, last)
+        await last.until(lambda: len(received) + len(last.events) >= sent)
+        assert sorted([*received, *last.data], key=int) == [str(number) for number in range(sent)]

@@ -1,0 +1,27 @@
+"""The suite for managers of live streams."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tmcp_serverless.testing.contracts.delivery import DeliveryContract
+from tmcp_serverless.testing.contracts.ownership import OwnershipContract
+from tmcp_serverless.testing.contracts.watching import WatchingContract
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tmcp_serverless.sessions.contracts import StreamSessionManager
+
+__all__ = ["StreamSessionManagerContract"]
+
+
+@pytest.mark.anyio
+class StreamSessionManagerContract(DeliveryContract, OwnershipContract, WatchingContract):
+    """What every `StreamSessionManager` does."""
+
+    @pytest.fixture
+    def new_manager(self) -> Callable[[], StreamSessionManager]:
+        raise NotImplementedError("return a function that makes another instance over the same store")
