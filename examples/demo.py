@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from examples.guide import TourError, TourReport
+from examples.report import TourError, TourReport
 from examples.tour import tour
 from tmcp_serverless.cli.cluster import Cluster
 from tmcp_serverless.errors import TmcpError
@@ -47,7 +47,7 @@ def show() -> TourReport:
     ):
         url = f"{cluster.url}/mcp"
         say(f"They take turns at {url}. The second column says who served the step.\n")
-        return asyncio.run(tour(url, narrate=say, elicitation=True, kill=killer(cluster)))
+        return asyncio.run(tour(url, narrate=say, kill=killer(cluster)))
 
 
 def main() -> int:

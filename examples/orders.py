@@ -24,7 +24,7 @@ from mcp.shared.exceptions import MCPDeprecationWarning, NoBackChannelError
 from mcp_types import Completion, CompletionArgument, LoggingLevel, PromptReference, ResourceTemplateReference
 from pydantic import BaseModel, Field
 
-from tmcp_serverless import create_handler
+from tmcp_serverless import create_handler, replayable
 
 # Log messages to the client are deprecated from 2026-07-28 on. Until then clients show them, so we send them.
 warnings.filterwarnings("ignore", category=MCPDeprecationWarning)
@@ -132,6 +132,7 @@ async def ship_orders(ctx: Context[None]) -> list[Order]:
 
 
 @server.tool()
+@replayable  # A client of 2026-07-28 calls again with its answer: what stands before the question only reads.
 async def cancel_order(order_id: int, ctx: Context[None]) -> str:
     """Cancel an order, after asking the user."""
     found = await orders.query("SELECT * FROM example_orders WHERE id = $1 AND status = 'open'", order_id)

@@ -1,7 +1,7 @@
 """A tour of `examples/orders.py` with the official client: every feature once.
 
 Two clients, Ann and Bob, each have a session. Whatever one does may be served by any instance, and what the
-other is told arrives on a stream that yet another instance holds.
+other is told arrives on a stream that yet another instance holds. Cy, who speaks 2026-07-28, has none.
 """
 
 import json
@@ -11,7 +11,10 @@ from typing import Any
 
 import mcp_types as types
 
-from examples.guide import Guide, TourReport, Traveller, expect
+from examples.guide import Guide
+from examples.modern_tour import ModernPassage
+from examples.report import TourReport, expect
+from examples.traveller import Traveller
 
 __all__ = ["tour"]
 
@@ -26,7 +29,7 @@ async def tour(
     url: str,
     *,
     narrate: Callable[[str], None] = lambda _line: None,
-    elicitation: bool = False,
+    streams: bool = True,
     kill: Callable[[str], Awaitable[None]] | None = None,
     limit_seconds: float = 10,
 ) -> TourReport:
@@ -35,8 +38,8 @@ async def tour(
     Args:
         url: The MCP endpoint.
         narrate: Gets one line for each step.
-        elicitation: Whether to take the step in which a tool asks its client. Where answers are delivered
-            whole, as on a buffered function, it cannot.
+        streams: Whether to take the steps in which a tool asks while it runs, or a client listens. Where
+            answers are delivered whole, as on a buffered function, they cannot.
         kill: Kills the instance of that name and returns when it is dead. Without it that step is left out.
         limit_seconds: How long a step may take.
 
@@ -45,7 +48,7 @@ async def tour(
 
     """
     async with Guide(url, narrate=narrate, limit_seconds=limit_seconds) as guide:
-        await _Tour(guide, elicitation=elicitation, kill=kill).take()
+        await _Tour(guide, streams=streams, kill=kill).take()
     return guide.report
 
 
@@ -55,11 +58,9 @@ class _Tour:
     ann: Traveller
     bob: Traveller
 
-    def __init__(
-        self, guide: Guide, *, elicitation: bool, kill: Callable[[str], Awaitable[None]] | None
-    ) -> None:
+    def __init__(self, guide: Guide, *, streams: bool, kill: Callable[[str], Awaitable[None]] | None) -> None:
         self._guide = guide
-        self._elicitation = elicitation
+        self._streams = streams
         self._kill = kill
 
     async def take(self) -> None:
@@ -82,8 +83,9 @@ class _Tour:
         await step("unsubscribe", self._unsubscribe(), expected="only what Ann is still subscribed to")
         await step("announce_sale", self._announce(), expected="tools/list_changed on both streams")
         await step("Ann cannot be asked", self._cannot_cancel(), expected="a tool error that says why")
-        if self._elicitation:
+        if self._streams:
             await step("Bob is asked", self._cancels(), expected="a question; his consent cancels the order")
+            await ModernPassage(self._guide, self.bob).take()
         await step("Bob and Ann leave", self._leave(), expected="DELETE answered with 200 or 204")
         await step("the session is gone", self._gone(), expected="404, whatever instance is asked")
 
@@ -189,7 +191,7 @@ class _Tour:
 
     async def _bob_arrives(self) -> str:
         yes = types.ElicitResult(action="accept", content={"sure": True})
-        self.bob = await self._guide.welcome("Bob", elicitation=yes if self._elicitation else None)
+        self.bob = await self._guide.welcome("Bob", elicitation=yes if self._streams else None)
         expect(self.bob.session_id not in {"", self.ann.session_id}, self.bob.session_id)
         await self.bob.until(lambda: self.bob.last("GET"))
         return "a session of his own"

@@ -8,36 +8,19 @@ import pytest
 from fastmcp import FastMCP
 from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
 from mcp.server import MCPServer
-from mcp.server.auth.provider import AccessToken
-from mcp.server.auth.settings import AuthSettings
-from pydantic import AnyHttpUrl
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from tests.support.client import Client
+from tests.support.sse_client import SseClient
+from tests.support.users import two_users
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
 
 
-class Tokens:
-    """Two users, each with a token of the same name."""
-
-    async def verify_token(self, token: str) -> AccessToken | None:
-        if token not in ("alice", "bob"):
-            return None
-        claims = {"iss": "https://issuer.example", "sub": token}
-        return AccessToken(token=token, client_id="app", scopes=["use"], claims=claims, subject=token)
-
-
 def official() -> MCPServer:
-    auth = AuthSettings(
-        issuer_url=AnyHttpUrl("https://issuer.example"),
-        resource_server_url=AnyHttpUrl("https://mcp.example/mcp"),
-        required_scopes=["use"],
-        validate_token_resource=False,
-    )
-    server = MCPServer("guarded", token_verifier=Tokens(), auth=auth, log_level="ERROR")
+    server = MCPServer("guarded", log_level="ERROR", **two_users())
 
     @server.custom_route("/about", methods=["GET"])
     async def about(_: Request) -> PlainTextResponse:
@@ -90,6 +73,44 @@ async def test_row_35_a_session_is_its_users_even_within_one_client(client: Clie
     assert (await client.delete()).status == 404
     client.always = {"authorization": "Bearer alice"}
     assert (await client.delete()).status == 200
+
+
+@pytest.mark.parametrize("server", [official, fast], ids=["MCPServer", "FastMCP"])
+async def test_both_endpoints_of_http_sse_are_behind_the_same_authentication(
+    server: Any, new_handler: NewHandler
+) -> None:
+    client = SseClient(*(new_handler(server()).app for _ in range(2)))
+    for path, verb in (("/sse", "GET"), ("/sse/", "GET"), ("/message?session_id=x", "POST")):
+        client.path = path
+        for headers in ({}, {"authorization": "Bearer mallory"}):
+            async with client.send(verb, PING, **headers) as refused:
+                await refused.whole()
+            assert refused.status == 401
+            assert "www-authenticate" in refused.headers
+    client.path = "/sse"
+    client.always = {"authorization": "Bearer alice"}
+    async with client:
+        await client.initialize()
+        assert await client.result("ping") == {}
+        assert (await client.post(PING, authorization="Bearer bob")).status == 404
+        assert (await client.post(PING, authorization=None)).status == 401
+        own, client.path = client.path, "/about"
+        async with client.send("GET") as about:
+            assert (await about.whole()).text == "about"
+        client.path = own
+        assert await client.result("ping") == {}
+
+
+async def test_a_route_of_the_servers_own_is_not_hidden_by_http_sse(new_handler: NewHandler) -> None:
+    server = official()
+
+    @server.custom_route("/message", methods=["POST"])
+    async def message(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("a webhook")
+
+    client = Client(new_handler(server).app)
+    client.path = "/message"
+    assert (await client.post({})).text == "a webhook"
 
 
 async def test_routes_of_the_server_are_served_beside_it(client: Client) -> None:

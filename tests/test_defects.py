@@ -21,13 +21,17 @@ from mcp.server.mcpserver import Context
 from tests.support.client import Client
 from tests.support.fixtures import postgres_managers
 from tests.support.servers import small_server
+from tests.support.sse_client import SseClient
 from tests.support.waiting import eventually
 from tmcp_serverless import (
     Database,
+    HttpTransport,
+    Notifier,
     PostgresInfoSessionManager,
     PostgresStreamSessionManager,
     SchemaError,
     SessionRecord,
+    SseTransport,
     TableNames,
     create_handler,
 )
@@ -38,7 +42,7 @@ from tmcp_serverless.testing.postgres import EmbeddedPostgres
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from tests.support.fixtures import NewHandler
+    from tests.support.fixtures import NewHandler, NewManagers
 
 RECORD = SessionRecord("2025-11-25", {"name": "c", "version": "1"}, {})
 TABLES = [
@@ -275,7 +279,7 @@ async def test_row_12_a_lost_connection_costs_no_message(database_url: str) -> N
             await fetch(
                 database_url,
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE application_name = 'tmcp_serverless' AND datname = current_database()",
+                "WHERE application_name LIKE 'tmcp_serverless%' AND datname = current_database()",
             )
             async with PostgresStreamSessionManager(database_url) as other:
                 for number in range(5):
@@ -496,6 +500,35 @@ async def test_row_27_a_broadcast_over_shared_managers_is_delivered_once(databas
     await managers.aclose()
 
 
+async def test_row_27_both_transports_over_shared_managers_deliver_a_broadcast_once(
+    new_managers: NewManagers,
+) -> None:
+    managers = new_managers()
+    http = HttpTransport(small_server(), session_manager=managers)
+    sse = SseTransport(small_server(), session_manager=managers)
+    newer = await Client(http).initialize()
+    async with newer.listen() as stream, SseClient(sse) as older:
+        await stream.begun()
+        await older.initialize()
+        notifier = Notifier(managers)
+        for uri in ("note://one", "note://two"):
+            await newer.result("resources/subscribe", {"uri": uri})
+            await older.result("resources/subscribe", {"uri": uri})
+        await notifier.tools_changed()
+        await notifier.resource_updated("note://one")
+        await notifier.resource_updated("note://two")
+        for session in (newer.session or "", older.id):
+            await notifier.send([session], {"method": "last"})
+        await older.told("last")
+        await older.told("notifications/tools/list_changed")
+        for messages in (await stream.count(4), older.stream.messages):
+            assert sorted(message["method"] for message in messages if "method" in message) == [
+                "last",
+                *["notifications/resources/updated"] * 2,
+                "notifications/tools/list_changed",
+            ]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -561,7 +594,7 @@ async def test_row_33_a_listener_whose_backend_is_killed_hears_what_comes_after(
         killed = await fetch(
             database_url,
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND application_name = 'tmcp_serverless' AND query ILIKE '%LISTEN%'",
+            "AND application_name = 'tmcp_serverless listen'",
         )
         assert killed
         await other.send(["s"], "x")

@@ -12,9 +12,11 @@ import tmcp_serverless
 HEAVY = ["asyncpg", "mcp", "mcp_types", "boto3", "mangum", "starlette", "uvicorn", "aws_lambda_powertools"]
 
 
-def modules_after(code: str) -> set[str]:
+def modules_after(code: str, *arguments: str) -> set[str]:
     script = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
-    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    finished = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
     return set(finished.stdout.split())
 
 
@@ -28,6 +30,11 @@ def test_making_a_handler_imports_no_sdk() -> None:
         "create_handler(object(), database_url='postgresql://nowhere.invalid/x')"
     )
     assert not modules_after(code) & {"mcp", "mcp_types", "boto3", "mangum", "uvicorn"}
+
+
+def test_the_loop_that_streams_on_lambda_imports_no_web_framework_and_no_cloud_library() -> None:
+    heavy = {*HEAVY, "anyio", "click", "httpx"}
+    assert not modules_after("import tmcp_serverless.hosts.lambda_streaming.__main__") & heavy
 
 
 def test_the_transports_do_not_import_the_database() -> None:
@@ -47,3 +54,41 @@ def test_the_public_names_are_those_that_dir_shows() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = tmcp_serverless.nothing  # type: ignore[attr-defined]
+
+
+WITHOUT_THE_SDK = """\
+import asyncio
+from tests.support.client import Client
+from tmcp_serverless import create_handler
+from tmcp_serverless.transports.host import HOST_EXTENSION, Host
+
+async def main():
+    handler = create_handler(object(), database_url=sys.argv[1], buffered_wait_seconds=0.1)
+    client = Client(handler.app, scope={{"extensions": {{HOST_EXTENSION: Host(streams=False)}}}})
+    client.session = "s"
+    async with client.send({request}) as exchange:
+        await exchange.whole()
+    assert exchange.status == {status}, exchange.status
+    await handler.aclose()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ('"GET"', 200),
+        ('"DELETE"', 200),
+        ('"POST", {"jsonrpc": "2.0", "id": "r1.0123456789abcdef01234567", "result": {}}', 202),
+    ],
+    ids=["GET", "DELETE", "answer"],
+)
+async def test_a_get_a_delete_and_an_answer_import_no_sdk(
+    request_: str, status: int, database_url: str
+) -> None:
+    async with tmcp_serverless.PostgresInfoSessionManager(database_url) as info:
+        record = tmcp_serverless.SessionRecord("2025-11-25", {"name": "c", "version": "1"}, {})
+        await info.initialize("s", record)
+    loaded = modules_after(WITHOUT_THE_SDK.format(request=request_, status=status), database_url)
+    assert not loaded & {"mcp", "mcp_types", "boto3", "botocore", "mangum", "aws_lambda_powertools"}

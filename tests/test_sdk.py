@@ -7,12 +7,16 @@ import re
 from typing import Any
 
 import pytest
-from fastmcp import FastMCP
+from fastmcp import Context, FastMCP
+from fastmcp.server.context import reset_transport, set_transport
 from mcp.server import MCPServer
 from mcp.server._streamable_http_modern import handle_modern_request
 from mcp.server.connection import Connection
 from mcp.server.lowlevel.server import HandlerEntry, Server
+from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateBoundary
 from mcp.server.runner import ServerRunner
+from mcp.server.session import ServerSession
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.dispatcher import DispatchContext
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
@@ -77,6 +81,67 @@ def test_the_modern_entry_takes_what_we_give_it() -> None:
         "receive",
         "send",
     ]
+
+
+def test_the_modern_entry_asks_its_server_for_known_members_only() -> None:
+    source = inspect.getsource(inspect.getmodule(handle_modern_request) or handle_modern_request)
+    assert set(re.findall(r"\bapp\.(\w+)", source)) - {"lifespan"} == {
+        "get_request_handler",
+        "get_tool_input_schema",
+    }
+
+
+def test_a_listen_handler_and_an_mcpserver_know_their_bus() -> None:
+    server: Any = MCPServer("a")
+    entry = lowlevel_server(server).get_request_handler("subscriptions/listen")
+    assert entry is not None
+    handler: Any = entry.handler
+    assert type(handler) is ListenHandler
+    bus: Any = vars(handler)["_bus"]
+    assert type(bus) is InMemorySubscriptionBus
+    assert server._subscriptions is bus
+
+
+def test_a_boundary_knows_its_policy_and_audience() -> None:
+    for server in (MCPServer("a"), FastMCP("a")):
+        (boundary,) = (
+            each for each in lowlevel_server(server).middleware if isinstance(each, RequestStateBoundary)
+        )
+        private: Any = boundary
+        assert type(private._security.codec) is AESGCMRequestStateCodec
+        assert private._audience == "a"
+
+
+def test_a_fastmcp_without_a_name_makes_one_up_in_a_known_form() -> None:
+    assert re.fullmatch(r"FastMCP-[0-9a-f]{4}", FastMCP().name)
+
+
+def test_a_fastmcp_asks_by_which_transport_a_request_came() -> None:
+    assert parameters(set_transport) == ["transport"]
+    assert parameters(reset_transport) == ["token"]
+    source = inspect.getsource(vars(Context)["_session_scope_key"])
+    assert 'self.transport in ("sse", "streamable-http")' in source
+
+
+def test_every_question_of_a_session_goes_through_one_method() -> None:
+    assert parameters(ServerSession.send_request)[:2] == ["request", "result_type"]
+    for name in ("elicit_form", "elicit_url", "create_message", "list_roots", "send_ping"):
+        source = inspect.getsource(getattr(ServerSession, name))
+        assert "self.send_request(" in source
+        assert "_outbound" not in source
+
+
+async def test_a_tool_knows_its_function() -> None:
+    def tool() -> str:
+        return ""
+
+    server: Any = MCPServer("a")
+    server.tool()(tool)
+    assert server._tool_manager.get_tool("tool").fn is tool
+    assert server._tool_manager.get_tool("another") is None
+    fast: Any = FastMCP("b")
+    fast.tool(tool)
+    assert (await fast.get_tool("tool")).fn is tool
 
 
 def test_the_handshake_revisions_are_the_sdks() -> None:

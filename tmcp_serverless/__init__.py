@@ -17,11 +17,13 @@ if TYPE_CHECKING:
         TmcpError,
     )
     from tmcp_serverless.handler import Handler, create_handler
+    from tmcp_serverless.marks import replayable
     from tmcp_serverless.notifier import Notifier
     from tmcp_serverless.postgres import (
         Database,
         PostgresInfoSessionManager,
         PostgresStreamSessionManager,
+        PostgresSubscriptionBus,
         TableNames,
     )
     from tmcp_serverless.sessions import (
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
         StreamController,
         StreamSessionManager,
     )
-    from tmcp_serverless.transports import Host, HttpTransport
+    from tmcp_serverless.transports import Host, HttpTransport, SseTransport
 
 _HOMES = {
     "config": ("Settings",),
@@ -53,8 +55,10 @@ _HOMES = {
         "Database",
         "PostgresInfoSessionManager",
         "PostgresStreamSessionManager",
+        "PostgresSubscriptionBus",
         "TableNames",
     ),
+    "marks": ("replayable",),
     "sessions": (
         "CloseReason",
         "InMemoryInfoSessionManager",
@@ -66,7 +70,7 @@ _HOMES = {
         "StreamController",
         "StreamSessionManager",
     ),
-    "transports": ("Host", "HttpTransport"),
+    "transports": ("Host", "HttpTransport", "SseTransport"),
 }
 
 __all__ = [
@@ -83,11 +87,13 @@ __all__ = [
     "Notifier",
     "PostgresInfoSessionManager",
     "PostgresStreamSessionManager",
+    "PostgresSubscriptionBus",
     "SchemaError",
     "SessionManagers",
     "SessionNotFoundError",
     "SessionRecord",
     "Settings",
+    "SseTransport",
     "StoreUnavailableError",
     "StoredEvent",
     "StreamController",
@@ -95,6 +101,7 @@ __all__ = [
     "TableNames",
     "TmcpError",
     "create_handler",
+    "replayable",
 ]
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.transports.asgi import HttpProblem, path_of
+from tmcp_serverless.transports.connections import Serving
 from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from tmcp_serverless.health import Health
+    from tmcp_serverless.observability import Observer
     from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
     from tmcp_serverless.transports.runtime import ServerRuntime
     from tmcp_serverless.transports.security import OriginPolicy
@@ -20,14 +24,14 @@ __all__ = ["App"]
 
 logger = logging.getLogger(__name__)
 
-_EXPOSED = ["Mcp-Session-Id", "Mcp-Protocol-Version", "Last-Event-ID", "WWW-Authenticate", "Retry-After"]
-
 
 class App:
     """An ASGI application that serves both protocol eras on one URL.
 
     The era is decided request by request, by the `MCP-Protocol-Version` header: some clients try the modern
-    one and then fall back to `initialize`, on the same URL.
+    one and then fall back to `initialize`, on the same URL. `beside` is what is served at other paths, behind
+    the same authentication, and `health` what is served in front of it. `disconnect` is called whenever the
+    last of the requests under way has ended, and `observer` sees every one of them.
     """
 
     def __init__(
@@ -35,53 +39,81 @@ class App:
         runtime: ServerRuntime,
         *,
         handshake: ASGIApp,
+        modern: ASGIApp,
         drain: Callable[[], Awaitable[None]],
         path: str,
         policy: OriginPolicy,
+        beside: Mapping[str, ASGIApp] | None = None,
+        health: Health | None = None,
+        disconnect: Callable[[], Awaitable[None]] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.drain = drain
         """Ends the open streams; a host calls it before it stops."""
 
         self._runtime = runtime
         self._handshake = handshake
+        self._modern = modern
         self._path = path.rstrip("/")
+        self._beside = beside or {}
         self._policy = policy
+        self._health = health
+        self.serving = Serving(disconnect) if disconnect else None
+        """What is to be entered around everything that is served; `None` where connections stay open."""
+
+        self._serve: ASGIApp = self._serve_http if disconnect is None else self._serve_and_disconnect
+        if observer is not None:
+            self._serve = observer.around(
+                self._serve, but=lambda scope: bool(health and health.answers(scope))
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an ASGI connection: HTTP, or the server's lifespan."""
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._serve_http(scope, receive, send)
+            await self._serve(scope, receive, send)
         else:
             raise HttpProblem(404, f"no {scope['type']} here")
 
+    async def _serve_and_disconnect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self.serving or nullcontext():
+            await self._serve_http(scope, receive, send)
+
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._health is not None and self._health.answers(scope):
+            await self._health(scope, receive, send)
+            return
         origin = _header(scope, b"origin")
         try:
             self._policy.check(host=_header(scope, b"host") or "", origin=origin)
         except HttpProblem as problem:
             await problem.answer(send)
             return
-        if scope["path"].endswith("/") and path_of(scope) == self._path:
+        if scope["path"].endswith("/") and path_of(scope) in {self._path, *self._beside}:
             # A server's own router would redirect, and clients drop bodies when they are redirected.
             scope = {**scope, "path": scope["path"].rstrip("/")}
-        app = self._guarded if origin is None else _with_cors(self._guarded)
-        await app(scope, receive, send)
+        await (self._guarded if origin is None else self._cross_origin)(scope, receive, send)
 
     @cached_property
     def _guarded(self) -> ASGIApp:
         """The transports, behind the server's own authentication and beside its own routes."""
-        return self._runtime.guarded(self._serve_era, path=self._path)
+        return self._runtime.guarded(self._serve_era, path=self._path, beside=self._beside)
+
+    @cached_property
+    def _cross_origin(self) -> ASGIApp:
+        """The same for browsers, whose origin has been accepted already."""
+        from tmcp_serverless.transports.cors import with_cors  # noqa: PLC0415 - only browsers need starlette
+
+        return with_cors(self._guarded)
 
     async def _serve_era(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._beside and (other := self._beside.get(path_of(scope))) is not None:
+            await other(scope, receive, send)
+            return
         version = _header(scope, b"mcp-protocol-version")
         modern = version is not None and version not in HANDSHAKE_VERSIONS and path_of(scope) == self._path
-        await (self._serve_modern if modern else self._handshake)(scope, receive, send)
-
-    async def _serve_modern(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state = await self._runtime.lifespan_state()
-        await self._runtime.kernel.serve_modern(state, scope, receive, send)
+        await (self._modern if modern else self._handshake)(scope, receive, send)
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -102,16 +134,3 @@ def _header(scope: Scope, wanted: bytes) -> str | None:
         if name == wanted:
             return value.decode("latin-1")
     return None
-
-
-def _with_cors(app: ASGIApp) -> ASGIApp:
-    """Answer a browser, whose origin has been accepted already."""
-    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415 - only browsers need it
-
-    return CORSMiddleware(
-        app,  # type: ignore[arg-type]
-        allow_origins=["*"],
-        allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
-        allow_headers=["*"],
-        expose_headers=_EXPOSED,
-    )

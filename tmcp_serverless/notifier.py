@@ -19,7 +19,7 @@ __all__ = ["Notifier"]
 
 
 class Notifier:
-    """Sends notifications to sessions, wherever their streams are open.
+    """Sends notifications to clients of both eras, wherever their streams are open.
 
     A handler has one (`handler.notifier`); anywhere else, a connection string is enough:
 
@@ -27,7 +27,8 @@ class Notifier:
             await notifier.resource_updated("orders://open")
 
     Delivery: when a method returns, the notification is committed, and reaches each session that it concerns
-    once, on the stream that it has open or on its next one.
+    once, on the stream that it has open or on its next one; and each `subscriptions/listen` stream of the
+    2026-07-28 revision that asked for it and is open now, once.
 
     Args:
         target: A Postgres connection string, with all other settings from the environment; or the session
@@ -44,24 +45,26 @@ class Notifier:
             self._managers = target
 
     async def tools_changed(self) -> None:
-        """Tell every session that the list of tools has changed."""
+        """Tell everybody that the list of tools has changed."""
         await self.send(None, {"method": "notifications/tools/list_changed"})
 
     async def prompts_changed(self) -> None:
-        """Tell every session that the list of prompts has changed."""
+        """Tell everybody that the list of prompts has changed."""
         await self.send(None, {"method": "notifications/prompts/list_changed"})
 
     async def resources_changed(self) -> None:
-        """Tell every session that the list of resources has changed."""
+        """Tell everybody that the list of resources has changed."""
         await self.send(None, {"method": "notifications/resources/list_changed"})
 
     async def resource_updated(self, uri: str) -> None:
-        """Tell the sessions that are subscribed to the resource, and only these, that it has changed."""
+        """Tell those who are subscribed to the resource, and only these, that it has changed."""
         uri = str(uri)
         if "\0" in uri:
             return  # Nobody can be subscribed to it.
-        subscribers = await self._managers.info.get_subscriptions(uri)
-        await self.send(subscribers, {"method": "notifications/resources/updated", "params": {"uri": uri}})
+        notification = {"method": "notifications/resources/updated", "params": {"uri": uri}}
+        await self.send(await self._managers.info.get_subscriptions(uri), notification)
+        # Broadcasts are read by listen streams as they are; this one was sent to sessions alone.
+        await self._managers.streams.publish(_message(notification))
 
     async def send(self, sessions: Iterable[str] | None, notification: dict[str, Any]) -> None:
         """Send a notification to the given sessions; `None` is every session, `[]` is nobody.
@@ -73,8 +76,7 @@ class Notifier:
         """
         if not isinstance(notification.get("method"), str) or "id" in notification:
             raise TmcpError('a notification has a "method" and no "id"')
-        message = {"jsonrpc": "2.0", **notification}
-        await self._managers.streams.send(sessions, json.dumps(message, separators=(",", ":")))
+        await self._managers.streams.send(sessions, _message(notification))
 
     async def aclose(self) -> None:
         """Close the connections, where they are this object's own."""
@@ -88,3 +90,7 @@ class Notifier:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _message(notification: dict[str, Any]) -> str:
+    return json.dumps({"jsonrpc": "2.0", **notification}, separators=(",", ":"))

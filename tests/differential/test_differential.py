@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 CASES = (cases_errors, cases_messages, cases_modern, cases_questions, cases_requests, cases_sessions)
 DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
-PENDING = {"modern_subscription", "modern_parameter_that_is_asked_for"}
-"""What the modern era needs of several instances, and does not have yet."""
 
 ROUNDS = [
     pytest.param(
@@ -40,9 +38,6 @@ ROUNDS = [
         kind,
         version,
         id=f"{interaction.name}-{kind}-{version}",
-        marks=[pytest.mark.xfail(strict=True, reason="the modern era")]
-        if interaction.name in PENDING
-        else [],
     )
     for kind in KINDS
     for interaction in INTERACTIONS.values()

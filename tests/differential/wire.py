@@ -35,6 +35,8 @@ class Exchange:
         self.headers: dict[str, str] = {}
         self.messages: list[Any] = []
         self.ids: list[str] = []
+        self.endpoint: str | None = None
+        self.kinds: list[str] = []
         self.text = ""
         self.body_ended = False
         self._app = app
@@ -149,7 +151,10 @@ class Exchange:
             data = "\n".join(value.removeprefix(" ") for name, value in fields if name == "data")
             if "id" in values:
                 self.ids.append(values["id"])
-            if data:
+            self.kinds.append(values.get("event", ""))
+            if values.get("event") == "endpoint":
+                self.endpoint = data
+            elif data:
                 self.messages.append(json.loads(data))
 
     def _read_body(self) -> None:

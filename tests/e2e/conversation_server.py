@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Annotated, Any
 
+import anyio
 import asyncpg
 from mcp.server import MCPServer
-from mcp.server.mcpserver import Context
-from mcp_types import SamplingMessage, TextContent
+from mcp.server.mcpserver import Context, Elicit, Resolve
+from mcp_types import Completion, SamplingMessage, TextContent
 from pydantic import BaseModel
 
-from tmcp_serverless import create_handler
+from tmcp_serverless import create_handler, replayable
 
 MEMO = "memo://latest"
 LONG_SECONDS = 3600.0
@@ -29,13 +31,19 @@ class Consent(BaseModel):
     why: str = "no reason"
 
 
+async def ask_consent() -> Elicit[Consent]:
+    return Elicit("Shall we meet?", Consent)
+
+
 async def write(run: str, event: str) -> None:
-    """Write a line into the diary."""
-    connection = await asyncpg.connect(os.environ["TMCP_DATABASE_URL"])
-    try:
-        await connection.execute("INSERT INTO diary (run, event) VALUES ($1, $2)", run, event)
-    finally:
-        await connection.close()
+    """Write a line into the diary, even where the tool is being stopped."""
+    # The SDK's modern entry stops a tool by a cancel scope, which ends every wait that is not shielded.
+    with anyio.CancelScope(shield=True):
+        connection = await asyncpg.connect(os.environ["TMCP_DATABASE_URL"])
+        try:
+            await connection.execute("INSERT INTO diary (run, event) VALUES ($1, $2)", run, event)
+        finally:
+            await connection.close()
 
 
 @server.tool()
@@ -44,6 +52,7 @@ async def add(a: int, b: int) -> int:
 
 
 @server.tool()
+@replayable
 async def consent(question: str, ctx: Context) -> str:
     """Ask the user, with a form."""
     answer = await ctx.elicit(question, Consent)
@@ -51,6 +60,7 @@ async def consent(question: str, ctx: Context) -> str:
 
 
 @server.tool()
+@replayable
 async def sign_in(ctx: Context) -> str:
     """Send the user to a page, and say when that is done."""
     answer = await ctx.elicit_url("Please sign in.", "https://example.test/sign-in", "sign-in-1")
@@ -60,24 +70,42 @@ async def sign_in(ctx: Context) -> str:
 
 
 @server.tool()
+@replayable
 async def summarize(text: str, ctx: Context) -> str:
     """Have the client's model summarize a text."""
     return await _sample(f"Summarize: {text}", ctx)
 
 
 @server.tool()
+@replayable
 async def where(ctx: Context) -> list[str]:
     """Ask the client for its roots."""
     return [str(root.uri) for root in (await ctx.session.list_roots()).roots]  # pyright: ignore[reportDeprecated]
 
 
 @server.tool()
+@replayable
 async def everything_at_once(ctx: Context) -> list[str]:
     """Ask three questions, a model, and for the roots, before any of them is answered."""
     first, second, third, sampled, roots = await asyncio.gather(
         *(consent(f"question {number}", ctx) for number in range(3)), _sample("at once", ctx), where(ctx)
     )
     return [str(first), str(second), str(third), str(sampled), *roots]
+
+
+@server.tool()
+async def meet(whom: str, answer: Annotated[Consent, Resolve(ask_consent)]) -> str:
+    """Ask as the SDK has it for both eras: what is asked for is an argument."""
+    return f"{whom}: {answer.sure}, {answer.why}"
+
+
+@server.tool()
+async def talk(ctx: Context) -> str:
+    """Say something at each of three levels."""
+    await ctx.debug("low")  # pyright: ignore[reportDeprecated]
+    await ctx.info("middle")  # pyright: ignore[reportDeprecated]
+    await ctx.warning("high")  # pyright: ignore[reportDeprecated]
+    return "said"
 
 
 @server.tool()
@@ -122,6 +150,16 @@ async def touch() -> str:
     return "touched"
 
 
+@server.tool()
+async def publish(ctx: Context) -> str:
+    """Say the same as the SDK has it for the modern era."""
+    await ctx.notify_resource_updated(MEMO)
+    await ctx.notify_tools_changed()
+    await ctx.notify_prompts_changed()
+    await ctx.notify_resources_changed()
+    return "published"
+
+
 @server.resource(MEMO)
 async def memo() -> str:
     return "milk"
@@ -130,6 +168,11 @@ async def memo() -> str:
 @server.prompt()
 async def greet(name: str) -> str:
     return f"Say hello to {name}."
+
+
+@server.completion()
+async def complete(_ref: Any, argument: Any, _context: Any) -> Completion:
+    return Completion(values=[name for name in ("Ann", "Anton", "Bob") if name.startswith(argument.value)])
 
 
 async def _sample(text: str, ctx: Context) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+import httpx2
 import mcp_types as types
 from mcp import Client
 from mcp.client.stdio import stdio_client
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     Incoming = ReadStream[SessionMessage | Exception]
     Transport = AbstractAsyncContextManager[TransportStreams]
 
+    Connected = AbstractAsyncContextManager[Client]
+
 __all__ = ["LIMIT_SECONDS", "YES", "Person", "text_of"]
 
 LIMIT_SECONDS = 20.0
@@ -34,6 +38,7 @@ class Person:
     """Answers every question with `answer`; with `None`, it thinks for ever.
 
     Everything that the client hears is in `heard`, in order and as it came: what comes twice is there twice.
+    `served` has what was asked while `noting`, as (JSON-RPC method, instance).
     """
 
     def __init__(self, answer: types.ElicitResult | None = YES) -> None:
@@ -44,25 +49,46 @@ class Person:
         self.given_up = 0
         self.heard: list[types.JSONRPCMessage] = []
         self.news = asyncio.Event()
+        self.served: list[tuple[str, str]] = []
 
-    def at(self, url: str) -> AbstractAsyncContextManager[Client]:
+    def at(self, url: str) -> Connected:
         """Connect to a server, within a time limit for everything that is done there."""
         return self._connected(streamable_http_client(url))
 
-    def through(self, command: StdioServerParameters) -> AbstractAsyncContextManager[Client]:
+    @asynccontextmanager
+    async def noting(self, url: str, *, mode: str, **options: Any) -> AsyncGenerator[Client]:
+        """Connect in the given mode, within the same limit, with a note of who serves what.
+
+        `options` are the client's.
+        """
+        timeout = httpx2.Timeout(LIMIT_SECONDS)
+        async with (
+            httpx2.AsyncClient(timeout=timeout, event_hooks={"response": [self._note]}) as http,
+            self._connected(streamable_http_client(url, http_client=http), mode=mode, **options) as client,
+        ):
+            yield client
+
+    def over(self, transport: Transport) -> Connected:
+        """Connect over any transport, within the same limit."""
+        return self._connected(transport)
+
+    def through(self, command: StdioServerParameters) -> Connected:
         """Connect by way of a process that speaks stdio, within the same limit."""
         return self._connected(stdio_client(command))
 
     @asynccontextmanager
-    async def _connected(self, transport: Transport) -> AsyncGenerator[Client]:
+    async def _connected(
+        self, transport: Transport, *, mode: str = "legacy", **options: Any
+    ) -> AsyncGenerator[Client]:
         async with (
             asyncio.timeout(LIMIT_SECONDS),
             Client(
                 self._tapped(transport),
-                mode="legacy",
+                mode=mode,
                 elicitation_callback=self._elicit,
                 sampling_callback=self._sample,
                 list_roots_callback=self._roots,
+                **options,
             ) as client,
         ):
             yield client
@@ -92,6 +118,15 @@ class Person:
     def steps(self) -> list[int]:
         """Return the progress that was reported."""
         return [int(params["progress"]) for params in self.notifications("notifications/progress")]
+
+    def instances(self, method: str) -> list[str]:
+        """Return the instances that answered such requests, in order."""
+        return [instance for asked, instance in self.served if asked == method]
+
+    async def _note(self, response: httpx2.Response) -> None:
+        if response.request.method == "POST":
+            asked = json.loads(response.request.content).get("method", "answer")
+            self.served.append((asked, response.headers.get("x-tmcp-instance", "")))
 
     @asynccontextmanager
     async def _tapped(self, transport: Transport) -> AsyncGenerator[TransportStreams]:

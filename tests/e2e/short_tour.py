@@ -4,7 +4,9 @@ from http import HTTPStatus
 
 import mcp_types as types
 
-from examples.guide import Guide, TourReport, Traveller, expect
+from examples.guide import Guide
+from examples.report import TourReport, expect
+from examples.traveller import Traveller
 
 __all__ = ["short_tour"]
 

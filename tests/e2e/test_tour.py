@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 
 from examples.demo import killer
-from examples.guide import Guide, TourError
+from examples.guide import Guide
+from examples.report import TourError
 from examples.tour import tour
 from tmcp_serverless.cli.cluster import Cluster
 from tmcp_serverless.testing.postgres import EmbeddedPostgres, create_database_sync
@@ -20,7 +21,7 @@ from .short_tour import short_tour
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from examples.guide import TourReport
+    from examples.report import TourReport
 
 HERE = Path(__file__).parent
 ORDERS = f"{HERE.parents[1] / 'examples' / 'orders.py'}:handler"
@@ -45,7 +46,7 @@ def test_every_feature_works_when_each_request_may_land_on_another_instance(
 ) -> None:
     with Cluster(ORDERS, instances=INSTANCES, database_url=database_url, amnesia=amnesia) as cluster:
         kill = None if amnesia else killer(cluster)  # with amnesia they are all dead already
-        report = asyncio.run(tour(f"{cluster.url}/mcp", narrate=print, elicitation=True, kill=kill))
+        report = asyncio.run(tour(f"{cluster.url}/mcp", narrate=print, kill=kill))
     assert_served_by_many(report, amnesia=amnesia)
 
 

@@ -39,6 +39,22 @@ async def test_every_feature_works_for_a_typescript_client(
     await conversation.until_written(f"{run} cancel", "started", "cancelled")
 
 
+@pytest.mark.parametrize("mode", ["auto", "pin"])
+async def test_every_feature_of_the_modern_era_works_for_the_typescript_client_that_has_it(
+    conversation: Conversation, node: str, mode: str
+) -> None:
+    """Generation 2 has it where it is asked to; generation 1 ends with 2025-11-25."""
+    run = uuid4().hex
+    async with asyncio.timeout(LIMIT_SECONDS), Cutter(conversation.url) as cutter:
+        arguments = "v2", cutter.url, run, mode
+        taken = [line async for line in script(cutter, node, "modern.mjs", *arguments)]
+    assert [line for line in taken if "failed" in line] == []
+    assert taken[0]["outcome"] == "2026-07-28"
+    assert taken[-1]["step"] == "served by", taken
+    assert taken[-1]["outcome"] >= 3
+    await conversation.until_written(f"{run} cancel", "started", "cancelled")
+
+
 ERROR = "an error that ends a stream leaves the client in peace"
 TWO_CUTS = "a question is open during two cuts"
 

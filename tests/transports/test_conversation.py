@@ -13,11 +13,10 @@ import asyncpg
 import pytest
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from mcp.shared.exceptions import MCPError
 from mcp_types import EmptyResult, PingRequest
-from pydantic import BaseModel
 
 from tests.support.client import Client
+from tests.support.talkative import CAPABILITIES, Stage, talkative_server
 from tests.support.waiting import eventually
 from tmcp_serverless.transports.addresses import (
     EventId,
@@ -30,96 +29,6 @@ from tmcp_serverless.transports.addresses import (
 if TYPE_CHECKING:
     from tests.differential.wire import Exchange
     from tests.support.fixtures import NewHandler
-
-
-class Answer(BaseModel):
-    color: str
-
-
-class Stage:
-    """What tests and tools of one process say to each other."""
-
-    def __init__(self) -> None:
-        self.started = asyncio.Event()
-        self.go_on = asyncio.Event()
-        self.cancelled = asyncio.Event()
-        self.finished = asyncio.Event()
-        self.seen: list[Any] = []
-
-
-def talkative_server(stage: Stage) -> MCPServer:  # noqa: C901 - a list of tools
-    server = MCPServer("talkative", log_level="ERROR")
-
-    @server.tool()
-    async def favourite(ctx: Context) -> str:
-        answer = await ctx.elicit("Which color?", Answer)
-        return f"{answer.action} {answer.data.color if answer.action == 'accept' else ''}"
-
-    @server.tool()
-    async def several(ctx: Context) -> str:
-        answers = await asyncio.gather(*(ctx.elicit(f"color {number}?", Answer) for number in range(5)))
-        return " ".join(answer.data.color for answer in answers if answer.action == "accept")
-
-    @server.tool()
-    async def impatient(ctx: Context) -> str:
-        try:
-            await ctx.session.send_request(
-                PingRequest(), EmptyResult, request_read_timeout_seconds=0.2, metadata=None
-            )
-        except MCPError as error:
-            return f"{error.error.code} {error.error.message}"
-        return "answered"
-
-    @server.tool()
-    async def roots(ctx: Context) -> str:
-        return str([str(root.uri) for root in (await ctx.session.list_roots()).roots])  # pyright: ignore[reportDeprecated]
-
-    @server.tool()
-    async def wait(ctx: Context) -> str:
-        await ctx.report_progress(1)
-        stage.started.set()
-        try:
-            await stage.go_on.wait()
-        except asyncio.CancelledError:
-            stage.cancelled.set()
-            raise
-        await ctx.report_progress(2)
-        stage.finished.set()
-        return "done"
-
-    @server.tool()
-    async def quiet() -> str:
-        stage.started.set()
-        try:
-            await stage.go_on.wait()
-        except asyncio.CancelledError:
-            stage.cancelled.set()
-            raise
-        return "done"
-
-    @server.tool()
-    async def let_go(ctx: Context) -> str:
-        await ctx.report_progress(1)
-        await ctx.close_sse_stream()
-        stage.started.set()
-        await stage.go_on.wait()
-        await ctx.report_progress(2)
-        return "done"
-
-    @server.tool()
-    async def part(ctx: Context) -> str:
-        await ctx.close_standalone_sse_stream()
-        return "parted"
-
-    @server.tool()
-    async def change(ctx: Context) -> str:
-        await ctx.session.send_tool_list_changed()
-        return "changed"
-
-    return server
-
-
-CAPABILITIES: dict[str, Any] = {"elicitation": {"form": {}}, "sampling": {}, "roots": {"listChanged": True}}
 
 
 @pytest.fixture

@@ -12,18 +12,27 @@ Relied upon, of mcp 2.3 (`tests/test_sdk.py` fails by name when a release change
   whose application is a `RequireAuthMiddleware` where there is authentication; and `_custom_starlette_routes`
   and `_get_additional_http_routes`, which say whether there are routes;
 * `MCPServer._lowlevel_server`, `FastMCP._mcp_server`: the lowlevel `Server` inside;
-* `mcp.server._streamable_http_modern.handle_modern_request`: the 2026-07-28 entry.
+* `mcp.server._streamable_http_modern.handle_modern_request`: the 2026-07-28 entry, which asks its server for
+  the members above and `get_tool_input_schema`;
+* `ListenHandler._bus`, `MCPServer._subscriptions`: where a server publishes, and its streams hear from;
+* `RequestStateBoundary._security` and `._audience`: the policy under which a server seals request states;
+* `ServerSession.send_request`: what every question of a handler comes through; and
+  `MCPServer._tool_manager.get_tool`, `FastMCP.get_tool`: a tool's `fn`;
+* `fastmcp.server.context.set_transport` and `reset_transport`: what `ctx.transport` is, and whether a FastMCP
+  takes requests without a session for those of one client.
 """
 
 from tmcp_serverless.sdk.call import Call
 from tmcp_serverless.sdk.connections import Connection, new_connection, principal_of, restore_connection
 from tmcp_serverless.sdk.guard import guarded
 from tmcp_serverless.sdk.kernel import Kernel, lowlevel_server
+from tmcp_serverless.sdk.listen import connect
 
 __all__ = [
     "Call",
     "Connection",
     "Kernel",
+    "connect",
     "guarded",
     "lowlevel_server",
     "new_connection",

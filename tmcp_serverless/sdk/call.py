@@ -38,6 +38,7 @@ class Call:
         conversation: How the client is asked; `None` where it cannot be.
         close_stream: Ends this POST's connection so that the client resumes it; `None` where it could not.
         close_standalone_stream: The same for the session's standalone stream.
+        kind: The transport, as handlers see it.
 
     """
 
@@ -51,13 +52,12 @@ class Call:
         conversation: Conversation | None = None,
         close_stream: Callable[[], Awaitable[None]] | None = None,
         close_standalone_stream: Callable[[], Awaitable[None]] | None = None,
+        kind: str = "streamable-http",
     ) -> None:
         request = StarletteRequest(scope)
         can_ask = conversation is not None and conversation.can_ask
         self.request_id = request_id
-        self.transport = TransportContext(
-            kind="streamable-http", can_send_request=can_ask, headers=request.headers
-        )
+        self.transport = TransportContext(kind=kind, can_send_request=can_ask, headers=request.headers)
         self.message_metadata = ServerMessageMetadata(
             request_context=request,
             close_sse_stream=close_stream,

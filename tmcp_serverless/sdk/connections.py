@@ -54,11 +54,16 @@ _NEED_AN_ANSWER = frozenset({"elicitation", "roots", "sampling"})
 def restore_connection(
     session_id: str, record: SessionRecord, outbound: Outbound, *, can_ask: bool
 ) -> Connection:
-    """Return the connection of a session as `initialize` left it.
+    """Return the connection of a session as `initialize` left it, or as it is before that.
 
     Where the client cannot be asked, what it could answer is not among its capabilities: a handler that looks
     before it asks finds another way.
     """
+    if not record.is_negotiated:
+        connection = new_connection(session_id, outbound)
+        if record.initialized:
+            connection.initialized.set()
+        return connection
     capabilities = record.client_capabilities
     if not can_ask:
         capabilities = {name: value for name, value in capabilities.items() if name not in _NEED_AN_ANSWER}

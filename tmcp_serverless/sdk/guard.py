@@ -15,18 +15,23 @@ from starlette.routing import Route
 from tmcp_serverless.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from starlette.applications import Starlette
 
-    from tmcp_serverless.transports.asgi import ASGIApp
+    from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
 
 __all__ = ["guarded"]
 
 
-def guarded(server: Any, app: ASGIApp, *, path: str) -> ASGIApp:
+def guarded(server: Any, app: ASGIApp, *, path: str, beside: Collection[str] = ()) -> ASGIApp:
     """Return the application as the server wants it reached: behind its authentication, beside its routes.
 
-    A server that has neither gets the application itself.
+    A server that has neither gets the application itself. It is reached at `path`, and behind the same
+    authentication at the paths in `beside`, unless the server has routes of its own there.
     """
+    if _is_fastmcp(server):
+        app = _telling_fastmcp(app, beside)
     built = _built(server, path)
     if built is None:
         return app
@@ -37,12 +42,39 @@ def guarded(server: Any, app: ASGIApp, *, path: str) -> ASGIApp:
             else:
                 route.app = cast("Any", app)
             route.methods = None
+            built.router.routes += [Route(other, endpoint=cast("Any", route.app)) for other in beside]
             return cast("ASGIApp", built)
     raise ConfigurationError(f"the server's own application has nothing at {path!r}")
 
 
+def _is_fastmcp(server: Any) -> bool:
+    return hasattr(server, "_get_additional_http_routes")
+
+
+def _telling_fastmcp(app: ASGIApp, beside: Collection[str]) -> ASGIApp:
+    """Return the application with what a FastMCP's own would say: which transport a request comes by.
+
+    Where nobody says so, a FastMCP takes requests without a session for those of one client on stdio, and
+    what one of them hides or shows (`ctx.disable_components`) is hidden from and shown to all.
+    """
+    from fastmcp.server.context import (  # noqa: PLC0415 - only for servers that fastmcp has made
+        reset_transport,
+        set_transport,
+    )
+
+    async def telling(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+        token = set_transport("sse" if path in beside else "streamable-http")
+        try:
+            await app(scope, receive, send)
+        finally:
+            reset_transport(token)
+
+    return telling
+
+
 def _built(server: Any, path: str) -> Starlette | None:
-    if hasattr(server, "_get_additional_http_routes"):  # FastMCP
+    if _is_fastmcp(server):
         if server.auth is None and not server._get_additional_http_routes():  # noqa: SLF001 - relied upon
             return None
         return server.http_app(path=path)

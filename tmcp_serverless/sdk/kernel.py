@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, cast
 
-from mcp.server._streamable_http_modern import handle_modern_request
 from mcp.server.lowlevel.server import HandlerEntry, NotificationOptions, Server
 from mcp.server.runner import ServerRunner
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sdk.call import Call
     from tmcp_serverless.sessions.records import Json
-    from tmcp_serverless.transports.asgi import Receive, Scope, Send
 
 __all__ = ["Kernel", "lowlevel_server"]
 
@@ -138,10 +136,6 @@ class Kernel:
         finally:
             call.close()
             await leave(connection)
-
-    async def serve_modern(self, lifespan_state: Any, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request of the 2026-07-28 era through the SDK's own entry."""
-        await handle_modern_request(self._lowlevel, None, False, lifespan_state, scope, receive, send)
 
 
 def lowlevel_server(server: Any) -> Server[Any]:

@@ -2,6 +2,7 @@
 
 from tmcp_serverless.transports.host import HOST_EXTENSION, Host
 from tmcp_serverless.transports.http import HttpTransport
+from tmcp_serverless.transports.legacy_sse import SseTransport
 from tmcp_serverless.transports.runtime import ServerRuntime
 
-__all__ = ["HOST_EXTENSION", "Host", "HttpTransport", "ServerRuntime"]
+__all__ = ["HOST_EXTENSION", "Host", "HttpTransport", "ServerRuntime", "SseTransport"]

@@ -9,7 +9,7 @@ import pydantic_core
 
 from tmcp_serverless.transports.asgi import INVALID_PARAMS, PARSE_ERROR, HttpProblem
 
-__all__ = ["Kind", "dump", "kind_of", "parse"]
+__all__ = ["Kind", "dump", "error_answer", "kind_of", "parse"]
 
 
 class Kind(Enum):
@@ -36,6 +36,11 @@ def parse(body: bytes) -> Any:
 def dump(message: Any) -> bytes:
     """Write a message as compact JSON."""
     return pydantic_core.to_json(message)
+
+
+def error_answer(request: dict[str, Any], code: int, text: str) -> dict[str, Any]:
+    """Return the answer that a request has failed."""
+    return {"jsonrpc": "2.0", "id": request["id"], "error": {"code": code, "message": text}}
 
 
 def kind_of(message: Any) -> Kind:

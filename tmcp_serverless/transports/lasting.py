@@ -32,7 +32,7 @@ class Attendance:
     """Surrounds the running of a POST's requests.
 
     Args:
-        exchange: The POST's answer.
+        exchange: The POST's answer; `None` where that is another stream, which is open already.
         conversations: The requests' conversations; they are closed at the end.
         host: What calls us, and for how long.
         options: How the transport behaves.
@@ -42,7 +42,7 @@ class Attendance:
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: Exchange | None,
         conversations: Sequence[Conversation],
         host: Host,
         options: HttpOptions,
@@ -80,11 +80,15 @@ class Attendance:
             await self._listen()
         except StoreUnavailableError as error:
             logger.warning("a running request cannot be cancelled: %s", error)
+        if self._exchange is not None:
+            await self._turn_into_a_stream(self._exchange)
+
+    async def _turn_into_a_stream(self, exchange: Exchange) -> None:
         left = self._host.seconds_left(at_most=self._options.stream_max_seconds)
         defer = min(self._options.defer_seconds, left)
         await asyncio.sleep(max(0.0, defer - _LASTING_SECONDS))
         if self._host.streams:
-            await self._exchange.keep_alive(until_seconds=max(0.0, left - defer))
+            await exchange.keep_alive(until_seconds=max(0.0, left - defer))
 
     async def _listen(self) -> None:
         for conversation in self._conversations:

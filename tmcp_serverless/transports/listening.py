@@ -12,6 +12,7 @@ from tmcp_serverless.errors import InvalidCursorError, StoreUnavailableError
 from tmcp_serverless.transports.addresses import EventId
 from tmcp_serverless.transports.asgi import HttpProblem, respond
 from tmcp_serverless.transports.host import host_of
+from tmcp_serverless.transports.observing import note
 from tmcp_serverless.transports.readers import RequestReader, StandaloneReader, StreamReader
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Listening:
                 await self._streams.release(address, reader)
             except StoreUnavailableError as error:
                 logger.debug("the lease is left to expire: %s", error)
+        if reader.superseded:
+            note(request.scope, "Takeovers")
         await reader.finish()
 
     def _longest(self, request: Request) -> float:

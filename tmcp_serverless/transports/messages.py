@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tmcp_serverless import sdk
-from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.sessions.records import SessionRecord
-from tmcp_serverless.transports.asgi import INTERNAL_ERROR, INVALID_PARAMS
+from tmcp_serverless.transports.asgi import INTERNAL_ERROR
 from tmcp_serverless.transports.conversation import Conversation
 from tmcp_serverless.transports.exchange import Exchange
 from tmcp_serverless.transports.host import host_of
-from tmcp_serverless.transports.jsonrpc import dump
+from tmcp_serverless.transports.jsonrpc import dump, error_answer
 from tmcp_serverless.transports.lasting import Attendance, close
 from tmcp_serverless.transports.outbound import LogFilter, SessionOutbound
+from tmcp_serverless.transports.recording import RECORDED, record
+from tmcp_serverless.transports.stream_exchange import StreamExchange
 from tmcp_serverless.transports.versions import RESUMABLE_VERSION
 
 if TYPE_CHECKING:
@@ -37,12 +39,8 @@ __all__ = ["MessageRunner"]
 
 logger = logging.getLogger(__name__)
 
-_RECORDED = frozenset({"logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
-_LONGEST_URI_BYTES = 2_000
-"""What an index entry of Postgres holds, with room to spare."""
-
-
 _STOPPED = "The instance that ran this request was stopped; call again"
+_OUT_OF_TIME = "The request took longer than its instance lives"
 
 
 class MessageRunner:
@@ -74,7 +72,7 @@ class MessageRunner:
                 await exchange.finish()
         except asyncio.CancelledError:
             # The host is stopping: whoever resumes the stream is told, rather than kept waiting.
-            await asyncio.shield(exchange.abandon(dump(_error(message, INTERNAL_ERROR, _STOPPED))))
+            await asyncio.shield(exchange.abandon(dump(error_answer(message, INTERNAL_ERROR, _STOPPED))))
             raise
         finally:
             self._open.discard(exchange)
@@ -99,11 +97,54 @@ class MessageRunner:
                     group.create_task(run(message, conversation))
             await exchange.finish()
 
+    async def answer_on_stream(self, scope: Scope, session: LoadedSession, message: Json) -> None:
+        """Run a request of a session that is one stream; what it says and its answer go there.
+
+        There is always an answer: nobody but this invocation could give one, and the client waits for it.
+        """
+        exchange = StreamExchange(self._managers.streams, session.id)
+        try:
+            answer = await self._run_in_time(scope, session, message, exchange)
+        except asyncio.CancelledError:
+            # The host is stopping.
+            await asyncio.shield(exchange.answer(dump(error_answer(message, INTERNAL_ERROR, _STOPPED))))
+            raise
+        except TimeoutError:
+            answer = dump(error_answer(message, INTERNAL_ERROR, _OUT_OF_TIME))
+        except Exception:
+            logger.exception("%r could not be run", message["method"])
+            answer = dump(error_answer(message, INTERNAL_ERROR, "The server could not run the request"))
+        await exchange.answer(answer)
+
+    async def _run_in_time(
+        self, scope: Scope, session: LoadedSession, message: Json, exchange: StreamExchange
+    ) -> bytes:
+        """Run the request, or `initialize`, unless the invocation would be ended by force before."""
+        host = host_of(scope)
+        if message["method"] == "initialize":
+            return await self._initialize_stream(scope, session, message)
+        conversation = self._conversation(session, message["id"], can_ask=host.streams)
+        left = host.seconds_left(at_most=math.inf)
+        async with (
+            asyncio.timeout(None if math.isinf(left) else left),
+            self._attendance(host, session, None, [conversation]),
+        ):
+            return await self._run(scope, session, message, exchange, conversation)
+
+    async def _initialize_stream(self, scope: Scope, session: LoadedSession, message: Json) -> bytes:
+        """Run `initialize`: what it settles is durable before the answer."""
+        answer, settled = await self.initialize(
+            scope, session.id, message, session.record.principal, pushes=True
+        )
+        if settled is not None:
+            await self._managers.info.initialize(session.id, settled)
+        return dump(answer)
+
     async def notify(self, scope: Scope, session: LoadedSession, message: Json) -> None:
         """Run a notification's handler. What it says goes to the session's standalone stream."""
         streams = self._managers.streams
         # Without a POST's stream it can ask only where a standalone one is open.
-        can_ask = host_of(scope).streams and await streams.has(session.id)
+        can_ask = host_of(scope).streams and (session.is_stream or await streams.has(session.id))
         conversation = self._conversation(session, None, can_ask=can_ask)
         outbound = SessionOutbound(streams, session.id, self._log_filter(session), conversation=conversation)
 
@@ -119,26 +160,26 @@ class MessageRunner:
             await close(conversation)
 
     async def initialize(
-        self, scope: Scope, id: str, message: Json, principal: str
+        self, scope: Scope, id: str, message: Json, principal: str, *, pushes: bool
     ) -> tuple[Json, SessionRecord | None]:
-        """Run `initialize`, and return its answer and the session that it makes."""
+        """Run `initialize`, and return its answer and the session that it makes.
+
+        `pushes`: whether the client can be sent what it did not ask for.
+        """
         streams = self._managers.streams
         conversation = Conversation(streams, id, None, can_ask=False)
         outbound = SessionOutbound(streams, id, LogFilter.at(None), conversation=conversation)
         connection = sdk.new_connection(id, outbound)
         call = sdk.Call(scope, message["id"], message.get("params"), emit=_nowhere)
         state = await self._runtime.lifespan_state()
-        pushes = not self._options.disable_sse and (
-            host_of(scope).streams or self._options.buffered_wait_seconds > 0
-        )
         answer, succeeded = await self._runtime.kernel.answer(call, message, connection, state, pushes=pushes)
         if not succeeded:
             return answer, None
         params = message["params"]
-        record = SessionRecord(
+        settled = SessionRecord(
             connection.protocol_version, params["clientInfo"], params["capabilities"], principal
         )
-        return answer, record
+        return answer, settled
 
     def _conversation(
         self, session: LoadedSession, request_id: str | int | None, *, can_ask: bool
@@ -146,11 +187,11 @@ class MessageRunner:
         return Conversation(self._managers.streams, session.id, request_id, can_ask=can_ask)
 
     def _attendance(
-        self, host: Host, session: LoadedSession, exchange: Exchange, conversations: list[Conversation]
+        self, host: Host, session: LoadedSession, exchange: Exchange | None, conversations: list[Conversation]
     ) -> Attendance:
         async def session_is_there() -> bool:
-            record = await self._managers.info.load(session.id, principal=session.record.principal)
-            return record is not None
+            found = await self._managers.info.load(session.id, principal=session.record.principal)
+            return found is not None
 
         return Attendance(exchange, conversations, host, self._options, session_is_there=session_is_there)
 
@@ -165,11 +206,12 @@ class MessageRunner:
         scope: Scope,
         session: LoadedSession,
         message: Json,
-        exchange: Exchange,
+        exchange: Exchange | StreamExchange,
         conversation: Conversation,
     ) -> bytes:
         """Run a request and return its answer as JSON."""
         log_filter = self._log_filter(session)
+        resumable = exchange if isinstance(exchange, Exchange) and exchange.can_close else None
 
         async def emit(emitted: Json) -> None:
             if log_filter.passes(emitted):
@@ -181,52 +223,34 @@ class MessageRunner:
             message.get("params"),
             emit=emit,
             conversation=conversation,
-            close_stream=exchange.close_connection if exchange.can_close else None,
-            close_standalone_stream=self._interrupter(session.id) if exchange.can_close else None,
+            close_stream=resumable and resumable.close_connection,
+            close_standalone_stream=resumable and self._interrupter(session.id),
+            kind="sse" if session.is_stream else "streamable-http",
         )
         conversation.on_cancelled = call.cancel
         outbound = SessionOutbound(
-            self._managers.streams, session.id, log_filter, conversation=conversation, fallback=emit
+            self._managers.streams,
+            session.id,
+            log_filter,
+            conversation=conversation,
+            fallback=None if session.is_stream else emit,
         )
         connection = sdk.restore_connection(
             session.id, session.record, outbound, can_ask=conversation.can_ask
         )
         state = await self._runtime.lifespan_state()
         answer, succeeded = await self._runtime.kernel.answer(call, message, connection, state)
-        if succeeded and message["method"] in _RECORDED:
-            answer = await self._record(session.id, message) or answer
+        if succeeded and message["method"] in RECORDED:
+            answer = await record(self._managers.info, session.id, message) or answer
         try:
             return dump(answer)
         except ValueError as error:
             logger.error("the answer to %r cannot be written as JSON: %s", message["method"], error)  # noqa: TRY400
-            return dump(_error(message, INTERNAL_ERROR, "The result cannot be written as JSON"))
+            return dump(error_answer(message, INTERNAL_ERROR, "The result cannot be written as JSON"))
 
     def _log_filter(self, session: LoadedSession) -> LogFilter:
         return LogFilter.at(session.record.log_level if self._options.answer_session_methods else None)
 
-    async def _record(self, id: str, message: Json) -> Json | None:
-        """Store what the request changed about the session, before it is answered; or say why that failed."""
-        info, params = self._managers.info, message["params"]
-        try:
-            if message["method"] == "logging/setLevel":
-                await info.set_log_level(id, params["level"])
-                return None
-            uri: str = params["uri"]
-            if "\0" in uri or len(uri.encode()) > _LONGEST_URI_BYTES:
-                text = f"uri has a NUL character or is longer than {_LONGEST_URI_BYTES} bytes"
-                return _error(message, INVALID_PARAMS, text)
-            if message["method"] == "resources/subscribe":
-                await info.add_subscription(id, uri)
-            else:
-                await info.remove_subscription(id, uri)
-        except StoreUnavailableError:
-            return _error(message, INTERNAL_ERROR, "The session store cannot be reached; try again")
-        return None
-
 
 async def _nowhere(message: Json) -> None:
     logger.debug("dropped %s: a session that is being initialized has no stream yet", message["method"])
-
-
-def _error(message: Json, code: int, text: str) -> Json:
-    return {"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": text}}

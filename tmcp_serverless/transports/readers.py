@@ -53,7 +53,9 @@ class StreamReader:
         self._options = options
         self._one_batch = one_batch
         self._writing = asyncio.Lock()
-        self._fenced = False
+        self.superseded = False
+        """Whether another GET has taken the stream over."""
+
         self._open = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -76,15 +78,15 @@ class StreamReader:
     def close(self, reason: CloseReason) -> None:
         """End the stream: what is fenced writes nothing more, others say when to come back."""
         if reason is CloseReason.SUPERSEDED:
-            self._fenced = True
+            self.superseded = True
         self.end()
 
     def end(self) -> None:
         """Let `serve` return."""
         self._ended.set()
 
-    async def serve(self, request: Request, *, seconds: float) -> None:
-        """Hold the stream open until the manager closes it, the client leaves, or the time is over."""
+    async def serve(self, request: Request, *, seconds: float | None) -> None:
+        """Hold the stream open until the manager closes it, the client leaves, or its time is over."""
         headers = [*sse.SSE_HEADERS, *self._session.headers]
         await self._outlet.start(200, headers)
         await self._put(self.opening())
@@ -102,7 +104,7 @@ class StreamReader:
 
     async def finish(self) -> None:
         """End the answer. After the stream was released: nothing follows."""
-        await self._outlet.end(b"" if self._fenced else self.closing())
+        await self._outlet.end(b"" if self.superseded else self.closing())
 
     def frame(self, event: StoredEvent) -> bytes:
         """Return an event as it goes out."""

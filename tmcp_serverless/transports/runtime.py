@@ -7,7 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from tmcp_serverless.sdk import Kernel
+    from tmcp_serverless.sessions.bus import StreamSubscriptionBus
     from tmcp_serverless.transports.asgi import ASGIApp
 
 __all__ = ["ServerRuntime"]
@@ -21,10 +24,19 @@ class ServerRuntime:
 
     The lifespan is entered by the first request that needs it, or by the ASGI server's start, in a task of
     its own: it must be left in the task that entered it, and no request lives that long.
+
+    Args:
+        server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`.
+        answer_session_methods: As for `HttpTransport`.
+        bus: Where an `MCPServer` publishes to, from its first request on.
+
     """
 
-    def __init__(self, server: Any, *, answer_session_methods: bool = True) -> None:
-        self._server = server
+    def __init__(
+        self, server: Any, *, answer_session_methods: bool = True, bus: StreamSubscriptionBus | None = None
+    ) -> None:
+        self.server = server
+        self._bus = bus
         self._answer_session_methods = answer_session_methods
         self._entered: asyncio.Future[Any] | None = None
         self._leave = asyncio.Event()
@@ -33,17 +45,25 @@ class ServerRuntime:
     @cached_property
     def kernel(self) -> Kernel:
         """The SDK's kernel over this server. Imports `mcp`."""
-        from tmcp_serverless.sdk import Kernel  # noqa: PLC0415 - a GET, a DELETE and an answer do without mcp
+        from tmcp_serverless.sdk import (  # noqa: PLC0415 - a GET, a DELETE and an answer do without mcp
+            Kernel,
+            connect,
+        )
 
-        return Kernel(self._server, answer_session_methods=self._answer_session_methods)
+        if self._bus is not None:
+            connect(self.server, self._bus)
+        return Kernel(self.server, answer_session_methods=self._answer_session_methods)
 
-    def guarded(self, app: ASGIApp, *, path: str) -> ASGIApp:
-        """Return the application behind the server's own authentication, and beside its own routes."""
-        if not any(hasattr(self._server, name) for name in _HAVE_ROUTES):
+    def guarded(self, app: ASGIApp, *, path: str, beside: Collection[str] = ()) -> ASGIApp:
+        """Return the application behind the server's own authentication, and beside its own routes.
+
+        It is at `path`, and at the paths in `beside`.
+        """
+        if not any(hasattr(self.server, name) for name in _HAVE_ROUTES):
             return app
         from tmcp_serverless.sdk import guarded  # noqa: PLC0415 - only for servers that mcp has made
 
-        return guarded(self._server, app, path=path)
+        return guarded(self.server, app, path=path, beside=beside)
 
     async def lifespan_state(self) -> Any:
         """Return what the server's lifespan yielded, entering it first where that is due.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["KEEP_ALIVE", "SSE_HEADERS", "event", "priming", "retry"]
+__all__ = ["KEEP_ALIVE", "SSE_HEADERS", "endpoint", "event", "priming", "retry"]
 
 KEEP_ALIVE = b": keep-alive\n\n"
 """A comment: it carries nothing and keeps intermediaries from closing an idle stream."""
@@ -21,6 +21,11 @@ def event(data: bytes, *, id: str | None = None) -> bytes:
     if id is None:
         return b"event: message\ndata: " + data + b"\n\n"
     return b"event: message\nid: " + id.encode("ascii") + b"\ndata: " + data + b"\n\n"
+
+
+def endpoint(uri: str) -> bytes:
+    """Return the event that begins a stream of HTTP+SSE: where to post (2024-11-05)."""
+    return f"event: endpoint\ndata: {uri}\n\n".encode("ascii")
 
 
 def priming(id: str, *, retry_milliseconds: int) -> bytes:

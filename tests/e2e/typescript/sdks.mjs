@@ -3,6 +3,7 @@
 const v1 = async () => {
   const { Client } = await import("@modelcontextprotocol/sdk/client/index.js");
   const { StreamableHTTPClientTransport } = await import("@modelcontextprotocol/sdk/client/streamableHttp.js");
+  const { SSEClientTransport } = await import("@modelcontextprotocol/sdk/client/sse.js");
   const types = await import("@modelcontextprotocol/sdk/types.js");
   const schemas = {
     "elicitation/create": types.ElicitRequestSchema,
@@ -12,16 +13,18 @@ const v1 = async () => {
   return {
     Client,
     Transport: StreamableHTTPClientTransport,
+    OldTransport: SSEClientTransport,
     answer: (client, method, handler) => client.setRequestHandler(schemas[method], handler),
     callTool: (client, params, options) => client.callTool(params, undefined, options),
   };
 };
 
 const v2 = async () => {
-  const { Client, StreamableHTTPClientTransport } = await import("@modelcontextprotocol/client");
+  const sdk = await import("@modelcontextprotocol/client");
   return {
-    Client,
-    Transport: StreamableHTTPClientTransport,
+    Client: sdk.Client,
+    Transport: sdk.StreamableHTTPClientTransport,
+    OldTransport: sdk.SSEClientTransport,
     answer: (client, method, handler) => client.setRequestHandler(method, handler),
     callTool: (client, params, options) => client.callTool(params, options),
   };

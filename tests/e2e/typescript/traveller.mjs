@@ -8,24 +8,28 @@ export const ROOTS = [{ uri: "file:///home/ann" }, { uri: "file:///srv/orders" }
 export const YES = { action: "accept", content: { sure: true, why: "because" } };
 
 export class Traveller {
-  static async arrive(generation, url) {
+  static async arrive(generation, url, options = {}) {
     const traveller = new Traveller();
-    await traveller.connect(await sdks[generation](), url);
+    await traveller.connect(await sdks[generation](), url, options);
     return traveller;
   }
 
   asked = []; // what the server asked, in order
   heard = []; // every notification but progress
   answered = []; // the ids of the answers, as often as they came
-  gets = []; // one entry for each GET: the event id that it resumes from, and when it was answered
+  gets = []; // one entry for each GET: the event id that it resumes from, its status, whether it has an id
+  posts = []; // one entry for each POST: its JSON-RPC method, and the instance that answered it
   errors = [];
   answer = YES;
   mayAnswer = Promise.resolve();
   #waiting = new Set();
 
-  async connect(sdk, url) {
+  async connect(sdk, url, options) {
     this.sdk = sdk;
-    this.client = new sdk.Client({ name: "tour", version: "1.0.0" }, { capabilities: CAPABILITIES });
+    this.client = new sdk.Client(
+      { name: "tour", version: "1.0.0" },
+      { capabilities: CAPABILITIES, ...options },
+    );
     sdk.answer(this.client, "elicitation/create", (request) => this.#elicit(request.params));
     sdk.answer(this.client, "sampling/createMessage", (request) => ({
       role: "assistant",
@@ -75,6 +79,11 @@ export class Traveller {
     });
   }
 
+  // Returns the instances that answered such requests, in order.
+  instances(method) {
+    return this.posts.filter((post) => post.method === method).map((post) => post.instance);
+  }
+
   count(method) {
     return this.heard.filter((notification) => notification.method === method).length;
   }
@@ -96,12 +105,31 @@ export class Traveller {
   }
 
   async #fetch(url, init) {
+    if (init.method === "POST") {
+      const response = await fetch(url, init);
+      const instance = response.headers.get("x-tmcp-instance");
+      this.posts.push({ method: JSON.parse(init.body).method ?? "answer", instance });
+      return response;
+    }
     if (init.method !== "GET") return await fetch(url, init);
-    const get = { lastEventId: new Headers(init.headers).get("last-event-id"), status: 0 };
+    const get = { lastEventId: new Headers(init.headers).get("last-event-id"), status: 0, hasId: false };
     this.gets.push(get);
     const response = await fetch(url, init);
     get.status = response.status;
     this.#look();
-    return response;
+    return response.body === null ? response : this.#noting(get, response);
+  }
+
+  // Notes when the first event id has come: before that, a client whose connection is cut resumes nothing.
+  #noting(get, response) {
+    const decoder = new TextDecoder();
+    const note = (chunk, controller) => {
+      controller.enqueue(chunk);
+      get.hasId ||= /^id:/m.test(decoder.decode(chunk, { stream: true }));
+      this.#look();
+    };
+    const { status, headers } = response;
+    const body = response.body.pipeThrough(new TransformStream({ transform: note }));
+    return new Response(body, { status, headers });
   }
 }

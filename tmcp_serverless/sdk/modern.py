@@ -1,0 +1,135 @@
+"""The modern era (2026-07-28): somebody's server as the SDK's own entry is given it.
+
+The SDK does the protocol: envelope, headers, `Mcp-Param-*`, media types, cancellation by disconnect. What
+several instances need is put around the handlers: listen streams that hear of other instances' events,
+request states that any instance opens, and tools that are run again. The server itself is untouched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from mcp.server._streamable_http_modern import handle_modern_request
+from mcp.server.caching import CACHEABLE_METHODS, CacheHint
+from mcp.server.lowlevel.server import HandlerEntry, Server
+from mcp.server.request_state import RequestStateBoundary
+from mcp_types import DiscoverResult, SubscriptionsListenRequestParams
+
+from tmcp_serverless.sdk.kernel import lowlevel_server
+from tmcp_serverless.sdk.listen import Listen, bus_of, connect
+from tmcp_serverless.sdk.replay import Replay
+from tmcp_serverless.sdk.request_state import SharedRequestState, StateKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mcp.server.context import ServerMiddleware
+
+    from tmcp_serverless.sessions.bus import StreamSubscriptionBus
+    from tmcp_serverless.transports.asgi import Receive, Scope, Send
+
+__all__ = ["ModernParts", "ModernServer"]
+
+_LISTEN = "subscriptions/listen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModernParts:
+    """What the kit adds to a server."""
+
+    bus: StreamSubscriptionBus
+    keys: StateKeys
+    lifetime: Callable[[Scope], float]
+    """How many seconds a listen stream may last."""
+
+    replayable: Sequence[str]
+    """Names of tools that are replayable though their functions are not marked."""
+
+    cache_hint: CacheHint
+    """What is said of results for which the server says nothing itself."""
+
+
+class ModernServer:
+    """Somebody's server, ready for requests of the modern era.
+
+    Args:
+        server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`.
+        parts: What is added to it.
+
+    """
+
+    def __init__(self, server: Any, parts: ModernParts) -> None:
+        lowlevel = lowlevel_server(server)
+        connect(server, parts.bus)
+        own = lowlevel.get_request_handler(_LISTEN)
+        bus = bus_of(server, own.handler if own is not None else None, parts.bus)
+        self._listen = Listen(bus, parts.lifetime) if bus is not None else None
+        # The entry asks its server for a handful of members only, and this answers all of them.
+        self._seen = cast("Server[Any]", _Extended(server, lowlevel, parts, self._listen))
+
+    async def serve(self, lifespan_state: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request through the SDK's own entry."""
+        await handle_modern_request(self._seen, None, False, lifespan_state, scope, receive, send)
+
+    def drain(self) -> None:
+        """End the open listen streams."""
+        if self._listen is not None:
+            self._listen.drain()
+
+
+class _Extended:
+    """A lowlevel server with what the kit adds."""
+
+    def __init__(self, server: Any, lowlevel: Server[Any], parts: ModernParts, listen: Listen | None) -> None:
+        self._server = server
+        self._lowlevel = lowlevel
+        self._parts = parts
+        self._listen = listen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lowlevel, name)
+
+    @property
+    def cache_hints(self) -> dict[str, CacheHint]:
+        return {**dict.fromkeys(CACHEABLE_METHODS, self._parts.cache_hint), **self._lowlevel.cache_hints}
+
+    @cached_property
+    def middleware(self) -> list[ServerMiddleware[Any]]:
+        chain: list[ServerMiddleware[Any]] = [
+            SharedRequestState(each, self._parts.keys) if isinstance(each, RequestStateBoundary) else each
+            for each in self._lowlevel.middleware
+        ]
+        sealed = any(isinstance(each, SharedRequestState) for each in chain)
+        # A lowlevel server that has no boundary may seal its states itself: only those of replays are ours.
+        boundary = None if sealed else SharedRequestState(None, self._parts.keys)
+        return [*chain, Replay(self._server, self._lowlevel, self._parts.replayable, boundary=boundary)]
+
+    def get_request_handler(self, method: str) -> HandlerEntry[Any] | None:
+        entry = self._lowlevel.get_request_handler(method)
+        if self._listen is None:
+            return entry
+        if method == _LISTEN:
+            return HandlerEntry(SubscriptionsListenRequestParams, self._listen)
+        if method == "server/discover" and entry is not None:
+            return HandlerEntry(entry.params_type, _Discovery(entry.handler))
+        return entry
+
+
+class _Discovery:
+    """`server/discover`, of a server that serves listen streams though it may not know."""
+
+    def __init__(self, discover: Any) -> None:
+        self._discover = discover
+
+    async def __call__(self, ctx: Any, params: Any) -> Any:
+        result = await self._discover(ctx, params)
+        if isinstance(result, DiscoverResult):
+            offered = result.capabilities
+            for part in (offered.tools, offered.prompts, offered.resources):
+                if part is not None:
+                    part.list_changed = True
+            if offered.resources is not None:
+                offered.resources.subscribe = True
+        return result

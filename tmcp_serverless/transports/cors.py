@@ -1,0 +1,52 @@
+"""Browsers: which headers a page may send, and which it may see.
+
+The origin has been accepted already (`security.OriginPolicy`); a page's credentials are in its headers.
+(fetch.spec.whatwg.org, "CORS protocol")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.middleware.cors import CORSMiddleware
+
+if TYPE_CHECKING:
+    from tmcp_serverless.transports.asgi import ASGIApp, Headers, Message, Receive, Scope, Send
+
+__all__ = ["with_cors"]
+
+_EXPOSED = ["Mcp-Session-Id", "Mcp-Protocol-Version", "Last-Event-ID", "WWW-Authenticate", "Retry-After"]
+_EXPOSE = b"access-control-expose-headers"
+
+
+def with_cors(app: ASGIApp) -> ASGIApp:
+    """Return the application as pages of other origins may use it: with every header that MCP has."""
+    answering = CORSMiddleware(
+        app,  # type: ignore[arg-type]
+        allow_origins=["*"],
+        allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+        allow_headers=["*"],
+        expose_headers=_EXPOSED,
+    )
+
+    async def cross_origin(scope: Scope, receive: Receive, send: Send) -> None:
+        async def exposing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = _exposed(list(message["headers"]))
+            await send(message)
+
+        await answering(scope, receive, exposing)
+
+    return cross_origin
+
+
+def _exposed(headers: Headers) -> Headers:
+    """Name every `Mcp-*` header that is there among those that a page may see."""
+    known = {name.lower().encode() for name in _EXPOSED}
+    more = {name.lower() for name, _ in headers if name.lower().startswith(b"mcp-")} - known
+    if not more:
+        return headers
+    return [
+        (name, b", ".join([value, *sorted(more)]) if name.lower() == _EXPOSE else value)
+        for name, value in headers
+    ]

@@ -1,0 +1,202 @@
+"""What both transports of the handshake era do with a request, whatever way its answer takes."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tmcp_serverless.errors import ConfigurationError, SessionNotFoundError, StoreUnavailableError
+from tmcp_serverless.sessions.records import ANONYMOUS
+from tmcp_serverless.transports.addresses import inbox_of, inbox_of_question, request_name
+from tmcp_serverless.transports.asgi import INTERNAL_ERROR, INVALID_PARAMS, HttpProblem, Request
+from tmcp_serverless.transports.jsonrpc import Kind, dump, kind_of
+from tmcp_serverless.transports.runtime import ServerRuntime
+from tmcp_serverless.transports.security import OriginPolicy
+from tmcp_serverless.transports.versions import BATCH_VERSION, HANDSHAKE_VERSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.records import Json
+    from tmcp_serverless.transports.asgi import Receive, Scope, Send
+    from tmcp_serverless.transports.loaded import LoadedSession
+    from tmcp_serverless.transports.messages import MessageRunner
+    from tmcp_serverless.transports.options import HttpOptions
+
+__all__ = ["HandshakeTransport", "check_content_type", "check_version", "split_batch"]
+
+logger = logging.getLogger(__name__)
+
+_SWEPT_ROWS = 10
+
+
+class HandshakeTransport:
+    """The side of a transport that its clients do not see: who asks, for which session, and what runs.
+
+    Args:
+        server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`; or a `ServerRuntime` to share.
+        session_manager: Where sessions and their streams are.
+        principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user.
+        policy: Which `Host` and `Origin` headers are accepted; by default the endpoint's own origin, and
+            loopback to loopback.
+        options: How the transport behaves.
+
+    """
+
+    def __init__(
+        self,
+        server: Any,
+        *,
+        session_manager: SessionManagers,
+        principal: Callable[[Scope], str] | None,
+        policy: OriginPolicy | None,
+        options: HttpOptions,
+    ) -> None:
+        self._options = options
+        self._runtime = (
+            server
+            if isinstance(server, ServerRuntime)
+            else ServerRuntime(server, answer_session_methods=options.answer_session_methods)
+        )
+        self._managers = session_manager
+        self._principal = principal or _principal
+        self._policy = policy or OriginPolicy()
+
+    @cached_property
+    def _runner(self) -> MessageRunner:
+        from tmcp_serverless.transports.messages import (  # noqa: PLC0415 - it imports mcp, which GET,
+            MessageRunner,  # DELETE and answers do without
+        )
+
+        return MessageRunner(self._runtime, self._managers, self._options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request."""
+        try:
+            await self._serve(Request(scope, receive), send)
+        except HttpProblem as problem:
+            await problem.answer(send)
+        except SessionNotFoundError:
+            await HttpProblem(404, "Session not found").answer(send)
+        except StoreUnavailableError as error:
+            logger.warning("answered 503: %s", error)
+            await _UNAVAILABLE.answer(send)
+        except ConfigurationError as error:
+            logger.error("answered 503: %s", error)  # noqa: TRY400 - one sentence that names the setting
+            await _NOT_READY.answer(send)
+
+    async def _serve(self, request: Request, send: Send) -> None:
+        """Serve one HTTP request; what is raised before the answer has begun is the answer."""
+        raise NotImplementedError
+
+    def _check_origin(self, request: Request) -> None:
+        self._policy.check(host=request.headers.get("host", ""), origin=request.headers.get("origin"))
+
+    async def _forward(self, session: LoadedSession, message: Json) -> None:
+        """Bring what concerns a running request to its inbox, wherever it runs."""
+        streams, params = self._managers.streams, message.get("params") or {}
+        match message.get("method"):
+            case None:
+                inbox = inbox_of_question(session.id, message.get("id"))
+                if inbox is not None:
+                    await streams.deliver(inbox, dump(message).decode())
+            case "notifications/progress":
+                inbox = inbox_of_question(session.id, params.get("progressToken"))
+                if inbox is not None:
+                    await streams.deliver(inbox, dump(message).decode())
+            case "notifications/cancelled":
+                if type(params.get("requestId")) in (str, int):
+                    # The request may be younger than its inbox: the mailbox is made where there is none.
+                    inbox = inbox_of(session.id, request_name(params["requestId"]))
+                    await streams.send([inbox], dump(message).decode())
+            case "notifications/initialized":
+                await self._managers.info.mark_initialized(session.id)
+            case _:
+                pass
+
+    async def _notify(self, request: Request, session: LoadedSession, messages: list[Json]) -> None:
+        """Run the handlers of the notifications among the messages, which have been answered already."""
+        for message in messages:
+            if "method" in message:
+                try:
+                    await self._runner.notify(request.scope, session, message)
+                except StoreUnavailableError as error:
+                    logger.warning("the handler for %r was not run: %s", message["method"], error)
+                except Exception:
+                    logger.exception("the handler for %r was not run", message["method"])
+
+    async def _sweep(self) -> None:
+        """Take a few expired rows along, after the answer."""
+        try:
+            await self._managers.info.sweep(limit=_SWEPT_ROWS)
+            await self._managers.streams.sweep(limit=_SWEPT_ROWS)
+        except StoreUnavailableError as error:
+            logger.debug("nothing was swept: %s", error)
+
+
+def check_content_type(request: Request) -> None:
+    """Let a POST of JSON pass.
+
+    Raises:
+        HttpProblem: 400 for anything else.
+
+    """
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise HttpProblem(400, "Invalid Content-Type header")
+
+
+def check_version(request: Request) -> None:
+    """Let a request pass that names a revision of the handshake era, or none.
+
+    Raises:
+        HttpProblem: 400 for any other.
+
+    """
+    version = request.headers.get("mcp-protocol-version")
+    if version is not None and version not in HANDSHAKE_VERSIONS:
+        supported = ", ".join(HANDSHAKE_VERSIONS)
+        wrong = f"Unsupported protocol version: {version[:32]} (supported: {supported})"
+        raise HttpProblem(400, f"Bad Request: {wrong}")
+
+
+def split_batch(session: LoadedSession, messages: list[Any]) -> tuple[list[Json], list[Json]]:
+    """Return the requests of a batch, and the rest of it.
+
+    Raises:
+        HttpProblem: 400 where there are no batches, or this is none.
+
+    """
+    if session.record.protocol_version != BATCH_VERSION or not messages:
+        wrong = "an empty batch" if not messages else f"batches exist at {BATCH_VERSION} only"
+        raise HttpProblem(400, f"Validation error: {wrong}", code=INVALID_PARAMS)
+    kinds = [kind_of(message) for message in messages]
+    if any(message.get("method") == "initialize" for message in messages):
+        raise HttpProblem(400, "Validation error: initialize must not be in a batch", code=INVALID_PARAMS)
+    pairs = list(zip(messages, kinds, strict=True))
+    requests = [message for message, kind in pairs if kind is Kind.REQUEST]
+    return requests, [message for message, kind in pairs if kind is not Kind.REQUEST]
+
+
+_UNAVAILABLE = HttpProblem(
+    503,
+    "The session store cannot be reached; try again",
+    code=INTERNAL_ERROR,
+    headers=[(b"retry-after", b"1")],
+)
+_NOT_READY = HttpProblem(
+    503,
+    "The server is not configured rightly; its log says what to change",
+    code=INTERNAL_ERROR,
+    headers=[(b"retry-after", b"5")],
+)
+
+
+def _principal(scope: Scope) -> str:
+    if "user" not in scope:
+        return ANONYMOUS
+    from tmcp_serverless.sdk import principal_of  # noqa: PLC0415 - without authentication nothing needs mcp
+
+    return principal_of(scope)

@@ -1,0 +1,168 @@
+"""HTTP+SSE, the transport of protocol revision 2024-11-05, for clients that know no other.
+
+GET opens the session's one stream, whose first event says where to POST. A POST may land on any instance: it
+is answered 202 once its session has been checked, and what comes of it is appended to the session's mailbox,
+which the instance that holds the stream reads.
+(modelcontextprotocol.io/specification/2024-11-05/basic/transports)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, quote
+
+from tmcp_serverless.errors import ConfigurationError, SessionNotFoundError
+from tmcp_serverless.sessions.ids import is_stream_session_id
+from tmcp_serverless.transports.asgi import HttpProblem, path_of, respond
+from tmcp_serverless.transports.handshake import (
+    HandshakeTransport,
+    check_content_type,
+    check_version,
+    split_batch,
+)
+from tmcp_serverless.transports.jsonrpc import Kind, kind_of, parse
+from tmcp_serverless.transports.legacy_stream import LegacyStreams
+from tmcp_serverless.transports.loaded import LoadedSession
+from tmcp_serverless.transports.options import HttpOptions
+from tmcp_serverless.transports.outlet import Outlet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.records import Json
+    from tmcp_serverless.transports.asgi import Request, Scope, Send
+    from tmcp_serverless.transports.security import OriginPolicy
+
+__all__ = ["SseTransport"]
+
+
+class SseTransport(HandshakeTransport):
+    """An ASGI application that serves an MCP server to clients of HTTP+SSE.
+
+    A tool runs on after the 202, within the POST's ASGI call: a host has to let that finish.
+
+    Args:
+        server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`; or a `ServerRuntime` to share.
+        session_manager: Where sessions and their streams are; may be shared with an `HttpTransport`.
+        path: Where streams are opened.
+        message_path: Where messages are posted; every path but these two is 404.
+        principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user.
+        policy: Which `Host` and `Origin` headers are accepted; by default the endpoint's own origin, and
+            loopback to loopback.
+        **options: The fields of `HttpOptions`; those about streams that end and are resumed change nothing
+            here, but that a session is looked after every `stream_max_seconds`.
+
+    Raises:
+        ConfigurationError: Both paths are the same.
+
+    """
+
+    def __init__(
+        self,
+        server: Any,
+        *,
+        session_manager: SessionManagers,
+        path: str = "/sse",
+        message_path: str = "/message",
+        principal: Callable[[Scope], str] | None = None,
+        policy: OriginPolicy | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            server,
+            session_manager=session_manager,
+            principal=principal,
+            policy=policy,
+            options=HttpOptions(**options),
+        )
+        self._streams = LegacyStreams(session_manager, self._options)
+        self._path = path.rstrip("/")
+        self._message_path = message_path.rstrip("/")
+        self.paths = (self._path, self._message_path)
+        """Where it answers."""
+
+        if self._path == self._message_path:
+            raise ConfigurationError(f"sse_path and message_path are both {path!r}; they have to be two")
+
+    async def drain(self) -> None:
+        """End the open streams and their sessions; what runs goes on running."""
+        self._streams.drain()
+
+    async def _serve(self, request: Request, send: Send) -> None:
+        path = path_of(request.scope)
+        if path not in self.paths:
+            raise HttpProblem(404, "Not Found")
+        self._check_origin(request)
+        allowed = "GET" if path == self._path else "POST"
+        if request.method == "OPTIONS":
+            await respond(send, 204, b"", _allow(allowed))
+        elif request.method != allowed:
+            raise HttpProblem(405, "Method Not Allowed", headers=_allow(allowed))
+        elif path == self._path:
+            root: str = request.scope.get("root_path", "")
+            await self._streams.serve(
+                request,
+                send,
+                principal=self._principal(request.scope),
+                message_uri=quote(root.rstrip("/") + self._message_path),
+            )
+        else:
+            await self._post(request, send)
+
+    async def _post(self, request: Request, send: Send) -> None:
+        check_content_type(request)
+        message = parse(await request.body(limit_bytes=self._options.max_body_bytes))
+        is_batch = type(message) is list
+        kind = None if is_batch else kind_of(message)
+        session = await self._session(request)
+        if is_batch:
+            requests, others = split_batch(session, message)
+        else:
+            requests, others = ([message], []) if kind is Kind.REQUEST else ([], [message])
+        for other in others:
+            await self._forward(session, other)
+        # The client may be gone before it hears this. What it asked for is done all the same.
+        outlet = Outlet(send)
+        await outlet.start(202, [(b"content-type", b"text/plain; charset=utf-8")])
+        await outlet.end(b"Accepted")
+        await self._notify(request, session, others)
+        await self._run(request, session, requests)
+
+    async def _run(self, request: Request, session: LoadedSession, messages: list[Json]) -> None:
+        if len(messages) == 1:
+            await self._runner.answer_on_stream(request.scope, session, messages[0])
+        else:
+            async with asyncio.TaskGroup() as group:
+                for message in messages:
+                    group.create_task(self._runner.answer_on_stream(request.scope, session, message))
+        if any(message["method"] == "initialize" for message in messages):
+            await self._sweep()
+
+    async def _session(self, request: Request) -> LoadedSession:
+        """Load the session that the request names, if its stream is live.
+
+        Raises:
+            HttpProblem: 400 when it names none, or speaks a revision of another era.
+            SessionNotFoundError: It is unknown, somebody else's, of streamable HTTP, or its stream is dead.
+
+        """
+        check_version(request)
+        query = parse_qs(request.scope.get("query_string", b"").decode("latin-1"))
+        id = query.get("session_id", [None])[0]
+        if id is None:
+            raise HttpProblem(400, "Bad Request: Missing session ID")
+        if not is_stream_session_id(id):
+            raise SessionNotFoundError
+        principal = self._principal(request.scope)
+        session = await LoadedSession.load(self._managers.info, id, principal=principal, is_stream=True)
+        if not await self._managers.streams.has(id):
+            # Its instance was killed. Nobody else would take its rows along before they expire.
+            await self._streams.forget(id)
+            raise SessionNotFoundError
+        return session
+
+
+def _allow(method: str) -> list[tuple[bytes, bytes]]:
+    return [(b"allow", f"{method}, OPTIONS".encode())]

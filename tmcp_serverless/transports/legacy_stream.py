@@ -1,0 +1,170 @@
+"""The streams of HTTP+SSE: one for each session, from the session's first moment to its last.
+
+A client of this transport cannot resume: it has no event ids, and no way to name its session when it comes
+again. So the stream has no end of its own, and when it ends, whoever ended it, the session ends with it.
+(2024-11-05, basic/transports, "HTTP with SSE")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.errors import StoreUnavailableError
+from tmcp_serverless.sessions.ids import mint_stream_session_id
+from tmcp_serverless.sessions.records import SessionRecord
+from tmcp_serverless.transports import sse
+from tmcp_serverless.transports.asgi import HttpProblem
+from tmcp_serverless.transports.host import host_of
+from tmcp_serverless.transports.loaded import LoadedSession
+from tmcp_serverless.transports.readers import StreamReader
+from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.records import StoredEvent
+    from tmcp_serverless.transports.asgi import Request, Send
+    from tmcp_serverless.transports.options import HttpOptions
+
+__all__ = ["LegacyStreams"]
+
+logger = logging.getLogger(__name__)
+
+
+class LegacyStreams:
+    """Serves the GETs of the transport, each of which is a session."""
+
+    def __init__(self, managers: SessionManagers, options: HttpOptions) -> None:
+        self._managers = managers
+        self._options = options
+        self._open: set[_SessionReader] = set()
+
+    def drain(self) -> None:
+        """End every open stream of this process, and so its session."""
+        for reader in self._open:
+            reader.end()
+
+    async def serve(self, request: Request, send: Send, *, principal: str, message_uri: str) -> None:
+        """Begin a session, and hold its stream until either ends.
+
+        Raises:
+            HttpProblem: 405 on a host that delivers answers whole.
+
+        """
+        if not host_of(request.scope).streams:
+            wrong = "Method Not Allowed: answers are delivered whole here, and this one has no end"
+            raise HttpProblem(405, wrong, headers=[(b"allow", b"OPTIONS")])
+        id = mint_stream_session_id()
+        # What it is like before `initialize`, at the revision that has no other transport.
+        record = SessionRecord(HANDSHAKE_VERSIONS[0], {}, {}, principal)
+        reader = _SessionReader(
+            send,
+            LoadedSession(id, record, is_stream=True),
+            self._options,
+            endpoint=f"{message_uri}?session_id={id}",
+            is_there=partial(self._is_there, id, principal),
+        )
+        self._open.add(reader)
+        try:
+            await self._managers.info.initialize(id, record)
+            # The lease is held before the client learns the id: a session whose stream is not live is dead.
+            await self._managers.streams.create(id, reader)
+            left = host_of(request.scope).seconds_left(at_most=math.inf)
+            await reader.serve(request, seconds=None if math.isinf(left) else left)
+        finally:
+            self._open.discard(reader)
+            await self._end(id, reader)
+        await reader.finish()
+
+    async def forget(self, id: str) -> None:
+        """Delete a session whose stream is dead; whoever holds that after all finds it deleted and ends."""
+        await self._managers.info.delete(id)
+        await self._managers.streams.delete(id)
+
+    async def _end(self, id: str, reader: _SessionReader) -> None:
+        """Delete the session: the metadata first, for from then on the id is 404 on every instance."""
+        streams = self._managers.streams
+        steps: list[Callable[[], Awaitable[None]]] = [
+            partial(self._managers.info.delete, id),
+            partial(streams.release, id, reader),
+            partial(streams.delete, id),
+        ]
+        for step in steps:
+            try:
+                await step()
+            except StoreUnavailableError as error:
+                logger.debug("a session is left to expire: %s", error)
+
+    async def _is_there(self, id: str, principal: str) -> bool:
+        return await self._managers.info.load(id, principal=principal) is not None
+
+
+class _SessionReader(StreamReader):
+    """The one stream of a session: the endpoint first, then messages without ids.
+
+    Args:
+        send: The ASGI `send` of the GET.
+        session: The session.
+        options: How the transport behaves.
+        endpoint: Where the client posts its messages.
+        is_there: Returns whether the session still exists, and slides its idle clock.
+
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        session: LoadedSession,
+        options: HttpOptions,
+        *,
+        endpoint: str,
+        is_there: Callable[[], Awaitable[bool]],
+    ) -> None:
+        super().__init__(send, session, options, one_batch=False)
+        self._endpoint = endpoint
+        self._is_there = is_there
+        self._asks_at = self._next_time()
+        self._broken = False
+
+    def opening(self) -> bytes:
+        """Return where the client posts its messages: the transport's first event."""
+        return sse.endpoint(self._endpoint)
+
+    def closing(self) -> bytes:
+        """Return nothing: there is no session to come back to."""
+        return b""
+
+    def frame(self, event: StoredEvent) -> bytes:
+        """Return an event without an id: the revision has none."""
+        return sse.event(event.data.encode())
+
+    async def write(self, events: Sequence[StoredEvent]) -> None:
+        """Send the events, unless some before them are lost."""
+        if not self._broken:
+            await super().write(events)
+
+    async def missed(self, count: int) -> None:
+        """End the session: answers may be among what has expired, and the client would wait for them."""
+        logger.warning("a session ended: its client was too slow, and %d messages have expired", count)
+        self._broken = True
+        self.end()
+
+    async def look(self) -> None:
+        """Keep the connection alive; and, less often, the session, whose client may have nothing to say."""
+        await super().look()
+        if asyncio.get_running_loop().time() >= self._asks_at:
+            self._asks_at = self._next_time()
+            try:
+                if not await self._is_there():
+                    self.end()
+            except StoreUnavailableError as error:
+                logger.debug("a session is looked for later: %s", error)
+
+    def _next_time(self) -> float:
+        # As often as a client of streamable HTTP opens its stream anew.
+        return asyncio.get_running_loop().time() + self._options.stream_max_seconds

@@ -1,0 +1,141 @@
+"""Streamable HTTP of the modern era: protocol revision 2026-07-28.
+
+There are no sessions: each request carries all that is needed, and any instance serves it. What the store is
+asked for is what instances tell each other: events for listen streams, and the key of request states.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.transports.asgi import HttpProblem, Request
+from tmcp_serverless.transports.host import host_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from tmcp_serverless.sdk.modern import ModernServer
+    from tmcp_serverless.sessions.bus import StreamSubscriptionBus
+    from tmcp_serverless.sessions.contracts import InfoSessionManager
+    from tmcp_serverless.transports.asgi import Message, Receive, Scope, Send
+    from tmcp_serverless.transports.options import HttpOptions
+    from tmcp_serverless.transports.runtime import ServerRuntime
+
+__all__ = ["ModernOptions", "ModernTransport"]
+
+logger = logging.getLogger(__name__)
+
+_SECRET = "request-state"  # noqa: S105 - the name of one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModernOptions:
+    """Options of `ModernTransport`; `tmcp_serverless.config.Settings` says what each of them does."""
+
+    request_state_keys: Sequence[str] = ()
+    single_use: bool = False
+    replayable: Sequence[str] = ()
+    cache_ttl_ms: int = 0
+    cache_scope: Literal["public", "private"] = "private"
+
+
+class ModernTransport:
+    """An ASGI application that serves an MCP server to clients of the modern era.
+
+    Args:
+        runtime: The server.
+        bus: Where listen streams hear from, and the server publishes to.
+        info: Where the shared key is, and which states have been used.
+        http: How long streams last, and what a body may hold.
+        options: What is particular to the modern era.
+
+    """
+
+    def __init__(
+        self,
+        runtime: ServerRuntime,
+        *,
+        bus: StreamSubscriptionBus,
+        info: InfoSessionManager,
+        http: HttpOptions,
+        options: ModernOptions,
+    ) -> None:
+        self._runtime = runtime
+        self._bus = bus
+        self._info = info
+        self._http = http
+        self._options = options
+
+    @cached_property
+    def _server(self) -> ModernServer:
+        # Imported here, for the handshake era and a cold start do without them.
+        from mcp.server.caching import CacheHint  # noqa: PLC0415
+
+        from tmcp_serverless.sdk.modern import ModernParts, ModernServer  # noqa: PLC0415
+        from tmcp_serverless.sdk.request_state import StateKeys  # noqa: PLC0415
+
+        parts = ModernParts(
+            bus=self._bus,
+            keys=StateKeys(self._ring, self._spend if self._options.single_use else None),
+            lifetime=self._lifetime,
+            replayable=self._options.replayable,
+            cache_hint=CacheHint(self._options.cache_ttl_ms, self._options.cache_scope),
+        )
+        return ModernServer(self._runtime.server, parts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request."""
+        try:
+            whole = await self._whole(scope, receive)
+        except HttpProblem as problem:
+            await problem.answer(send)
+            return
+        state = await self._runtime.lifespan_state()
+        await self._server.serve(state, scope, whole, send)
+
+    def drain(self) -> None:
+        """End the open listen streams; clients listen again at another instance."""
+        if "_server" in vars(self):
+            self._server.drain()
+
+    async def aclose(self) -> None:
+        """Stop watching for events."""
+        await self._bus.aclose()
+
+    async def _whole(self, scope: Scope, receive: Receive) -> Callable[[], Awaitable[Message]]:
+        """Read the body, within its limit, and return what hands it on."""
+        request = Request(scope, receive)
+        if request.method != "POST":
+            return receive
+        body = await request.body(limit_bytes=self._http.max_body_bytes)
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def handed_on() -> Message:
+            return messages.pop() if messages else await receive()
+
+        return handed_on
+
+    def _lifetime(self, scope: Scope) -> float:
+        host = host_of(scope)
+        longest = self._http.stream_max_seconds if host.streams else self._http.buffered_wait_seconds
+        return host.seconds_left(at_most=longest)
+
+    async def _ring(self) -> Sequence[str]:
+        if self._options.request_state_keys:
+            return self._options.request_state_keys
+        shared = await self._info.secret(_SECRET, secrets.token_hex(32))
+        if shared is None:
+            raise ConfigurationError(
+                "request states are sealed with a key that all instances share, and these session managers "
+                "keep none: set TMCP_REQUEST_STATE_KEYS to 32 random bytes or more, such as "
+                "`python -c 'import secrets; print(secrets.token_hex(32))'` prints"
+            )
+        return [shared]
+
+    async def _spend(self, token: str, seconds: float) -> bool:
+        return await self._info.spend(token, seconds=seconds)

@@ -1,0 +1,73 @@
+"""The exchange that running requests talk through where their session is one stream: HTTP+SSE.
+
+Each message is appended to the session's mailbox, from where whatever instance holds the stream writes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from tmcp_serverless.errors import StoreUnavailableError
+from tmcp_serverless.transports.jsonrpc import dump
+
+if TYPE_CHECKING:
+    from tmcp_serverless.sessions.contracts import StreamSessionManager
+
+__all__ = ["StreamExchange"]
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE_SECONDS = 30.0
+_RETRY_SECONDS = 0.5
+
+
+class StreamExchange:
+    """One request's way to its session's stream.
+
+    Delivery: in order, and committed when `emit` or `answer` returns. While the store is away they try again
+    for 30 seconds. Where the link to it broke after a message was committed and before that was known, the
+    client gets the message twice: a question or an answer that is lost would keep somebody waiting.
+
+    Args:
+        streams: Where the session's mailbox is.
+        session_id: The session.
+
+    """
+
+    def __init__(self, streams: StreamSessionManager, session_id: str) -> None:
+        self._streams = streams
+        self._session_id = session_id
+        self._sending = asyncio.Lock()
+
+    async def emit(self, message: Any) -> None:
+        """Send a message before the answer.
+
+        Raises:
+            StoreUnavailableError: It could not be stored.
+
+        """
+        await self._send(dump(message).decode())
+
+    async def answer(self, data: bytes) -> None:
+        """Send the answer, as JSON; where it cannot be stored, the stream has long ended with its lease."""
+        try:
+            await self._send(data.decode())
+        except StoreUnavailableError as error:
+            logger.warning("an answer is lost, for it could not be stored: %s", error)
+
+    async def _send(self, data: str) -> None:
+        until = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+        async with self._sending:
+            while True:
+                try:
+                    # Not `send`, which would make the mailbox of a session again that has been deleted.
+                    if not await self._streams.deliver(self._session_id, data):
+                        logger.debug("dropped a message: its session is gone")
+                except StoreUnavailableError:
+                    if asyncio.get_running_loop().time() > until:
+                        raise
+                    await asyncio.sleep(_RETRY_SECONDS)
+                else:
+                    return
