@@ -34,6 +34,27 @@ async def test_what_it_prints_is_the_same_as_what_it_does(database_url: str) -> 
     assert ended(command("migrate", "--database-url", database_url))[1] == "Everything is up to date.\n"
 
 
+async def test_a_database_of_the_first_release_is_brought_up_to_date(database_url: str) -> None:
+    component = schema.info_component()
+    (_, first), *later = component.migrations()
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(first)
+    await connection.execute(
+        "CREATE TABLE tmcp_schema (component text PRIMARY KEY, version integer NOT NULL, "
+        "applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    # As that release wrote it: a component is found by this name for ever.
+    await connection.execute(
+        "INSERT INTO tmcp_schema (component, version) VALUES ($1, 1)",
+        'info: "tmcp_session_client_capabilities", "tmcp_session_client_info", "tmcp_session_context", '
+        '"tmcp_session_log_level", "tmcp_session_subscriptions"',
+    )
+    await connection.close()
+    code, output, _ = ended(command("migrate", "--database-url", database_url))
+    applied = [line for line in output.splitlines() if "info" in line]
+    assert (code, applied) == (0, [f"Applied info_{version:04}." for version, _ in later])
+
+
 def test_without_a_database_it_says_which_variable() -> None:
     sentence = "Error: There is no database: set TMCP_DATABASE_URL, or pass --database-url.\n"
     assert ended(command("migrate")) == (2, "", sentence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import time
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import asyncpg
 import pytest
 from mcp.server import MCPServer
 
+from tests.hosts.recorded import FRONT_DOORS, HEADERS, PLAIN, SCHEDULE, function_url
 from tests.support.servers import small_server
 from tmcp_serverless import Handler, create_handler
 
@@ -19,12 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
 pytest.importorskip("mangum", reason="the extra `aws` is not installed")
-
-HEADERS = {
-    "accept": "application/json, text/event-stream",
-    "content-type": "application/json",
-    "host": "abc.lambda-url.eu-central-1.on.aws",
-}
 
 
 class LambdaContext:
@@ -35,86 +31,6 @@ class LambdaContext:
 
     def get_remaining_time_in_millis(self) -> int:
         return int(max(0.0, self._ends - time.monotonic()) * 1000)
-
-
-def function_url(method: str, headers: dict[str, str], body: str) -> dict[str, Any]:
-    return {
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": "/mcp",
-        "rawQueryString": "",
-        "headers": headers,
-        "requestContext": {
-            "accountId": "anonymous",
-            "apiId": "abc",
-            "domainName": "abc.lambda-url.eu-central-1.on.aws",
-            "domainPrefix": "abc",
-            "http": {
-                "method": method,
-                "path": "/mcp",
-                "protocol": "HTTP/1.1",
-                "sourceIp": "192.0.2.1",
-                "userAgent": "test",
-            },
-            "requestId": "1b0c",
-            "routeKey": "$default",
-            "stage": "$default",
-            "time": "20/Nov/2026:10:00:00 +0000",
-            "timeEpoch": 1795168800000,
-        },
-        "body": body,
-        "isBase64Encoded": False,
-    }
-
-
-def http_api(method: str, headers: dict[str, str], body: str) -> dict[str, Any]:
-    event = function_url(method, headers, body)
-    event["routeKey"] = event["requestContext"]["routeKey"] = "ANY /{proxy+}"
-    event["requestContext"]["domainName"] = "abc.execute-api.eu-central-1.amazonaws.com"
-    return event
-
-
-def rest_api(method: str, headers: dict[str, str], body: str) -> dict[str, Any]:
-    return {
-        "resource": "/{proxy+}",
-        "path": "/mcp",
-        "httpMethod": method,
-        "headers": headers,
-        "multiValueHeaders": {name: [value] for name, value in headers.items()},
-        "queryStringParameters": None,
-        "multiValueQueryStringParameters": None,
-        "pathParameters": {"proxy": "mcp"},
-        "stageVariables": None,
-        "requestContext": {
-            "resourcePath": "/{proxy+}",
-            "httpMethod": method,
-            "path": "/Prod/mcp",
-            "accountId": "123456789012",
-            "protocol": "HTTP/1.1",
-            "stage": "Prod",
-            "requestId": "1b0c",
-            "identity": {"sourceIp": "192.0.2.1", "userAgent": "test"},
-            "apiId": "abc",
-        },
-        "body": body or None,
-        "isBase64Encoded": False,
-    }
-
-
-def load_balancer(method: str, headers: dict[str, str], body: str) -> dict[str, Any]:
-    arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/mcp/1"
-    return {
-        "requestContext": {"elb": {"targetGroupArn": arn}},
-        "httpMethod": method,
-        "path": "/mcp",
-        "queryStringParameters": {},
-        "headers": headers,
-        "body": body,
-        "isBase64Encoded": False,
-    }
-
-
-FRONT_DOORS = [function_url, http_api, rest_api, load_balancer]
 
 
 class Caller:
@@ -301,3 +217,41 @@ def test_the_lifespan_is_entered_once_for_a_sandbox(
     assert entered == ["in"]
     sandbox_loop.run_until_complete(handler.aclose())
     assert entered == ["in", "out"]
+
+
+@pytest.mark.parametrize("event", PLAIN)
+def test_an_event_that_is_no_request_is_answered_with_nothing(
+    new_sandbox: Callable[..., Handler], event: Any
+) -> None:
+    assert new_sandbox()(event, LambdaContext()) is None
+
+
+def test_an_event_that_is_no_request_goes_to_the_function_that_was_registered(
+    new_sandbox: Callable[..., Handler],
+) -> None:
+    handler = new_sandbox()
+
+    @handler.on_event
+    async def sweep(event: Any, context: Any) -> Any:
+        await handler.notifier.tools_changed()
+        return [event, context.function_name]
+
+    assert inspect.iscoroutinefunction(sweep), "it is still what it was"
+    caller = Caller(handler, function_url)
+    caller.initialize()
+    for _ in range(3):
+        assert handler(SCHEDULE, LambdaContext()) == [SCHEDULE, "mcp"]
+        assert caller.add(1, 2) == "3"
+
+
+def test_an_ordinary_function_may_have_an_event_loop_of_its_own(new_sandbox: Callable[..., Handler]) -> None:
+    handler = new_sandbox()
+
+    @handler.on_event
+    def sweep(event: Any, context: Any) -> str:
+        del event, context
+        return asyncio.run(asyncio.sleep(0, "done"))
+
+    del sweep
+    assert handler(SCHEDULE, LambdaContext()) == "done"
+    Caller(handler, function_url).initialize()

@@ -48,6 +48,9 @@ def listen(host: str, port: int) -> socket.socket:
         if error.errno != errno.EADDRINUSE:
             raise
         raise PortInUseError(f"Port {port} on {host} is in use; choose another with --port.") from None
+    # Accepted connections inherit it; asyncio sets it only where a socket was made for TCP by number, and an
+    # answer in several pieces would wait 40 ms for its acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)
     return listener
 

@@ -11,6 +11,9 @@ __all__ = ["CommandError", "commands"]
 _COMMANDS = {
     "dev": "tmcp_serverless.cli.dev",
     "migrate": "tmcp_serverless.cli.migrate",
+    "sweep": "tmcp_serverless.cli.sweep",
+    "doctor": "tmcp_serverless.cli.doctor",
+    "sessions": "tmcp_serverless.cli.sessions",
 }
 """Module names; the command is the module's attribute of its own name."""
 

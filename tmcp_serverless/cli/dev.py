@@ -6,12 +6,13 @@ import contextlib
 import importlib.util
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 from urllib.parse import urlsplit
 
 import click
 
 from tmcp_serverless.cli.commands import CommandError
+from tmcp_serverless.cli.lambda_dev import LambdaOptions, lambda_options, serve_lambda
 from tmcp_serverless.errors import ConfigurationError, TmcpError
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ Python client:
 )
 @click.option("--amnesia", is_flag=True, help="Every request in a process that has served nothing before.")
 @click.option("--verbose", "-v", is_flag=True, help="Log every request.")
+@click.option("--lambda", "on_lambda", is_flag=True, help="From an emulator of Lambda.")
+@lambda_options
 def dev(
     target: str,
     *,
@@ -59,21 +62,40 @@ def dev(
     database_url: str | None,
     amnesia: bool,
     verbose: bool,
+    on_lambda: bool,
+    **options: Unpack[LambdaOptions],
 ) -> None:
     """Serve MODULE:ATTR from several processes behind a round robin, as a deployment would.
 
     MODULE is a module or the path of a .py file. ATTR is a server (MCPServer, lowlevel Server, FastMCP), a
     handler made by create_handler, or an ASGI application.
+
+    With --lambda, ATTR is a handler. It runs in sandboxes that serve one request at a time, are frozen in
+    between, and are killed at the deadline; answers arrive as they are written.
     """
     _check_machine()
+    if on_lambda and (amnesia or instances > 1):
+        raise CommandError("--lambda starts sandboxes as they are needed: without --instances or --amnesia.")
     from tmcp_serverless.cli.balancer import listen  # noqa: PLC0415  # only this command needs them
     from tmcp_serverless.cli.cluster import Cluster  # noqa: PLC0415
     from tmcp_serverless.cli.loading import parse  # noqa: PLC0415
 
     with _until_interrupted(), _in_one_sentence(), contextlib.ExitStack() as stack:
-        parse(target)
+        parse(target, folder=options["task_root"])
         listener = stack.enter_context(listen(host, port))
         database_url = _announced(database_url) if database_url else stack.enter_context(_own_database())
+        if on_lambda:
+            served = f"{target}, as a Lambda function with up to {options['sandboxes']} sandboxes,"
+            serve_lambda(
+                target,
+                listener=listener,
+                database_url=database_url,
+                options=options,
+                verbose=verbose,
+                say=_say,
+                ready=lambda url: _announce(url, served),
+            )
+            return
         cluster = stack.enter_context(
             Cluster(
                 target,
@@ -83,7 +105,7 @@ def dev(
                 listener=listener,
                 verbose=verbose,
                 capture=False,
-                say=lambda sentence: click.echo(sentence, err=True),
+                say=_say,
             )
         )
         _wait(cluster, _served(target, instances, amnesia=amnesia))
@@ -143,9 +165,17 @@ def _served(target: str, instances: int, *, amnesia: bool) -> str:
     return f"{target}, from {instances} process{'es' if instances > 1 else ''},"
 
 
-def _wait(cluster: Cluster, served: str) -> None:
+def _say(sentence: str) -> None:
+    click.echo(sentence, err=True)
+
+
+def _announce(url: str, served: str) -> None:
     path = os.environ.get("TMCP_PATH") or "/mcp"
-    click.echo(_CONNECT.format(url=cluster.url + path, served=served))
+    click.echo(_CONNECT.format(url=url + path, served=served))
+
+
+def _wait(cluster: Cluster, served: str) -> None:
+    _announce(cluster.url, served)
     try:
         while cluster.running(_LOOK_SECONDS):
             pass

@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> int:
 
 def _serve(app: ASGIApp, order: Order, control: Control) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as in `balancer.listen`
     report = Report(port=listener.getsockname()[1])
     config = _configure(app, order)
     if order.amnesia:

@@ -15,7 +15,7 @@ from tmcp_serverless.errors import TmcpError
 if TYPE_CHECKING:
     from tmcp_serverless.transports.asgi import ASGIApp
 
-__all__ = ["LoadError", "Target", "is_asgi", "load", "parse"]
+__all__ = ["LoadError", "Target", "is_asgi", "lambda_name", "load", "parse"]
 
 _ASGI_PARAMETERS = 3
 _CANDIDATES = 8
@@ -75,6 +75,19 @@ def load(target: Target) -> ASGIApp:
         except AttributeError:
             raise LoadError(f"{target.module} has no {target.attribute!r}{_hint(module)}") from None
     return _application(value, target)
+
+
+def lambda_name(target: Target, *, folder: Path) -> tuple[str, Path]:
+    """Return what Lambda calls a handler, `MODULE.NAME`, and the folder that its import starts from.
+
+    Raises:
+        LoadError: The attribute has dots in it, which Lambda would take for those of the module.
+
+    """
+    if "." in target.attribute:
+        raise LoadError(f"On Lambda a handler is MODULE:NAME, and {target.attribute!r} is no plain name.")
+    name, folder = _of_file(folder / target.module) if target.is_file else (target.module, folder)
+    return f"{name}.{target.attribute}", folder
 
 
 def _import(target: Target) -> ModuleType:

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 
-from tmcp_serverless.cli.commands import CommandError
-from tmcp_serverless.errors import TmcpError
+from tmcp_serverless import maintenance
+from tmcp_serverless.cli.database import database_url_option, run, settings_for
 
 __all__ = ["migrate"]
 
 
 @click.command()
 @click.option("--print", "print_only", is_flag=True, help="Print the SQL, and touch no database.")
-@click.option("--database-url", metavar="URL", envvar="TMCP_DATABASE_URL", help="Default: TMCP_DATABASE_URL.")
+@database_url_option
 def migrate(database_url: str | None, *, print_only: bool) -> None:
     """Create the tables, or bring them up to this release."""
-    from tmcp_serverless.postgres import schema  # noqa: PLC0415  # imports the driver
-
     if print_only:
+        from tmcp_serverless.postgres import schema  # noqa: PLC0415  # imports the driver
+
         click.echo(schema.script(), nl=False)
         return
-    if not database_url:
-        raise CommandError("There is no database: set TMCP_DATABASE_URL, or pass --database-url.")
-    try:
-        applied = asyncio.run(schema.migrate(database_url))
-    except (TmcpError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+    applied: list[str] = run(maintenance.migrate(settings_for(database_url)))
     for name in applied:
         click.echo(f"Applied {name}.")
     if not applied:

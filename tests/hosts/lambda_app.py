@@ -1,0 +1,213 @@
+"""The function under test: an application that does what tests need, and a function for other events.
+
+It notes what happens to it in the file named by `TRACE`, one line each. Run in sandboxes, or in the test's
+own process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tmcp_serverless.transports.host import host_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tmcp_serverless.transports.asgi import Receive, Scope, Send
+
+ticks = 0
+loops: set[int] = set()
+
+
+def note(event: str) -> None:
+    if trace := os.environ.get("TRACE"):
+        with Path(trace).open("ab", buffering=0) as file:
+            file.write(f"{event}\n".encode())
+
+
+class Handler:
+    """What `tmcp_serverless.Handler` is to the loop."""
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        loops.add(id(asyncio.get_running_loop()))
+        path: str = scope["path"].removeprefix(scope["root_path"])
+        await _ROUTES[path](scope, receive, send)
+
+    async def handle_event(self, event: Any, context: Any) -> Any:
+        if event == {"raise": True}:
+            raise ValueError("so it was asked")
+        if event == {"unwritable": True}:
+            return {1, 2}
+        return {"event": event, "id": context.aws_request_id, "left": context.get_remaining_time_in_millis()}
+
+    async def drain(self) -> None:
+        note("drain")
+
+    async def aclose(self) -> None:
+        note("close")
+
+
+handler = Handler()
+text = "no handler"
+
+
+async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
+    body = (await receive())["body"]
+    headers = [
+        (b"Content-Type", b"text/plain"),
+        (b"Set-Cookie", b"one=1; Path=/"),
+        (b"set-cookie", b"two=2"),
+        (b"x-list", b"a"),
+        (b"x-list", b"b"),
+        (b"x-trace", os.environ.get("_X_AMZN_TRACE_ID", "").encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"keep-alive"),
+        (b"transfer-encoding", b"chunked"),
+    ]
+    await send({"type": "http.response.start", "status": 201, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+    del scope
+
+
+async def _empty(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 202})
+    await send({"type": "http.response.body"})
+
+
+async def _host(scope: Scope, _receive: Receive, send: Send) -> None:
+    host = host_of(scope)
+    left = None if host.deadline is None else host.deadline - time.monotonic()
+    await _text(send, f"{host.streams} {left:.2f} {scope['aws.context'].function_name} {len(loops)} {ticks}")
+
+
+async def _tick(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Start what counts on after the answer."""
+
+    async def count() -> None:
+        global ticks  # noqa: PLW0603 - the point is what lasts between invocations
+        while True:
+            await asyncio.sleep(0.01)
+            ticks += 1
+
+    Handler.counting = asyncio.create_task(count())  # type: ignore[attr-defined]
+    await _text(send, "ticking")
+
+
+async def _stream(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Send the parts of the body that lines are, each when the file that it names is there."""
+    lines = (await receive())["body"].decode().split()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    for line in lines:
+        while not Path(line).exists():  # noqa: ASYNC240 - a file has no event
+            await asyncio.sleep(0.005)
+        await send({"type": "http.response.body", "body": f"{line}\n".encode(), "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+async def _after(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Work on when the answer is complete: until the file is there that the body names."""
+    path = (await receive())["body"].decode()
+    await _text(send, "done")
+    assert (await receive())["type"] == "http.disconnect"
+    while not Path(path).exists():  # noqa: ASYNC240 - the same
+        await asyncio.sleep(0.005)
+    note("after")
+
+
+async def _early(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise ValueError("before the answer")
+
+
+async def _started(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200})
+    raise ValueError("before the body")
+
+
+async def _late(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+    raise ValueError("in the answer")
+
+
+async def _too_late(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await _text(send, "whole")
+    raise ValueError("after the answer")
+
+
+async def _nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """Return without an answer."""
+
+
+async def _half(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+
+
+async def _twice(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await _text(send, "once")
+    await _text(send, "twice")
+
+
+async def _hang(_scope: Scope, _receive: Receive, send: Send) -> None:
+    try:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+        await asyncio.sleep(600)
+    finally:
+        note("cancelled")
+
+
+async def _silent(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    await asyncio.sleep(600)
+
+
+async def _block(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Hold the event loop, so that nothing but the kernel ends it."""
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+    time.sleep(600)  # noqa: ASYNC251 - that is the point
+
+
+async def _crash(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    os._exit(3)
+
+
+async def _large(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Send as many megabytes as the body says."""
+    count = int((await receive())["body"])
+    await send({"type": "http.response.start", "status": 200})
+    for number in range(count):
+        note(f"megabyte {number}")
+        await send({"type": "http.response.body", "body": b"x" * 1_048_576, "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+async def _text(send: Send, text: str) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": text.encode()})
+
+
+_ROUTES: dict[str, Callable[[Any, Any, Any], Awaitable[None]]] = {
+    "/after": _after,
+    "/block": _block,
+    "/crash": _crash,
+    "/early": _early,
+    "/echo": _echo,
+    "/empty": _empty,
+    "/half": _half,
+    "/hang": _hang,
+    "/host": _host,
+    "/large": _large,
+    "/late": _late,
+    "/nothing": _nothing,
+    "/silent": _silent,
+    "/started": _started,
+    "/stream": _stream,
+    "/tick": _tick,
+    "/too-late": _too_late,
+    "/twice": _twice,
+}

@@ -1,0 +1,151 @@
+"""What the front doors' events are in ASGI's words: whole scopes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.hosts.recorded import (
+    PLAIN,
+    function_url,
+    http_api,
+    http_api_1,
+    in_base64,
+    load_balancer,
+    rest_api,
+)
+from tmcp_serverless.hosts.lambda_events import (
+    FrontDoor,
+    FunctionUrl,
+    HttpApi,
+    LoadBalancer,
+    RestApi,
+    front_door_of,
+)
+from tmcp_serverless.transports.asgi import path_of
+
+SENT = {"host": "mcp.example", "x-forwarded-proto": "https", "x-forwarded-port": "443", "X-Custom": "yes"}
+
+
+def front_door(event: Any) -> FrontDoor:
+    found = front_door_of(event)
+    assert found is not None
+    return found
+
+
+def test_a_function_urls_request() -> None:
+    event = function_url("GET", {**SENT, "cookie": "dropped"}, path="/a%20b")
+    event["cookies"] = ["one=1", "two=2"]
+    event["rawQueryString"] = "a=1&a=2&b=%2F"
+    assert front_door(event).scope == {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "https",
+        "path": "/a b",
+        "raw_path": b"/a%20b",
+        "root_path": "",
+        "query_string": b"a=1&a=2&b=%2F",
+        "headers": [
+            (b"host", b"mcp.example"),
+            (b"x-forwarded-proto", b"https"),
+            (b"x-forwarded-port", b"443"),
+            (b"x-custom", b"yes"),
+            (b"cookie", b"one=1; two=2"),
+        ],
+        "client": ("192.0.2.1", 0),
+        "server": ("mcp.example", 443),
+    }
+
+
+def test_a_rest_apis_request() -> None:
+    event = rest_api("POST", SENT)
+    event["multiValueHeaders"]["X-Custom"] = ["yes", "no"]
+    event["multiValueQueryStringParameters"] = {"a": ["1", "2"], "b": ["/"]}
+    event["queryStringParameters"] = {"a": "2", "b": "/"}
+    assert front_door(event).scope == {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "https",
+        "path": "/Prod/mcp",
+        "raw_path": b"/Prod/mcp",
+        "root_path": "/Prod",
+        "query_string": b"a=1&a=2&b=%2F",
+        "headers": [
+            (b"host", b"mcp.example"),
+            (b"x-forwarded-proto", b"https"),
+            (b"x-forwarded-port", b"443"),
+            (b"x-custom", b"yes"),
+            (b"x-custom", b"no"),
+        ],
+        "client": ("192.0.2.1", 0),
+        "server": ("mcp.example", 443),
+    }
+
+
+@pytest.mark.parametrize(
+    ("resource", "parameters", "path", "whole", "root"),
+    [
+        ("/{proxy+}", {"proxy": "mcp"}, "/mcp", "/Prod/mcp", "/Prod"),
+        ("/{proxy+}", {"proxy": "mcp"}, "/mcp/", "/Prod/mcp/", "/Prod"),
+        ("/mcp", None, "/mcp", "/Prod/mcp", "/Prod"),
+        ("/{tenant}/{proxy+}", {"tenant": "t", "proxy": "a/mcp"}, "/t/a/mcp", "/Prod/t/a/mcp", "/Prod"),
+        # A custom domain with a base path: `path` has that, too.
+        ("/{proxy+}", {"proxy": "mcp"}, "/orders/mcp", "/orders/mcp", "/orders"),
+        ("/mcp", None, "/mcp", "/mcp", ""),
+        # What a test of the console sends.
+        ("/mcp", None, "/mcp", None, ""),
+    ],
+)
+def test_a_rest_apis_stage_and_base_path_are_outside_of_the_application(
+    resource: str, parameters: dict[str, str] | None, path: str, whole: str | None, root: str
+) -> None:
+    event = rest_api(path=path)
+    event |= {"resource": resource, "pathParameters": parameters}
+    event["requestContext"]["path"] = whole
+    scope = front_door(event).scope
+    assert scope["root_path"] == root
+    assert scope["path"] == (whole or path)
+    assert path_of(scope) == (whole or path).removeprefix(root).rstrip("/")
+
+
+@pytest.mark.parametrize("event", [function_url, rest_api])
+def test_bodies_are_text_or_base64_or_not_there(event: Any) -> None:
+    body = '{"text": "üñ 😀"}'
+    assert front_door(event("POST", None, body)).body == body.encode()
+    assert front_door(in_base64(event("POST", None, body))).body == body.encode()
+    assert front_door({**event(), "body": None}).body == b""
+    assert front_door({each: value for each, value in event().items() if each != "body"}).body == b""
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "streams"),
+    [
+        (function_url(), FunctionUrl, True),
+        (rest_api(), RestApi, True),
+        (http_api(), HttpApi, False),
+        (http_api_1(), HttpApi, False),
+        (load_balancer(), LoadBalancer, False),
+    ],
+)
+def test_each_front_door_is_known_and_whether_it_streams(
+    event: Any, kind: type[FrontDoor], *, streams: bool
+) -> None:
+    found = front_door(event)
+    assert type(found) is kind
+    assert found.streams is streams
+
+
+@pytest.mark.parametrize("event", PLAIN)
+def test_other_events_are_no_requests(event: Any) -> None:
+    assert front_door_of(event) is None
+
+
+def test_where_there_is_no_host_the_port_is_the_schemes() -> None:
+    assert front_door(function_url("GET", {})).scope["server"] == ("", 443)
+    assert front_door(function_url("GET", {"x-forwarded-proto": "http"})).scope["server"] == ("", 80)
+    assert front_door(function_url("GET", {"host": "localhost:8000"})).scope["server"] == ("localhost", 8000)

@@ -1,0 +1,49 @@
+"""What the commands share that work on the configured database."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tmcp_serverless.cli.commands import CommandError
+from tmcp_serverless.errors import TmcpError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from tmcp_serverless.config import Settings
+
+__all__ = ["database_url_option", "run", "settings_for"]
+
+database_url_option = click.option(
+    "--database-url", metavar="URL", help="Default: what TMCP_DATABASE_URL and the like say."
+)
+
+
+def settings_for(database_url: str | None) -> Settings:
+    """Return the settings of the environment, with another database where one is given.
+
+    Raises:
+        CommandError: There is no database, or a setting is wrong.
+
+    """
+    from tmcp_serverless.config import Settings  # noqa: PLC0415  # heavy, and --help does without
+
+    try:
+        given: dict[str, Any] = {"database_url": database_url} if database_url else {}
+        settings = Settings.load(**given)
+    except TmcpError as error:
+        raise CommandError(str(error)) from None
+    if not settings.has_database:
+        raise CommandError("There is no database: set TMCP_DATABASE_URL, or pass --database-url.")
+    return settings
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Return what the work returns, or end the command with one sentence."""
+    try:
+        return asyncio.run(work)
+    except (TmcpError, OSError) as error:
+        raise click.ClickException(str(error)) from None

@@ -1,0 +1,50 @@
+"""`tmcp-serverless doctor`: whether the configured database does what the kit needs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from tmcp_serverless.cli.database import database_url_option, run, settings_for
+
+if TYPE_CHECKING:
+    from tmcp_serverless.config import Settings
+
+__all__ = ["doctor"]
+
+_MARKS = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}
+
+
+@click.command()
+@database_url_option
+def doctor(database_url: str | None) -> None:
+    """Say what is configured, what works, and what to do about the rest.
+
+    Ends with 1 where something is wrong, with 0 where there is nothing but notes.
+    """
+    settings = settings_for(database_url)
+    click.echo(f"ok     settings: {', '.join(_shown(settings))}")
+    if not run(_examine(settings)):
+        sys.exit(1)
+
+
+def _shown(settings: Settings) -> list[str]:
+    """Return what was set, without the values of what may hold a secret."""
+    return [
+        f"{name}={getattr(settings, name)!r}" if field.repr else f"{name} is set"
+        for name, field in type(settings).model_fields.items()
+        if name in settings.model_fields_set
+    ]
+
+
+async def _examine(settings: Settings) -> bool:
+    from tmcp_serverless.postgres.configured import open_database  # noqa: PLC0415  # imports the driver
+    from tmcp_serverless.postgres.diagnosis import diagnose  # noqa: PLC0415  # the same
+
+    sound = True
+    async for finding in diagnose(open_database(settings), settings):
+        click.echo(f"{_MARKS[finding.grade]}  {finding.about}: {finding.said}")
+        sound = sound and finding.grade != "wrong"
+    return sound

@@ -1,0 +1,140 @@
+"""`tmcp-serverless dev --lambda`: its options, and serving from the emulator until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from tmcp_serverless.cli.lambda_emulator import Function, LambdaEmulator
+
+__all__ = ["LambdaOptions", "lambda_options", "serve_lambda"]
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+
+class LambdaOptions(TypedDict):
+    """What the options of `lambda_options` are called."""
+
+    timeout: float
+    sandboxes: int
+    front_door: str
+    task_root: Path | None
+    exec_wrapper: str | None
+
+
+def lambda_options(command: Command) -> Command:
+    """Add the options that go with `--lambda`."""
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    for option in (
+        click.option(
+            "--exec-wrapper",
+            metavar="PATH",
+            envvar="AWS_LAMBDA_EXEC_WRAPPER",
+            help="With --task-root: AWS_LAMBDA_EXEC_WRAPPER, such as /var/task/streaming.",
+        ),
+        click.option(
+            "--task-root",
+            type=folder,
+            help="With --lambda: a deployed package, with all of its dependencies.",
+        ),
+        click.option(
+            "--front-door",
+            type=click.Choice(["function-url", "rest-api"]),
+            default="function-url",
+            show_default=True,
+            help="With --lambda: whose events the function gets.",
+        ),
+        click.option(
+            "--sandboxes",
+            default=10,
+            show_default=True,
+            type=click.IntRange(1, 100),
+            help="With --lambda: the concurrency limit.",
+        ),
+        click.option(
+            "--timeout",
+            default=60.0,
+            show_default=True,
+            type=click.FloatRange(1, 900),
+            help="With --lambda: seconds until an invocation is killed.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def serve_lambda(
+    target: str,
+    *,
+    listener: socket.socket,
+    database_url: str,
+    options: LambdaOptions,
+    verbose: bool,
+    say: Callable[[str], None],
+    ready: Callable[[str], None],
+) -> None:
+    """Serve a handler from the emulator until SIGINT or SIGTERM.
+
+    `ready` is called with the address when a first sandbox waits.
+
+    Raises:
+        TmcpError: The handler cannot be served.
+
+    """
+    from tmcp_serverless.cli.lambda_emulator import LambdaEmulator  # noqa: PLC0415 - needs uvicorn
+
+    emulator = LambdaEmulator(
+        _function(target, database_url, options, verbose=verbose),
+        sandboxes=options["sandboxes"],
+        front_door=options["front_door"],
+        listener=listener,
+        say=say,
+    )
+    asyncio.run(_serve(emulator, ready))
+
+
+def _function(target: str, database_url: str, options: LambdaOptions, *, verbose: bool) -> Function:
+    from tmcp_serverless.cli.lambda_emulator import Function  # noqa: PLC0415 - the same
+    from tmcp_serverless.cli.loading import lambda_name, parse  # noqa: PLC0415 - the same
+
+    given = options["task_root"]
+    folder = (given or Path.cwd()).resolve()
+    handler, task_root = lambda_name(parse(target, folder=folder), folder=folder)
+    return Function(
+        handler=handler,
+        task_root=folder if given else task_root,
+        timeout_seconds=options["timeout"],
+        environment={
+            "TMCP_DATABASE_URL": database_url,
+            **({} if verbose or "TMCP_LOG_FORMAT" in os.environ else {"TMCP_LOG_FORMAT": "plain"}),
+            **({} if given else {"PYTHONPATH": str(folder)}),  # as it is for `dev` without Lambda
+        },
+        isolated=given is not None,
+        exec_wrapper=options["exec_wrapper"] if given else None,
+    )
+
+
+async def _serve(emulator: LambdaEmulator, ready: Callable[[str], None]) -> None:
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    async with emulator:
+        waiting = asyncio.create_task(told.wait())
+        warming = asyncio.create_task(emulator.warm())
+        await asyncio.wait({waiting, warming}, return_when=asyncio.FIRST_COMPLETED)
+        if warming.done():
+            warming.result()
+            ready(emulator.url)
+            await waiting
+        warming.cancel()
+        await asyncio.wait({warming})
+        click.echo("\nStopping.")

@@ -1,0 +1,10 @@
+"""Lambda on a laptop: the streaming Runtime API, sandboxes that freeze and are killed, and a front door.
+
+It starts a function's process as the managed runtime would, gives it one invocation at a time, passes on what
+it writes as it comes, stops the process between invocations, and kills it at the deadline.
+"""
+
+from tmcp_serverless.cli.lambda_emulator.emulator import LambdaEmulator
+from tmcp_serverless.cli.lambda_emulator.function import Function
+
+__all__ = ["Function", "LambdaEmulator"]

@@ -1,0 +1,146 @@
+"""The emulator: a front door on a port, and the sandboxes behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Self
+
+import uvicorn
+
+from tmcp_serverless.cli.balancer import listen
+from tmcp_serverless.cli.lambda_emulator.events import FRONT_DOORS
+from tmcp_serverless.cli.lambda_emulator.front import Front
+from tmcp_serverless.cli.lambda_emulator.invocation import Invocation
+from tmcp_serverless.cli.lambda_emulator.pool import Pool
+from tmcp_serverless.cli.lambda_emulator.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Generator
+    from types import TracebackType
+
+    from tmcp_serverless.cli.lambda_emulator.function import Function
+
+__all__ = ["LambdaEmulator"]
+
+_SANDBOXES = 10
+
+
+class LambdaEmulator:
+    """A function behind a front door, for the time of an `async with` block.
+
+    Args:
+        function: What is run.
+        sandboxes: How many there may be at once; a request that finds all busy for a second is a 429.
+        front_door: Whose events it makes of requests: `function-url` or `rest-api`.
+        listener: Where it listens; by default any free port on 127.0.0.1.
+        output: The descriptor where the function's output goes; `None`: where ours goes.
+        say: Told of invocations that fail.
+
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        *,
+        sandboxes: int = _SANDBOXES,
+        front_door: str = "function-url",
+        listener: socket.socket | None = None,
+        output: int | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self._function = function
+        self._pool = Pool(lambda name: Sandbox(name, function, output=output), limit=sandboxes)
+        self._front = Front(self.invoke, FRONT_DOORS[front_door])
+        self._listener = listener or listen("127.0.0.1", 0)
+        self._say = say or _say_nothing
+        self._running: set[asyncio.Task[None]] = set()
+        self._server = _Server(_configure(self._front))
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._listener.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """Its address without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def sandboxes(self) -> list[Sandbox]:
+        """The sandboxes that live, oldest first."""
+        return list(self._pool.sandboxes)
+
+    async def warm(self) -> None:
+        """Start a sandbox, where there is none, and have it wait.
+
+        Raises:
+            InitializationError: The function cannot be initialized.
+
+        """
+        await self._pool.give_back(await self._pool.take())
+
+    async def invoke(self, event: bytes) -> Invocation:
+        """Invoke the function. Its answer is read from what this returns.
+
+        Raises:
+            ThrottledError: All sandboxes are busy.
+            InitializationError: A new sandbox did not come up.
+
+        """
+        sandbox = await self._pool.take()
+        invocation = Invocation(event, timeout_seconds=self._function.timeout_seconds)
+        task = asyncio.create_task(self._run(sandbox, invocation))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return invocation
+
+    async def __aenter__(self) -> Self:
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.shut_down()
+        await asyncio.gather(*self._running)
+        if self._serving is not None:
+            self._server.should_exit = True
+            await self._serving
+        self._listener.close()
+
+    async def _run(self, sandbox: Sandbox, invocation: Invocation) -> None:
+        try:
+            await sandbox.run(invocation)
+        finally:
+            await self._pool.give_back(sandbox)
+        if invocation.failure is not None:
+            self._say(f"Invocation {invocation.id}, sandbox {sandbox.name}: {invocation.failure.message}")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn in somebody else's event loop: signals are not its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def _configure(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        access_log=False,
+        lifespan="off",
+        log_config=None,
+        log_level="critical",  # an answer without an end is the function's failure, which is said elsewhere
+        server_header=False,
+        timeout_graceful_shutdown=1,
+        ws="none",
+    )
+
+
+def _say_nothing(_: str) -> None:
+    """Be told nothing by default."""

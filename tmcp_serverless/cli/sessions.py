@@ -1,0 +1,109 @@
+"""`tmcp-serverless sessions`: which sessions there are, and the end of one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from tmcp_serverless.cli.database import database_url_option, run, settings_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tmcp_serverless.config import Settings
+    from tmcp_serverless.postgres.overview import SessionSummary
+
+__all__ = ["sessions"]
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+_HEADINGS = ("SESSION", "CLIENT", "REVISION", "AGE", "LAST USED", "RUNNING", "STREAM")
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object for each session, on a line of its own."
+)
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="How many at the most.")
+@database_url_option
+@click.pass_context
+def sessions(context: click.Context, database_url: str | None, *, as_json: bool, limit: int) -> None:
+    """List the sessions that have not expired, the last used first."""
+    settings = settings_for(database_url)
+    context.obj = settings
+    if context.invoked_subcommand is not None:
+        return
+    found: list[SessionSummary] = run(_list(settings, limit))
+    if as_json:
+        for session in found:
+            click.echo(json.dumps(asdict(session)))
+        return
+    rows = [_row(session) for session in found]
+    for row in _columns([_HEADINGS, *rows]) if rows else ["There are no sessions."]:
+        click.echo(row)
+
+
+@sessions.command()
+@click.argument("id")
+@click.pass_obj
+def delete(settings: Settings, id: str) -> None:
+    """End the session ID, and its streams wherever they are, as its client could."""
+    if not run(_delete(settings, id)):
+        raise click.ClickException(f"There is no session {_printable(id)}.")
+    click.echo("Deleted.")
+
+
+async def _list(settings: Settings, limit: int) -> list[SessionSummary]:
+    from tmcp_serverless.postgres.configured import open_database  # noqa: PLC0415  # imports the driver
+    from tmcp_serverless.postgres.overview import list_sessions  # noqa: PLC0415  # the same
+
+    database = open_database(settings)
+    try:
+        return await list_sessions(database, idle_seconds=settings.session_idle_seconds, limit=limit)
+    finally:
+        await database.aclose()
+
+
+async def _delete(settings: Settings, id: str) -> bool:
+    from tmcp_serverless.managers import open_managers  # noqa: PLC0415  # imports the driver
+
+    # No tables are made for the sake of deleting something from them.
+    managers = open_managers(settings.model_copy(update={"create_tables": False}))
+    try:
+        existed = await managers.info.get_client_info(id) is not None
+        await managers.info.delete(id)
+        await managers.streams.delete(id)
+        return existed
+    finally:
+        await managers.aclose()
+
+
+def _row(session: SessionSummary) -> tuple[str, ...]:
+    return (
+        session.id,
+        _printable(session.client) or "-",
+        session.protocol_version,
+        _span(session.age_seconds),
+        f"{_span(session.idle_seconds)} ago",
+        str(session.running or "-"),
+        _printable(session.stream_at or "-"),
+    )
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _span(seconds: float) -> str:
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return "0 s"
+
+
+def _printable(text: str) -> str:
+    """Return what a client says of itself without what a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:60]

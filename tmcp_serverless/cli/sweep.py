@@ -1,0 +1,25 @@
+"""`tmcp-serverless sweep`: expired rows, removed now."""
+
+from __future__ import annotations
+
+import click
+
+from tmcp_serverless import maintenance
+from tmcp_serverless.cli.database import database_url_option, run, settings_for
+
+__all__ = ["sweep"]
+
+
+@click.command()
+@click.option(
+    "--limit",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Of each kind, at the most: sessions, leases, messages, mailboxes.",
+)
+@database_url_option
+def sweep(database_url: str | None, *, limit: int) -> None:
+    """Remove what has expired. Nothing expired counts as live, swept or not."""
+    removed: int = run(maintenance.sweep_database(settings_for(database_url), limit=limit))
+    click.echo(f"Removed {removed} row{'' if removed == 1 else 's'}.")

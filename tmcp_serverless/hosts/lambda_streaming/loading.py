@@ -1,0 +1,76 @@
+"""From `_HANDLER`, as in `app.handler`, to the object that it names."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from tmcp_serverless.errors import TmcpError
+from tmcp_serverless.hosts.lambda_streaming.faults import Fault
+
+if TYPE_CHECKING:
+    from tmcp_serverless.transports.asgi import ASGIApp
+
+__all__ = ["InitializationError", "LambdaHandler", "load_handler"]
+
+
+class LambdaHandler(Protocol):
+    """What the loop asks of a handler; `tmcp_serverless.Handler` is one."""
+
+    @property
+    def app(self) -> ASGIApp:
+        """Serves HTTP requests."""
+        raise NotImplementedError
+
+    async def handle_event(self, event: Any, context: Any) -> Any:
+        """Answer an event that is no HTTP request."""
+
+    async def drain(self) -> None:
+        """End the open streams."""
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+
+
+class InitializationError(TmcpError):
+    """The function cannot be initialized; `fault` is what the Runtime API is told."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(f"{fault.type}: {fault.message}")
+        self.fault = fault
+
+
+def load_handler(name: str) -> LambdaHandler:
+    """Import the module and return the handler.
+
+    Raises:
+        InitializationError: There is none; the types are those of AWS's own runtime.
+
+    """
+    module_name, dot, attribute = name.rpartition(".")
+    if not dot or not module_name or not attribute:
+        raise _wrong("Runtime.MalformedHandlerName", f"Bad handler {name!r}: it is not MODULE.NAME")
+    try:
+        module = importlib.import_module(module_name.replace("/", "."))
+    except ImportError as error:
+        wrong = Fault.of(error)
+        message = f"Unable to import module {module_name!r}: {error}"
+        raise InitializationError(Fault("Runtime.ImportModuleError", message, wrong.trace)) from error
+    except SyntaxError as error:
+        where = f"{error.filename}, line {error.lineno}"
+        raise _wrong("Runtime.UserCodeSyntaxError", f"Syntax error in {where}: {error.msg}") from error
+    except Exception as error:
+        raise InitializationError(Fault.of(error)) from error
+    handler = getattr(module, attribute, None)
+    if handler is None:
+        raise _wrong("Runtime.HandlerNotFound", f"Handler {attribute!r} missing on module {module_name!r}")
+    if not all(hasattr(handler, each) for each in ("app", "handle_event", "drain", "aclose")):
+        raise _wrong(
+            "Runtime.HandlerNotFound",
+            f"{attribute!r} in module {module_name!r} is no handler made by tmcp_serverless.create_handler",
+        )
+    return cast("LambdaHandler", handler)
+
+
+def _wrong(type: str, message: str) -> InitializationError:
+    return InitializationError(Fault(type, message))

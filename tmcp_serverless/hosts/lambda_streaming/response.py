@@ -1,0 +1,128 @@
+"""The answer to one invocation, from ASGI messages to framed chunks.
+
+The frame: one JSON object with status, headers and cookies, eight NUL bytes, then the body as it comes.
+(docs.aws.amazon.com/apigateway: "Lambda proxy integration format for response streaming"; Function URLs take
+the same)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tmcp_serverless.hosts.lambda_events import FrontDoor
+    from tmcp_serverless.hosts.lambda_streaming.faults import Fault
+    from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi, StreamedBody
+    from tmcp_serverless.transports.asgi import Message
+
+__all__ = ["StreamedResponse", "prelude"]
+
+_DELIMITER = bytes(8)
+_OF_THE_CONNECTION = {"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"}
+"""Headers that are the front door's to set: it chooses the framing."""
+
+
+class StreamedResponse:
+    """The ASGI side of one invocation: its `receive` and its `send`.
+
+    Args:
+        api: Where the answer goes.
+        id: The invocation.
+        request: Whose body `receive` returns.
+
+    """
+
+    def __init__(self, api: RuntimeApi, id: str, request: FrontDoor) -> None:
+        self._api = api
+        self._id = id
+        self._request: FrontDoor | None = request
+        self._start: Message | None = None
+        self._stream: StreamedBody | None = None
+        self._over = asyncio.Event()
+        self.complete = False
+        """Whether the whole answer was sent."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended before it was complete: nothing more of it arrives."""
+        return self._over.is_set() and not self.complete
+
+    async def receive(self) -> Message:
+        """Return the request, and after it nothing until the answer is over: clients leave unnoticed."""
+        request, self._request = self._request, None
+        if request is not None:
+            return {"type": "http.request", "body": request.body, "more_body": False}
+        await self._over.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Take an ASGI message. The head leaves with the first piece of the body.
+
+        Raises:
+            OSError: Nothing that is sent arrives any more.
+
+        """
+        if message["type"] == "http.response.start" and self._start is None:
+            self._start = message
+        elif message["type"] == "http.response.body" and self._start is not None and not self.complete:
+            if self.lost:
+                raise ConnectionResetError("the Runtime API takes nothing more of this answer")
+            await self._send_body(message.get("body", b""), last=not message.get("more_body", False))
+        else:
+            raise RuntimeError(f"{message['type']} is not expected now")
+
+    async def fail(self, fault: Fault, *, status: int = 500) -> None:
+        """End an answer that the application has not ended: with the status, or in trailers if it has begun.
+
+        Does nothing where the answer is complete, or does not arrive.
+        """
+        if self._over.is_set():
+            return
+        if self._stream is None:
+            self._start = {"status": status, "headers": [(b"content-type", b"text/plain; charset=utf-8")]}
+            await self._send_body(HTTPStatus(status).phrase.encode(), last=True)
+            return
+        self._over.set()
+        await self._stream.finish(fault.trailers())
+
+    def abort(self) -> None:
+        """End an answer at once. One that has begun is cut off."""
+        if self._stream is not None and not self.complete:
+            self._stream.close()
+        self._over.set()
+
+    async def _send_body(self, data: bytes, *, last: bool) -> None:
+        try:
+            if self._stream is None:
+                assert self._start is not None  # noqa: S101 - every caller has looked
+                self._stream = await self._api.stream(self._id)
+                data = prelude(self._start) + data
+            if data:
+                await self._stream.write(data)
+            if last:
+                answer = await self._stream.finish()
+                if answer.status >= 300:  # noqa: PLR2004 - no success
+                    raise ConnectionAbortedError(f"the Runtime API answered {answer.status}: {answer.body!r}")
+                self.complete = True
+                self._over.set()
+        except OSError:
+            self._over.set()
+            raise
+
+
+def prelude(start: Message) -> bytes:
+    """Return the head of an answer, up to where its body begins."""
+    headers: dict[str, str] = {}
+    cookies: list[str] = []
+    for raw_name, raw_value in start.get("headers", ()):
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        if name == "set-cookie":
+            cookies.append(value)
+        elif name not in _OF_THE_CONNECTION:
+            # A header that is repeated is one list (RFC 9110, section 5.3).
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    head: dict[str, Any] = {"statusCode": start["status"], "headers": headers, "cookies": cookies}
+    return json.dumps(head, separators=(",", ":")).encode() + _DELIMITER

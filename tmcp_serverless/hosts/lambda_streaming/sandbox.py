@@ -1,0 +1,109 @@
+"""The loop: one sandbox, one event loop, one invocation after another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from tmcp_serverless.hosts.lambda_streaming.answering import answer
+from tmcp_serverless.hosts.lambda_streaming.logs import REQUEST_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from tmcp_serverless.hosts.lambda_streaming.loading import LambdaHandler
+    from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi
+
+__all__ = ["Sandbox"]
+
+logger = logging.getLogger(__name__)
+
+_STEP_SECONDS = 0.1
+"""How long each of two steps may take in which a request ends after SIGTERM."""
+
+_CLOSE_SECONDS = 0.2
+"""How long closing may take afterwards: 500 ms after SIGTERM the process is killed."""
+
+
+class Sandbox:
+    """Runs a handler for the life of a sandbox."""
+
+    def __init__(self, handler: LambdaHandler, api: RuntimeApi) -> None:
+        self._handler = handler
+        self._api = api
+        self._told = asyncio.Event()
+        self._answering = False
+
+    async def run(self) -> None:
+        """Serve invocations until SIGTERM, then close what is open.
+
+        Raises:
+            OSError: The Runtime API is gone, or in no state to go on; the process has to end.
+
+        """
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._told.set)
+        told = asyncio.create_task(self._told.wait())
+        waiting = asyncio.create_task(self._wait_as_extension(await self._register()))
+        try:
+            while not told.done():
+                await self._serve_one(told)
+        finally:
+            for task in (waiting, told):
+                task.cancel()
+            await _briefly(self._handler.aclose(), _CLOSE_SECONDS)
+            self._api.close()
+
+    async def _register(self) -> str | None:
+        """Become an extension, so that SIGTERM is sent. Best effort: expiry is the truth."""
+        try:
+            return await self._api.register_extension()
+        except (OSError, LookupError) as error:
+            logger.debug("there will be no SIGTERM: %s", error)
+            return None
+
+    async def _wait_as_extension(self, id: str | None) -> None:
+        if id is not None:
+            with contextlib.suppress(OSError):
+                await self._api.wait_as_extension(id)
+
+    async def _serve_one(self, told: asyncio.Task[Any]) -> None:
+        work = asyncio.create_task(self._answer_next())
+        try:
+            await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done() and self._answering:
+                await _briefly(self._handler.drain(), _STEP_SECONDS)
+                await asyncio.wait({work}, timeout=_STEP_SECONDS)
+        finally:
+            work.cancel()
+            await asyncio.wait({work}, timeout=_STEP_SECONDS)
+        if work.done() and not work.cancelled():
+            work.result()
+
+    async def _answer_next(self) -> None:
+        invocation = await self._api.next()
+        self._answering = True
+        REQUEST_ID.set(invocation.id)
+        os.environ.pop("_X_AMZN_TRACE_ID", None)
+        if invocation.trace_id:
+            os.environ["_X_AMZN_TRACE_ID"] = invocation.trace_id
+        try:
+            await answer(invocation, self._handler, self._api)
+        except OSError as error:
+            # What is wrong with this answer need not be wrong with the sandbox: `next` finds that out.
+            logger.warning("an answer did not arrive: %s", error)
+        self._answering = False
+
+
+async def _briefly(ending: Awaitable[None], seconds: float) -> None:
+    """Await something that must not keep us."""
+    try:
+        async with asyncio.timeout(seconds):
+            await ending
+    except TimeoutError:
+        logger.debug("not everything was closed in time")
+    except Exception:
+        logger.exception("closing failed")

@@ -1,0 +1,70 @@
+"""SnapStart: a Lambda function whose sandboxes begin with a snapshot of one that was initialized before.
+
+For handlers on AWS's own runtime, which answer whole; it is that runtime that calls the hooks. A snapshot
+must not hold what may not be the same in all of its copies, which is random numbers to come, nor what does
+not survive the time in between, which is connections.
+(docs.aws.amazon.com/lambda: "Lambda SnapStart runtime hooks for Python")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tmcp_serverless.handler import Handler
+
+__all__ = ["after_restore", "before_snapshot", "register"]
+
+logger = logging.getLogger(__name__)
+
+
+def register(handler: Handler) -> bool:
+    """Have the handler primed before a snapshot, and made its own after each restore.
+
+    Returns whether the runtime has such hooks; elsewhere nothing happens. Call it at the end of the module
+    that Lambda imports: hooks run in the opposite order before a snapshot, so this one comes first, and one
+    of yours may close what it left.
+    """
+    try:
+        import snapshot_restore_py as hooks  # noqa: PLC0415 - a part of AWS's runtime
+    except ImportError:
+        return False
+    hooks.register_before_snapshot(before_snapshot, handler)
+    hooks.register_after_restore(after_restore)
+    return True
+
+
+def before_snapshot(handler: Handler) -> None:
+    """Import and build what the first request would have to wait for, and leave nothing open.
+
+    A server that cannot be primed, for its lifespan needs what is not there at a deployment, does not keep
+    the version from being published: its first request waits a little longer.
+    """
+    try:
+        import_module("tmcp_serverless.hosts.lambda_buffered")
+        _loop().run_until_complete(handler.prime())
+    except Exception:
+        logger.exception("the server could not be primed; its first request will do what was left")
+
+
+def after_restore() -> None:
+    """Begin with random numbers of one's own.
+
+    `secrets`, `uuid4` and TLS ask the kernel, whose numbers AWS sees to; the module `random` has a state
+    that is in the snapshot. Logins and tokens are fetched for a connection, and none was made.
+    """
+    random.seed()
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop that requests will be served on: there is one for the life of a sandbox."""
+    try:
+        return asyncio.get_event_loop()
+    except RuntimeError:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        return loop
