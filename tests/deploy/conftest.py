@@ -1,0 +1,37 @@
+"""SAM's command line, and what it builds: once for all tests that look at it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from local.package import build, pack, unpack
+from tests.support.sam import UnavailableError, sam
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def sam_tool() -> Path:
+    try:
+        return sam()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def built(sam_tool: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template that `sam build` wrote; the functions are beside it, for this machine."""
+    assert sam_tool
+    return build(tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture(scope="session")
+def task_root(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The streaming function's zip, unpacked, as Lambda has it in `/var/task`."""
+    folder = tmp_path_factory.mktemp("lambda")
+    pack(built.parent / "StreamingFunction", folder / "function.zip")
+    unpack(folder / "function.zip", folder / "task")
+    return folder / "task"
