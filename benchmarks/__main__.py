@@ -16,6 +16,7 @@ from benchmarks.database import postgres_server
 from benchmarks.delivery import measure_delivery
 from benchmarks.fan_out import measure_broadcast, measure_subscribers
 from benchmarks.idle_streams import measure_footprint, measure_heartbeats
+from benchmarks.lambda_stream import measure_lambda_delivery
 from benchmarks.row import NotMeasuredError
 from benchmarks.setting import Setting
 from benchmarks.table import print_heading, print_row
@@ -32,6 +33,7 @@ _BENCHMARKS: dict[str, Callable[[Setting], Awaitable[list[Row]]]] = {
     "latency": measure_latency,
     "round-trips": measure_round_trips,
     "delivery": measure_delivery,
+    "lambda-delivery": measure_lambda_delivery,
     "broadcast": measure_broadcast,
     "subscribers": measure_subscribers,
     "cold-start": measure_cold_start,

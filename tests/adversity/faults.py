@@ -23,13 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DOORBELLS", "Broken", "Fault", "Faults", "plan"]
 
-DOORBELLS = (
-    "application_name = 'tmcp_serverless' AND pid <> pg_backend_pid() "
-    "AND (query ~* '^\\s*(UN)?LISTEN' OR query ~ 'AS mine \\(id, holder\\)')"
-)
+DOORBELLS = "application_name = 'tmcp_serverless listen'"
 """Which rows of pg_stat_activity are the instances' listening connections."""
 
-_EVERYBODY = "application_name = 'tmcp_serverless' AND pid <> pg_backend_pid()"
+_EVERYBODY = "application_name LIKE 'tmcp_serverless%' AND pid <> pg_backend_pid()"
 _OTHERS = f"{_EVERYBODY} AND NOT ({DOORBELLS})"
 _STRANDED_SECONDS = 3.0
 """A link that is silent for good is found out by a statement that times out, so that not before one tick."""

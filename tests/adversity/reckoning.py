@@ -73,15 +73,14 @@ class Reckoning:
             text = f"a stream was silent for {self.longest_silence_seconds:.2f} s: {self._longest}"
             self.findings.add("other", text)
 
-    async def look_for_leftovers(self, broken: Broken, *, poll: bool) -> None:
+    async def look_for_leftovers(self, broken: Broken) -> None:
         """See that no instance listens any more once the last stream is gone."""
-        which = DOORBELLS.split(" OR ")[0] + ")" if poll else DOORBELLS
         rows: list[asyncpg.Record] = []
         connection = await asyncpg.connect(broken.postgres.dsn)
         try:
             for _ in range(int(_LEFTOVER_SECONDS / 0.25)):
                 rows = await connection.fetch(
-                    f"SELECT pid, query, now() - state_change AS idle FROM pg_stat_activity WHERE {which}"
+                    f"SELECT pid, query, now() - state_change AS idle FROM pg_stat_activity WHERE {DOORBELLS}"
                 )
                 if not rows:
                     return

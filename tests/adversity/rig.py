@@ -147,7 +147,7 @@ class _Run:
             self._say(f"{self._timeline.now():6.1f} s  the faults are over; waiting for what is due")
             await settle(self._load, self._ledger, self._sessions.listeners, self._timeline)
         reckoning = Reckoning(self._order.seed, self._events, self._ledger, self._calls, self._faults)
-        await reckoning.look_for_leftovers(self._broken, poll=self._order.poll)
+        await reckoning.look_for_leftovers(self._broken)
         reckoning.output = self._cluster.output()
         reckoning.timeline = self._timeline.text()
         return reckoning
