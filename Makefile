@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help dev demo test adversity check format bench clean
+.PHONY: help dev demo lambda-demo test adversity conformance check format bench clean
 
 help:  ## Say what the targets do.
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,11 +22,17 @@ dev: .venv  ## Three instances on an embedded Postgres, serving the example serv
 demo: .venv  ## The same, with the official client driving it through every instance.
 	$(BIN)/python -m examples.demo
 
+lambda-demo: .venv  ## The zip that `sam build` makes, under an emulator of Lambda, and the official client on it.
+	$(BIN)/python -m local.lambda_demo
+
 test: .venv  ## Every test.
 	$(BIN)/pytest
 
 adversity: .venv  ## Load while everything is being killed; SEED= repeats a run.
 	$(BIN)/python -m tests.adversity $(ARGS)
+
+conformance: .venv  ## The official conformance suite, in four settings (ARGS='--setting three').
+	$(BIN)/python -m tests.conformance $(ARGS)
 
 check: .venv  ## Format, lint and types.
 	$(BIN)/ruff format --check .
@@ -41,4 +47,4 @@ bench: .venv  ## Measure, and write benchmarks/results.json (ARGS=--quick: see t
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove what the targets made.
-	rm -rf .venv .ruff_cache .pytest_cache dist build
+	rm -rf .venv .ruff_cache .pytest_cache .aws-sam dist build
