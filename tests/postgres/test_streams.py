@@ -257,6 +257,26 @@ async def test_behind_a_pooler_that_swallows_listen_streams_poll_and_one_warning
             assert await controller.count(30) == [str(number) for number in range(30)]
 
 
+async def test_a_trial_of_listen_that_was_cut_short_is_made_again(
+    pgbouncer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # By a request that ended sooner, which needed its inbox no longer.
+    async with (
+        PostgresStreamSessionManager(pgbouncer) as streams,
+        PostgresStreamSessionManager(pgbouncer) as sender,
+    ):
+        await streams.prepare("s")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await streams.create("inbox", RecordingController())
+        controller = RecordingController()
+        with caplog.at_level(logging.WARNING):
+            await streams.create("s", controller)
+        assert "LISTEN does not deliver" in caplog.text, "else a heartbeat would bring what no ring does"
+        await sender.send(["s"], "x")
+        assert await controller.count(1) == ["x"]
+
+
 async def test_a_direct_connection_beside_the_pooled_one_listens(
     pgbouncer: str, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -289,6 +289,25 @@ async def test_i4_a_cancellation_that_comes_too_late_changes_nothing(client: Cli
     assert await client.call("change") == "changed"
 
 
+async def test_i4_a_cancellation_that_overtakes_its_request_stops_it(client: Client) -> None:
+    await client.notify("notifications/cancelled", {"requestId": "c"})
+    async with calling(client, "quiet", id="c") as exchange:
+        assert (await exchange.whole()).messages[-1]["error"]["code"] == -32800
+
+
+async def test_i4_a_cancellation_of_long_ago_spares_a_request_that_uses_the_id_again(
+    client: Client, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A client that goes on with its session in a new process may well count from 0 again.
+    monkeypatch.setattr("tmcp_serverless.transports.inbox._STARTING_SECONDS", 0.0)
+    await client.notify("notifications/cancelled", {"requestId": "c", "receivedAt": time.time() + 60})
+    async with calling(client, "quiet", id="c") as exchange:
+        await stage.started.wait()
+        await asyncio.sleep(0.5)  # Long enough for the request to open its inbox, and read it.
+        stage.go_on.set()
+        assert text_of((await exchange.whole()).messages[-1]) == "done"
+
+
 async def test_i5_progress_stops_with_the_answer(client: Client, stage: Stage) -> None:
     stage.go_on.set()
     async with calling(client, "wait", progress="t") as exchange:

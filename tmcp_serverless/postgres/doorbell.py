@@ -25,7 +25,7 @@ import asyncpg
 from tmcp_serverless.errors import StoreUnavailableError, TmcpError
 from tmcp_serverless.postgres.database import LISTENING_IDLE_SECONDS
 from tmcp_serverless.postgres.failures import LOST_LINK
-from tmcp_serverless.postgres.nonce import hear_nonce
+from tmcp_serverless.postgres.nonce import delivers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -175,8 +175,19 @@ class Doorbell:
         connection.add_termination_listener(self._on_termination)
         self._connection = connection
         self._lost.clear()
+        try:
+            await self._make_ready(connection)
+        except LOST_LINK as error:
+            self._terminate()
+            raise StoreUnavailableError(f"the connection that LISTENs was lost: {error!r}") from error
+        except BaseException:
+            # Also one who was cancelled here: nobody may find a connection that nothing was tried on.
+            self._terminate()
+            raise
+
+    async def _make_ready(self, connection: Connection) -> None:
         if not self._proven:
-            self._silent = not await self._delivers(connection)
+            self._silent = not await delivers(self._database, connection)
             self._proven = True
         if self._silent:
             self._terminate()
@@ -193,15 +204,6 @@ class Doorbell:
         except LOST_LINK as error:
             self._lost.set()
             raise StoreUnavailableError(f"LISTEN failed: {error!r}") from error
-
-    async def _delivers(self, connection: Connection) -> bool:
-        if await hear_nonce(self._database, connection) is not None:
-            return True
-        logger.warning(
-            "LISTEN does not deliver here (a pooler in transaction mode?), so streams poll instead; "
-            "set TMCP_LISTEN_URL to a direct connection to the same database, or TMCP_DOORBELL=poll"
-        )
-        return False
 
     def _on_notify(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
         for ring in self._rings.get(channel, ()):

@@ -61,7 +61,9 @@ class Target:
         self._dbname = dbname
         self._server_settings = dict(server_settings or {})
         self._idle_seconds = idle_seconds
-        self._takes_idle_time = True
+        self.takes_idle_time = True
+        """Whether the other end has not refused `idle_session_timeout`, as poolers do."""
+
         self._context: tuple[Mapping[str, str], ssl.SSLContext | None] | None = None
 
     async def parameters(self, *, refused: Mapping[str, str] | None = None) -> Mapping[str, str]:
@@ -122,7 +124,7 @@ class Target:
         context = self._tls(parameters)
         if context is not None:
             wanted["ssl"] = context
-        if not idle_seconds or not self._takes_idle_time:
+        if not idle_seconds or not self.takes_idle_time:
             return await asyncpg.connect(**wanted, server_settings=self._server_settings)
         idle = {"idle_session_timeout": f"{idle_seconds * 1000:.0f}"}
         try:
@@ -130,7 +132,7 @@ class Target:
         except REFUSED_SETTING as error:
             connection = await asyncpg.connect(**wanted, server_settings=self._server_settings)
             logger.info("%s does not close idle connections by itself: %s", self.setting, error)
-            self._takes_idle_time = False
+            self.takes_idle_time = False
             return connection
 
     def _tls(self, parameters: Mapping[str, str]) -> ssl.SSLContext | Literal[False] | None:

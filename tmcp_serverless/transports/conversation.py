@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.transports.addresses import new_question_id, request_name
@@ -40,13 +41,17 @@ class Conversation:
 
     """
 
-    __slots__ = ("_inbox", "_name", "_request_id", "_session_id", "_streams", "can_ask", "on_cancelled")
+    __slots__ = (
+        *("_began_at", "_inbox", "_name", "_request_id", "_session_id", "_streams"),
+        *("can_ask", "on_cancelled"),
+    )
 
     def __init__(
         self, streams: StreamSessionManager, session_id: str, request_id: str | int | None, *, can_ask: bool
     ) -> None:
         self.can_ask = can_ask
         self.on_cancelled: Callable[[], None] | None = None
+        self._began_at = time.time()
         self._streams = streams
         self._session_id = session_id
         self._request_id = request_id
@@ -64,7 +69,11 @@ class Conversation:
     def inbox(self) -> Inbox:
         """Where it hears from the client."""
         if self._inbox is None:
-            self._inbox = Inbox(self._streams, self._session_id, self.name, on_cancelled=self.cancel)
+            self._inbox = Inbox(
+                *(self._streams, self._session_id, self.name),
+                began_at=self._began_at,
+                on_cancelled=self.cancel,
+            )
         return self._inbox
 
     def journal(self, *, retry_milliseconds: int) -> Journal:

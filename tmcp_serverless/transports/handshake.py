@@ -10,6 +10,7 @@ from tmcp_serverless.errors import ConfigurationError, SessionNotFoundError, Sto
 from tmcp_serverless.sessions.records import ANONYMOUS
 from tmcp_serverless.transports.addresses import inbox_of, inbox_of_question, request_name
 from tmcp_serverless.transports.asgi import INTERNAL_ERROR, INVALID_PARAMS, HttpProblem, Request
+from tmcp_serverless.transports.inbox import cancellation
 from tmcp_serverless.transports.jsonrpc import Kind, dump, kind_of
 from tmcp_serverless.transports.runtime import ServerRuntime
 from tmcp_serverless.transports.security import OriginPolicy
@@ -110,7 +111,7 @@ class HandshakeTransport:
                 if type(params.get("requestId")) in (str, int):
                     # The request may be younger than its inbox: the mailbox is made where there is none.
                     inbox = inbox_of(session.id, request_name(params["requestId"]))
-                    await streams.send([inbox], dump(message).decode())
+                    await streams.send([inbox], dump(cancellation(message)).decode())
             case "notifications/initialized":
                 await self._managers.info.mark_initialized(session.id)
             case _:

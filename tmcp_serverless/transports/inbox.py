@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.sessions.records import CloseReason
@@ -20,9 +21,17 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import Json, StoredEvent
 
-__all__ = ["Inbox"]
+__all__ = ["Inbox", "cancellation"]
 
 logger = logging.getLogger(__name__)
+
+_STARTING_SECONDS = 30.0
+"""How long a request may take to its handler, behind a cold start, while its cancellation overtakes it."""
+
+
+def cancellation(message: Json) -> Json:
+    """Return the client's `notifications/cancelled` as an inbox takes it: with the time at which it came."""
+    return {**message, "receivedAt": time.time()}
 
 
 class Inbox:
@@ -32,6 +41,7 @@ class Inbox:
         streams: Where the mailbox is.
         session_id: The session.
         name: The request's name.
+        began_at: When the request began, in seconds since the epoch.
         on_cancelled: Called when the client cancels the request, or its session is deleted.
 
     """
@@ -42,9 +52,11 @@ class Inbox:
         session_id: str,
         name: str,
         *,
+        began_at: float,
         on_cancelled: Callable[[], None],
     ) -> None:
         self._on_cancelled = on_cancelled
+        self._began_at = began_at
         self._streams = streams
         self._address = inbox_of(session_id, name)
         self._opening = asyncio.Lock()
@@ -109,7 +121,10 @@ class Inbox:
     async def _hear(self, message: Json) -> None:
         method = message.get("method")
         if method == "notifications/cancelled":
-            self._on_cancelled()
+            if message.get("receivedAt", self._began_at) > self._began_at - _STARTING_SECONDS:
+                self._on_cancelled()
+            else:
+                logger.debug("dropped a cancellation that came for an earlier request with the same id")
         elif method == "notifications/progress":
             await self._hear_progress(message.get("params") or {})
         else:
