@@ -162,7 +162,7 @@ async def test_the_deadline_kills_what_cannot_be_cancelled(
         started = time.monotonic()
         with pytest.raises(httpx.RemoteProtocolError):
             await client.get("/block")
-        assert 0.9 < time.monotonic() - started < 2
+        assert 0.9 < time.monotonic() - started < 10
         assert (await client.get("/empty")).headers["x-tmcp-instance"] == "2"
     assert "Sandbox.Timedout: Task timed out after 1.00 seconds" in said[0]
 

@@ -98,7 +98,7 @@ async def test_it_leaves_in_time_with_open_streams_and_a_running_tool(database_u
         process.send_signal(signal.SIGTERM)
         for response in streams[:STREAMS]:
             response.read()  # Ends, and not by being cut off.
-        assert time.monotonic() - began_at < 2, "streams end at once: clients go on elsewhere"
+        assert time.monotonic() - began_at < 3, "streams end at once: clients go on elsewhere"
         process.wait(10)
         assert time.monotonic() - began_at < 10
         assert await connections(database_url) == []
