@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import pwd
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from tests.support.activity import connections
 from tests.support.waiting import eventually
 from tmcp_serverless import Database, PostgresInfoSessionManager, PostgresStreamSessionManager, SessionRecord
 from tmcp_serverless.testing.contracts import RecordingController
@@ -172,6 +174,45 @@ async def test_no_connection_free_in_time_is_said(database_url: str) -> None:
     records = await asyncio.gather(*(info.load("s") for _ in range(50)))
     assert len(records) == 50
     await info.aclose()
+
+
+async def test_an_opening_that_is_cut_short_leaves_no_connection(database_url: str) -> None:
+    async with PostgresStreamSessionManager(database_url) as streams:
+        await streams.prepare("s")
+    for milliseconds in range(30):
+        async with PostgresStreamSessionManager(database_url) as streams:
+            controller = RecordingController()
+            try:
+                async with asyncio.timeout(milliseconds / 1000):
+                    await streams.create("s", controller)
+            except TimeoutError:
+                continue
+
+    async def nothing_is_left() -> bool:
+        return not await connections(database_url)
+
+    await eventually(nothing_is_left)
+    gc.collect()  # Complains, and so fails the test, about a connection that was dropped open.
+
+
+async def test_a_release_that_is_cut_short_leaves_nothing_that_listens(database_url: str) -> None:
+    async with PostgresStreamSessionManager(database_url, heartbeat_seconds=0.2) as streams:
+        for tenths in range(20):
+            controller = RecordingController()
+            await streams.create("s", controller)
+            try:
+                async with asyncio.timeout(tenths / 10_000):
+                    await streams.release("s", controller)
+            except TimeoutError:
+                continue
+
+        async def nothing_listens() -> bool:
+            rows = await execute(
+                database_url, "SELECT FROM pg_stat_activity WHERE application_name = 'tmcp_serverless listen'"
+            )
+            return not rows
+
+        await eventually(nothing_listens, seconds=8)
 
 
 # Behind a pooler

@@ -185,11 +185,17 @@ class Database:
     async def connect(self, *, listen: bool = False) -> Connection:
         """Open a connection that is the caller's to close; `listen`: one that LISTEN works on."""
         cached = 100 if self._prepares else 0
-        if listen:
-            return await self.listen_target.open(
-                statement_cache_size=cached, idle_seconds=LISTENING_IDLE_SECONDS
-            )
-        return await self.target.open(statement_cache_size=cached)
+        opening = asyncio.get_running_loop().create_task(
+            self.listen_target.open(statement_cache_size=cached, idle_seconds=LISTENING_IDLE_SECONDS)
+            if listen
+            else self.target.open(statement_cache_size=cached)
+        )
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The driver leaves sockets and futures behind where it is cancelled while it connects.
+            opening.add_done_callback(_terminate)
+            raise
 
     async def aclose(self) -> None:
         """Close the idle connections of this event loop. The database can be used again afterwards."""
@@ -278,6 +284,11 @@ class Database:
         )
         self._prepares = False
         stack.drop_idle()
+
+
+def _terminate(opening: asyncio.Task[Connection]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().terminate()
 
 
 def _lost(error: BaseException) -> StoreUnavailableError:

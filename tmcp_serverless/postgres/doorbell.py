@@ -26,18 +26,15 @@ from tmcp_serverless.errors import StoreUnavailableError, TmcpError
 from tmcp_serverless.postgres.database import LISTENING_IDLE_SECONDS
 from tmcp_serverless.postgres.failures import LOST_LINK
 from tmcp_serverless.postgres.nonce import delivers
+from tmcp_serverless.postgres.rings import Rings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tmcp_serverless.postgres.database import Connection, Database, Row
+    from tmcp_serverless.postgres.rings import Ring
 
-__all__ = ["Doorbell", "DoorbellMode", "Ring"]
-
-Ring: TypeAlias = "Callable[[bool], None]"
-"""Called with true for each notification of the channel, and with false when some may have been missed."""
-
-
+__all__ = ["Doorbell", "DoorbellMode"]
 DoorbellMode: TypeAlias = Literal["auto", "listen", "poll"]
 
 logger = logging.getLogger(__name__)
@@ -90,7 +87,7 @@ class Doorbell:
         self._gone = gone
         self._tick_seconds = tick_seconds
         self._patience_seconds = patience_seconds
-        self._rings: dict[str, set[Ring]] = {}
+        self._rings = Rings()
         self._connection: Connection | None = None
         self._using = asyncio.Lock()
         self._lost = asyncio.Event()
@@ -111,9 +108,8 @@ class Doorbell:
             if not self._silent and not self._is_connected():
                 self._terminate()
                 await self._connect()
-                self._ring_all()
-            new = channel not in self._rings
-            self._rings.setdefault(channel, set()).add(ring)
+                self._rings.ring_all()
+            new = self._rings.add(channel, ring)
             self._look_seconds = _SHORTEST_LOOK_SECONDS
             try:
                 if self._silent:
@@ -121,23 +117,24 @@ class Doorbell:
                 elif new:
                     await self._listen(channel)
             except BaseException:
-                self._forget(channel, ring)
+                self._rings.forget(channel, ring)
+                if not self._rings:
+                    self._terminate()
                 raise
             if self._keeper is None or self._keeper.done():
                 self._keeper = asyncio.get_running_loop().create_task(self._keep())
 
-    async def close(self, channel: str, ring: Ring) -> None:
-        """Stop calling `ring`; with the last one the connection is closed."""
+    async def close(self, *doors: tuple[str, Ring]) -> None:
+        """Stop calling these rings, each of its channel; with the last one the connection is closed."""
+        for channel, ring in doors:
+            self._rings.forget(channel, ring)
         async with self._using:
-            self._forget(channel, ring)
             if not self._rings:
                 await self._close()
-            elif channel not in self._rings and self._connection is not None:
-                try:
-                    async with asyncio.timeout(_UNLISTEN_SECONDS):
-                        await self._connection.remove_listener(channel, self._on_notify)
-                except LOST_LINK:
-                    self._lost.set()
+                return
+            for channel in {channel for channel, _ in doors}:
+                if channel not in self._rings:
+                    await self._unlisten(channel)
 
     @property
     def is_idle(self) -> bool:
@@ -162,13 +159,6 @@ class Doorbell:
 
     def _is_connected(self) -> bool:
         return self._connection is not None and not self._connection.is_closed() and not self._lost.is_set()
-
-    def _forget(self, channel: str, ring: Ring) -> None:
-        rings = self._rings.get(channel)
-        if rings is not None:
-            rings.discard(ring)
-            if not rings:
-                del self._rings[channel]
 
     async def _connect(self) -> None:
         connection = await self._database.connect(listen=True)
@@ -205,9 +195,16 @@ class Doorbell:
             self._lost.set()
             raise StoreUnavailableError(f"LISTEN failed: {error!r}") from error
 
+    async def _unlisten(self, channel: str) -> None:
+        if self._connection is not None:
+            try:
+                async with asyncio.timeout(_UNLISTEN_SECONDS):
+                    await self._connection.remove_listener(channel, self._on_notify)
+            except LOST_LINK:
+                self._lost.set()
+
     def _on_notify(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
-        for ring in self._rings.get(channel, ()):
-            ring(True)
+        self._rings.ring(channel)
 
     def _on_termination(self, connection: object) -> None:
         if connection is self._connection:
@@ -215,7 +212,7 @@ class Doorbell:
 
     async def _keep(self) -> None:
         reached_at = time.monotonic()
-        while self._rings:
+        while await self._is_wanted():
             await self._pause()
             reached = await (self._poll() if self._silent else self._beat())
             if reached:
@@ -225,6 +222,15 @@ class Doorbell:
                 return
             else:
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _is_wanted(self) -> bool:
+        if not self._rings:
+            # Who was last has not closed the connection: a task that is cancelled may not come to that.
+            async with self._using:
+                if not self._rings:
+                    self._terminate()
+                    self._keeper = None
+        return self._keeper is not None
 
     async def _pause(self) -> None:
         try:
@@ -262,7 +268,7 @@ class Doorbell:
                 if self._lost.is_set() or self._connection is None:
                     self._terminate()
                     await self._connect()
-                    self._ring_all()
+                    self._rings.ring_all()
                 if self._connection is not None:
                     await self._tick(self._connection)
         except (*LOST_LINK, TmcpError) as error:
@@ -270,11 +276,6 @@ class Doorbell:
             self._lost.set()
             return False
         return True
-
-    def _ring_all(self) -> None:
-        for rings in self._rings.values():
-            for ring in rings:
-                ring(False)
 
     def _terminate(self) -> None:
         if self._connection is not None:

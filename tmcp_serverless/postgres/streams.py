@@ -163,8 +163,8 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
         if stream is None or stream.pump.controller is not controller:
             return
         del self._streams[id]
-        await stream.pump.stop()
         try:
+            await stream.pump.stop()
             if not stream.watches:
                 await self._tables.fetchrow("release", id, stream.holder, *stream.place, again=True)
         finally:
@@ -279,8 +279,8 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
 
     async def _close_doors(self, stream: HeldStream) -> None:
         if stream.watches:
-            await self._doorbell.close(self._topic_channel, stream.ring)
-            await self._doorbell.close(self._events_channel, stream.ring)
-            return
-        await self._doorbell.close(self._topic_channel, stream.ring_wide)
-        await self._doorbell.close(channel_name(self._scope, stream.id), stream.ring)
+            doors = (self._topic_channel, stream.ring), (self._events_channel, stream.ring)
+        else:
+            own = channel_name(self._scope, stream.id)
+            doors = (self._topic_channel, stream.ring_wide), (own, stream.ring)
+        await self._doorbell.close(*doors)
