@@ -14,7 +14,7 @@ from tests.adversity.proxy import Proxy
 from tests.support.waiting import eventually
 from tmcp_serverless import Database, PostgresStreamSessionManager
 from tmcp_serverless.postgres.connection import Connection
-from tmcp_serverless.postgres.paging import PAGE_ROWS
+from tmcp_serverless.postgres.paging import PAGE_BYTES, PAGE_ROWS
 from tmcp_serverless.postgres.schema import streams_component
 from tmcp_serverless.postgres.statements import load_statements
 from tmcp_serverless.testing.contracts import RecordingController
@@ -240,6 +240,7 @@ def test_a_page_is_as_long_as_the_statements_say() -> None:
     sql = load_statements("streams", streams_component().tables)
     for name in ("read", "peek"):
         assert sql[name].count(f"LIMIT {PAGE_ROWS}") == 2
+        assert sql[name].count(f" < {PAGE_BYTES})") == 2
 
 
 async def test_a_statement_outlives_a_change_of_the_columns_that_it_returns(database_url: str) -> None:

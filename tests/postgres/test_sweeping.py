@@ -11,6 +11,7 @@ import pytest
 
 from tmcp_serverless import PostgresStreamSessionManager
 from tmcp_serverless.postgres import sweeping
+from tmcp_serverless.sessions.ids import mint_stream_session_id
 from tmcp_serverless.testing.contracts import RecordingController
 
 
@@ -69,6 +70,23 @@ async def test_with_time_it_comes_to_all(database_url: str) -> None:
         await fill(database_url, 20, age=8)
         async with asyncio.timeout(30):
             while await count(database_url) > 2_001:
+                await streams.sweep(limit=10)
+
+
+async def test_with_time_it_comes_to_sessions_that_are_one_stream_too(database_url: str) -> None:
+    async with PostgresStreamSessionManager(database_url) as streams:
+        await streams.prepare("first")
+        ids = sorted(mint_stream_session_id() for _ in range(1_000))
+        # Those at the edges are in use: whoever comes from outside gets no further.
+        await execute(
+            database_url,
+            "INSERT INTO tmcp_mailboxes (id, last, updated_at) "
+            "SELECT id, 0, now() - CASE WHEN n > 300 AND n <= 700 THEN interval '8 days' ELSE '0' END "
+            "FROM unnest($1::text[]) WITH ORDINALITY AS given (id, n)",
+            ids,
+        )
+        async with asyncio.timeout(30):
+            while await count(database_url) > 601:
                 await streams.sweep(limit=10)
 
 

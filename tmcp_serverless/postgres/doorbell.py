@@ -24,8 +24,9 @@ import asyncpg
 
 from tmcp_serverless.errors import StoreUnavailableError, TmcpError
 from tmcp_serverless.postgres.database import LISTENING_IDLE_SECONDS
-from tmcp_serverless.postgres.failures import LOST_LINK
+from tmcp_serverless.postgres.failures import LOST_LINK, ROLLED_BACK
 from tmcp_serverless.postgres.nonce import delivers
+from tmcp_serverless.postgres.pace import Pace
 from tmcp_serverless.postgres.rings import Rings
 
 if TYPE_CHECKING:
@@ -51,10 +52,6 @@ at the start of it; a pooler in session mode that refuses that takes it here.
 
 _UNLISTEN_SECONDS = 2.0
 _LOOK_LIMIT_SECONDS = 7.0
-_SHORTEST_LOOK_SECONDS = 0.05
-_LONGEST_LOOK_SECONDS = 2.0
-_SLOWING = 1.5
-"""By how much the next look is later when the last one found nothing."""
 
 
 class Doorbell:
@@ -94,7 +91,7 @@ class Doorbell:
         self._keeper: asyncio.Task[None] | None = None
         self._silent = mode == "poll"
         self._proven = mode != "auto"
-        self._look_seconds = _SHORTEST_LOOK_SECONDS
+        self._pace = Pace()
         self._ticked_at = 0.0
 
     async def open(self, channel: str, ring: Ring) -> None:
@@ -110,7 +107,7 @@ class Doorbell:
                 await self._connect()
                 self._rings.ring_all()
             new = self._rings.add(channel, ring)
-            self._look_seconds = _SHORTEST_LOOK_SECONDS
+            self._pace.hurry()
             try:
                 if self._silent:
                     self._lost.set()  # Wakes the keeper: somebody new wants to know soon.
@@ -124,10 +121,14 @@ class Doorbell:
             if self._keeper is None or self._keeper.done():
                 self._keeper = asyncio.get_running_loop().create_task(self._keep())
 
-    async def close(self, *doors: tuple[str, Ring]) -> None:
-        """Stop calling these rings, each of its channel; with the last one the connection is closed."""
+    def forget(self, *doors: tuple[str, Ring]) -> None:
+        """Stop calling these rings, where others have taken their place."""
         for channel, ring in doors:
             self._rings.forget(channel, ring)
+
+    async def close(self, *doors: tuple[str, Ring]) -> None:
+        """Stop calling these rings, each of its channel; with the last one the connection is closed."""
+        self.forget(*doors)
         async with self._using:
             if not self._rings:
                 await self._close()
@@ -234,7 +235,7 @@ class Doorbell:
 
     async def _pause(self) -> None:
         try:
-            async with asyncio.timeout(self._look_seconds if self._silent else self._tick_seconds):
+            async with asyncio.timeout(self._pace.seconds if self._silent else self._tick_seconds):
                 await self._lost.wait()
         except TimeoutError:
             pass
@@ -247,7 +248,7 @@ class Doorbell:
             # off instead, the other idle connections are tried one after the other, which are as dead.
             async with asyncio.timeout(_LOOK_LIMIT_SECONDS):
                 await self._tick_or_look()
-        except (TimeoutError, TmcpError) as error:
+        except (TimeoutError, asyncpg.PostgresError, TmcpError) as error:
             logger.debug("the doorbell could not look: %r", error)
             return False
         return True
@@ -256,22 +257,25 @@ class Doorbell:
         if time.monotonic() - self._ticked_at >= self._tick_seconds:
             await self._tick(None)
             self._ticked_at = time.monotonic()
-        elif await self._look():
-            self._look_seconds = _SHORTEST_LOOK_SECONDS
         else:
-            self._look_seconds = min(self._look_seconds * _SLOWING, _LONGEST_LOOK_SECONDS)
+            self._pace.found(await self._look())
 
     async def _beat(self) -> bool:
         """Reconnect where that is due, and tick. Returns whether the database answered."""
         try:
-            async with self._using, asyncio.timeout(self._tick_seconds):
+            async with self._using:
                 if self._lost.is_set() or self._connection is None:
                     self._terminate()
-                    await self._connect()
+                    # Each channel is a round trip of its own: a thousand of them take longer than a tick.
+                    async with asyncio.timeout(self._patience_seconds):
+                        await self._connect()
                     self._rings.ring_all()
                 if self._connection is not None:
-                    await self._tick(self._connection)
-        except (*LOST_LINK, TmcpError) as error:
+                    async with asyncio.timeout(self._tick_seconds):
+                        await self._tick(self._connection)
+        except ROLLED_BACK as error:
+            logger.debug("a heartbeat was rolled back for another's sake: %r", error)
+        except (*LOST_LINK, asyncpg.PostgresError, TmcpError) as error:
             logger.debug("the doorbell lost its connection: %r", error)
             self._lost.set()
             return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.sessions.cursors import Cursor
 from tmcp_serverless.sessions.pump import Page
 from tmcp_serverless.sessions.records import StoredEvent
 
@@ -11,12 +12,41 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tmcp_serverless.postgres.database import Row
-    from tmcp_serverless.sessions.cursors import Cursor
 
-__all__ = ["PAGE_ROWS", "page_of"]
+__all__ = ["PAGE_BYTES", "PAGE_ROWS", "page_of"]
 
 PAGE_ROWS = 64
-"""How many rows of each mailbox one read brings at the most."""
+PAGE_BYTES = 262_144
+"""Where a page of either mailbox ends, as the statements have it: after so many rows, or with the message
+that takes it to so many bytes. A page has to arrive within the time that a statement may take.
+"""
+
+
+class _Part:
+    """What a page brings of one mailbox."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        self.rows = self.missed = self.bytes = 0
+
+    def add(self, number: int, bytes: int) -> None:
+        self.rows += 1
+        self.bytes = bytes
+        self._move(number - 1)
+        self.place = number
+
+    @property
+    def is_full(self) -> bool:
+        return self.rows == PAGE_ROWS or self.bytes >= PAGE_BYTES
+
+    def end(self, last: int) -> None:
+        """Take what was there and has not come, on a page that had room for it, as expired."""
+        if not self.is_full and self.place < last:
+            self._move(last)
+
+    def _move(self, place: int) -> None:
+        self.missed += place - self.place
+        self.place = place
 
 
 def page_of(rows: Iterable[Row], cursor: Cursor, *, last: Cursor) -> tuple[Page, Cursor]:
@@ -25,29 +55,23 @@ def page_of(rows: Iterable[Row], cursor: Cursor, *, last: Cursor) -> tuple[Page,
     Numbers have no gaps: what is not there, between the rows or up to `last`, has expired.
 
     Args:
-        rows: `(own number, topic's number, data)`, one number of the two; or all null for an empty page.
+        rows: `(own number, topic's number, data, bytes of this mailbox so far)`, one number of the two; or
+            all null for an empty page.
         cursor: Where the stream was.
         last: What both mailboxes had reached when the stream was claimed.
 
     """
+    own, topic = _Part(cursor.own), _Part(cursor.topic)
     events: list[StoredEvent] = []
-    missed = own_rows = topic_rows = 0
-    for own, topic, data in rows:
-        if own is not None:
-            own_rows += 1
-            missed += own - cursor.own - 1
-            cursor = cursor._replace(own=own)
-        elif topic is not None:
-            topic_rows += 1
-            missed += topic - cursor.topic - 1
-            cursor = cursor._replace(topic=topic)
+    for own_number, topic_number, data, bytes in rows:
+        if own_number is not None:
+            own.add(own_number, bytes)
+        elif topic_number is not None:
+            topic.add(topic_number, bytes)
         else:
             break
-        events.append(StoredEvent(data, str(cursor)))
-    if own_rows < PAGE_ROWS and cursor.own < last.own:
-        missed += last.own - cursor.own
-        cursor = cursor._replace(own=last.own)
-    if topic_rows < PAGE_ROWS and cursor.topic < last.topic:
-        missed += last.topic - cursor.topic
-        cursor = cursor._replace(topic=last.topic)
-    return Page(events, more=PAGE_ROWS in (own_rows, topic_rows), missed=missed), cursor
+        events.append(StoredEvent(data, str(Cursor(own.place, topic.place))))
+    own.end(last.own)
+    topic.end(last.topic)
+    page = Page(events, more=own.is_full or topic.is_full, missed=own.missed + topic.missed)
+    return page, Cursor(own.place, topic.place)

@@ -50,7 +50,7 @@ class Component:
     """The migrations' file name before the number."""
 
     tables: Mapping[str, str]
-    """What stands for `{name}` in the files, quoted: the tables, and a function on one of them."""
+    """What stands for `{name}` in the files, quoted: the tables, and functions on them."""
 
     versions: str
     """The table that holds the version, quoted."""
@@ -84,8 +84,10 @@ def streams_component(table_name: str = "tmcp_sessions") -> Component:
             "sessions": quote(table_name),
             "mailboxes": derived(beside, "_mailboxes"),
             "messages": derived(beside, "_messages"),
+            "forget": derived(beside, "_forget"),
         },
         _versions_beside(table_name),
+        frozenset({"forget"}),
     )
 
 

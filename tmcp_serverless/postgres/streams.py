@@ -7,10 +7,12 @@ needs the same row, comes either before the page or after it, never in between.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.place import place
@@ -18,6 +20,7 @@ from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
 from tmcp_serverless.postgres.held import HeldStream, OpenStreams
 from tmcp_serverless.postgres.identifiers import channel_name
+from tmcp_serverless.postgres.mailboxes import Mailboxes
 from tmcp_serverless.postgres.reading import Reading
 from tmcp_serverless.postgres.schema import streams_component
 from tmcp_serverless.postgres.sweeping import sweep_streams
@@ -31,16 +34,15 @@ from tmcp_serverless.sessions.records import CloseReason
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tmcp_serverless.postgres.database import Connection, Row
+    from tmcp_serverless.postgres.database import Connection
     from tmcp_serverless.postgres.doorbell import DoorbellMode
+    from tmcp_serverless.postgres.rings import Ring
     from tmcp_serverless.sessions.pump import Page
     from tmcp_serverless.sessions.records import StreamController
 
 __all__ = ["PostgresStreamSessionManager"]
 
 logger = logging.getLogger(__name__)
-
-_TRIM_EVERY = 64
 
 
 class PostgresStreamSessionManager(OverTables, StreamSessionManager):
@@ -81,12 +83,17 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
         self._lease = timedelta(seconds=lease_seconds)
         self._retention = timedelta(seconds=retention_seconds)
         self._unused = timedelta(seconds=unused_seconds)
-        self._retention_rows = retention_rows
-        self._retention_bytes = retention_bytes
+        self._mailboxes = Mailboxes(
+            self._tables,
+            lease=self._lease,
+            retention_rows=retention_rows,
+            retention_bytes=retention_bytes,
+        )
         self._scope = self._tables.component.tables["sessions"]
         self._topic_channel = channel_name(self._scope, BROADCAST)
         self._events_channel = channel_name(self._scope, EVENTS)
         self._streams: dict[str, HeldStream] = {}
+        self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._retired: list[Pump] = []
         self._doorbell = Doorbell(
             self._database,
@@ -107,8 +114,13 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
         """Claim the session's stream for this controller."""
         place = (None, None) if after is None else Cursor.parse(after)
         stream = self._new_stream(id, controller)
-        channel = channel_name(self._scope, id)
         await self._tables.ready()
+        # One after the other: who claims last is to be the one that is registered, in this process too.
+        async with self._claiming.setdefault(id, asyncio.Lock()):
+            await self._claim(stream, place)
+
+    async def _claim(self, stream: HeldStream, place: tuple[int | None, int | None]) -> None:
+        id, channel = stream.id, channel_name(self._scope, stream.id)
         await self._doorbell.open(channel, stream.ring)
         try:
             if not is_private(id):
@@ -116,14 +128,14 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
             claimed = await self._tables.fetchrow("claim", id, stream.holder, channel, *place, again=True)
             assert claimed is not None  # noqa: S101 - the statement returns the row that it wrote
         except BaseException:
-            await self._close_doors(stream)
+            await self._doorbell.close(*self._doors(stream))
             raise
         stream.cursor = Cursor(claimed[0], claimed[1])
         stream.last = Cursor(claimed[2], claimed[1] if is_private(id) else claimed[3])
         held, self._streams[id] = self._streams.get(id), stream
-        if held is not None:
-            await self._retire(held, CloseReason.SUPERSEDED)
         stream.pump.start(str(stream.cursor))
+        if held is not None:
+            self._retire(held, CloseReason.SUPERSEDED)
 
     def _new_stream(self, id: str, controller: StreamController) -> HeldStream:
         async def read() -> Page | CloseReason:
@@ -145,7 +157,7 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
             row = await self._tables.fetchrow("watch", again=True)
             assert row is not None  # noqa: S101 - the statement returns the row that it wrote
         except BaseException:
-            await self._close_doors(stream)
+            await self._doorbell.close(*self._doors(stream))
             raise
         stream.cursor = stream.last = Cursor(row[0], row[1])
         self._streams[stream.id] = stream
@@ -154,8 +166,7 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
 
     async def publish(self, data: str) -> None:
         """Append an event for those who watch, in one statement."""
-        row = await self._tables.fetchrow("publish", data, self._events_channel, again=False)
-        await self._trim(EVENTS, row)
+        await self._mailboxes.publish(data, self._events_channel)
 
     async def release(self, id: str, controller: StreamController) -> None:
         """End this controller's stream, and keep its cursor for the next one."""
@@ -168,13 +179,17 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
             if not stream.watches:
                 await self._tables.fetchrow("release", id, stream.holder, *stream.place, again=True)
         finally:
-            await self._close_doors(stream)
+            await self._doorbell.close(*self._doors(stream))
 
     async def delete(self, id: str) -> None:
         """End the session's streams wherever they are, and forget its messages."""
         await self._tables.fetch("delete", id, again=True)
-        for address in [key for key in self._streams if key == id or key.startswith(f"{id}/")]:
-            await self._retire(self._streams.pop(address), CloseReason.DELETED)
+        ended = [key for key in self._streams if key == id or key.startswith(f"{id}/")]
+        streams = [self._streams.pop(key) for key in ended]
+        for stream in streams:
+            self._retire(stream, CloseReason.DELETED)
+        if streams:
+            await self._doorbell.close(*(door for stream in streams for door in self._doors(stream)))
 
     async def has(self, id: str) -> bool:
         """Return whether a fresh lease exists."""
@@ -186,43 +201,27 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
         if "\0" in data:
             raise ValueError("a message is JSON text, which has no NUL character (JSON writes it as \\u0000)")
         if sessions is None:
-            row = await self._tables.fetchrow("broadcast", data, self._topic_channel, again=False)
-            await self._trim(BROADCAST, row)
+            await self._mailboxes.broadcast(data, self._topic_channel)
             return
         ids = list(dict.fromkeys(sessions))
         if len(ids) == 1:
-            await self.append(ids[0], data)
+            await self._mailboxes.append(ids[0], data)
         elif ids:
-            await self._tables.fetchrow("append_many", ids, data, self._lease, again=False)
+            await self._mailboxes.append_to_all(ids, data)
 
     async def append(self, id: str, data: str, *, after: str | None = None) -> str:
         """Append a message to one mailbox and return its cursor."""
-        if after is not None:
-            number = Cursor.parse(after).own + 1
-            await self._tables.fetchrow("append_at", id, number, data, self._lease, again=True)
-            return str(Cursor(number, 0))
-        row = await self._tables.fetchrow("deliver", id, data, self._lease, again=False)
-        if row is None:
-            # It is the first message of its mailbox.
-            row = await self._tables.fetchrow("append", id, data, self._lease, again=False)
-        assert row is not None  # noqa: S101 - the statement returns the row that it wrote
-        await self._trim(id, row)
-        return str(Cursor(row[0], 0))
+        if after is None:
+            return await self._mailboxes.append(id, data)
+        return await self._mailboxes.append_at(id, Cursor.parse(after).own + 1, data)
 
     async def deliver(self, id: str, data: str) -> bool:
         """Append a message to a mailbox that exists already."""
-        row = await self._tables.fetchrow("deliver", id, data, self._lease, again=False)
-        await self._trim(id, row)
-        return row is not None
+        return await self._mailboxes.deliver(id, data)
 
     async def interrupt(self, id: str) -> None:
         """End the session's stream wherever it is; its cursor stays."""
         await self._tables.fetchrow("interrupt", id, again=True)
-
-    async def _trim(self, id: str, appended: Row | None) -> None:
-        """Hold the mailbox within its bounds: looked at once in a while, not at every message."""
-        if appended is not None and appended[0] % _TRIM_EVERY == 0:
-            await self._tables.fetchrow("trim", id, self._retention_rows, self._retention_bytes, again=True)
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` stale leases, old messages and unused mailboxes each; returns how many."""
@@ -240,6 +239,7 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
                 logger.debug("the lease of %s is left to expire: %s", stream.id, error)
         for pump in self._retired:
             await pump.stop()
+        await self._doorbell.close()
         await self._database.aclose()
 
     async def _heartbeat(self, connection: Connection | None) -> None:
@@ -271,16 +271,14 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
         for stream in self._streams.values():
             stream.pump.close(CloseReason.UNAVAILABLE)
 
-    async def _retire(self, stream: HeldStream, reason: CloseReason) -> None:
+    def _retire(self, stream: HeldStream, reason: CloseReason) -> None:
         """End a stream that is not its transport's to end; it may be in the middle of a read or a write."""
         stream.pump.close(reason)
         self._retired = [pump for pump in [*self._retired, stream.pump] if not pump.finished]
-        await self._close_doors(stream)
+        self._doorbell.forget(*self._doors(stream))
 
-    async def _close_doors(self, stream: HeldStream) -> None:
+    def _doors(self, stream: HeldStream) -> tuple[tuple[str, Ring], ...]:
         if stream.watches:
-            doors = (self._topic_channel, stream.ring), (self._events_channel, stream.ring)
-        else:
-            own = channel_name(self._scope, stream.id)
-            doors = (self._topic_channel, stream.ring_wide), (own, stream.ring)
-        await self._doorbell.close(*doors)
+            return (self._topic_channel, stream.ring), (self._events_channel, stream.ring)
+        own = channel_name(self._scope, stream.id)
+        return (self._topic_channel, stream.ring_wide), (own, stream.ring)

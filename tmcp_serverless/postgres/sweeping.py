@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
+
+from tmcp_serverless.sessions.ids import random_place
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -32,9 +33,7 @@ async def sweep_streams(
     ages = (lease, retention, unused)
     if limit < _ALL:
         near = _LOOKED_AT * limit
-        row = await tables.fetchrow(
-            "sweep", *ages, limit, limit, secrets.token_urlsafe(3), near, near, again=True
-        )
+        row = await tables.fetchrow("sweep", *ages, limit, limit, random_place(), near, near, again=True)
         return sum(row[:3]) if row else 0
     leases = messages = mailboxes = 0
     place: str | None = ""

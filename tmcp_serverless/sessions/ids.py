@@ -15,10 +15,12 @@ __all__ = [
     "mint_stream_session_id",
     "mint_watch",
     "private_mailbox",
+    "random_place",
 ]
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_STREAM_SESSION_ID = re.compile(r"sse-[A-Za-z0-9_-]{43}")
+_STREAM_PREFIX = "sse-"
+_STREAM_SESSION_ID = re.compile(_STREAM_PREFIX + r"[A-Za-z0-9_-]{43}")
 
 BROADCAST = "/broadcast"
 """The address of the topic: what concerns every session is appended there, once."""
@@ -37,7 +39,12 @@ def mint_stream_session_id() -> str:
 
     So an id says which transport its session belongs to, without a look at the session.
     """
-    return f"sse-{mint_session_id()}"
+    return _STREAM_PREFIX + mint_session_id()
+
+
+def random_place() -> str:
+    """Return where ids of either kind might begin, for what visits some of them in no order."""
+    return secrets.choice(("", _STREAM_PREFIX)) + secrets.token_urlsafe(3)
 
 
 def is_stream_session_id(text: str) -> bool:

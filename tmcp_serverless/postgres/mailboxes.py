@@ -1,0 +1,92 @@
+"""Writing to mailboxes: each message is one statement, and committed when it returns."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.errors import StoreUnavailableError
+from tmcp_serverless.sessions.cursors import Cursor
+from tmcp_serverless.sessions.ids import BROADCAST, EVENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from tmcp_serverless.postgres.database import Row
+    from tmcp_serverless.postgres.tables import Tables
+
+__all__ = ["Mailboxes"]
+
+logger = logging.getLogger(__name__)
+
+_TRIM_EVERY = 64
+
+
+class Mailboxes:
+    """What appends messages, and holds mailboxes within their bounds.
+
+    Args:
+        tables: Where they are.
+        lease: How long a stream that was not refreshed is still rung.
+        retention_rows: How many messages of one mailbox are kept at the most, give or take a few.
+        retention_bytes: How many bytes of one mailbox are kept at the most, give or take a few messages.
+
+    """
+
+    def __init__(
+        self, tables: Tables, *, lease: timedelta, retention_rows: int, retention_bytes: int
+    ) -> None:
+        self._tables = tables
+        self._lease = lease
+        self._bounds = (retention_rows, retention_bytes)
+
+    async def append(self, id: str, data: str) -> str:
+        """Append to one mailbox, which is made where there is none; return the message's cursor."""
+        row = await self._tables.fetchrow("deliver", id, data, self._lease, again=False)
+        if row is None:
+            # It is the first message of its mailbox.
+            row = await self._tables.fetchrow("append", id, data, self._lease, again=False)
+        assert row is not None  # noqa: S101 - the statement returns the row that it wrote
+        await self._trim_if_due(id, row)
+        return str(Cursor(row[0], 0))
+
+    async def append_at(self, id: str, number: int, data: str) -> str:
+        """Append to one mailbox at the number that its only writer gives the message."""
+        row = await self._tables.fetchrow("append_at", id, number, data, self._lease, again=True)
+        await self._trim_if_due(id, row)
+        return str(Cursor(number, 0))
+
+    async def append_to_all(self, ids: Sequence[str], data: str) -> None:
+        """Append the same to several mailboxes."""
+        row = await self._tables.fetchrow("append_many", ids, data, self._lease, _TRIM_EVERY, again=False)
+        if row is not None and row[0]:
+            await self._trim(row[0])
+
+    async def deliver(self, id: str, data: str) -> bool:
+        """Append to one mailbox, if there is one."""
+        row = await self._tables.fetchrow("deliver", id, data, self._lease, again=False)
+        await self._trim_if_due(id, row)
+        return row is not None
+
+    async def broadcast(self, data: str, channel: str) -> None:
+        """Append to the topic of all sessions, and ring its channel."""
+        row = await self._tables.fetchrow("broadcast", data, channel, again=False)
+        await self._trim_if_due(BROADCAST, row)
+
+    async def publish(self, data: str, channel: str) -> None:
+        """Append to the topic of events, and ring its channel."""
+        row = await self._tables.fetchrow("publish", data, channel, again=False)
+        await self._trim_if_due(EVENTS, row)
+
+    async def _trim_if_due(self, id: str, appended: Row | None) -> None:
+        if appended is not None and appended[0] % _TRIM_EVERY == 0:
+            await self._trim([id])
+
+    async def _trim(self, ids: Sequence[str]) -> None:
+        """Hold mailboxes within their bounds: looked at once in a while, not at every message."""
+        try:
+            await self._tables.fetchrow("trim", ids, *self._bounds, again=True)
+        except StoreUnavailableError as error:
+            # The message is committed, and whoever sent it is not to send it again.
+            logger.debug("mailboxes were not trimmed: %s", error)
