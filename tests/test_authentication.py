@@ -16,6 +16,8 @@ from tests.support.sse_client import SseClient
 from tests.support.users import two_users
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.fixtures import NewHandler
 
 
@@ -57,6 +59,22 @@ async def test_without_a_token_nothing_is_served(client: Client) -> None:
                 await exchange.whole()
             assert exchange.status == 401
             assert "www-authenticate" in exchange.headers
+
+
+@pytest.mark.parametrize("server", [official, fast], ids=["MCPServer", "FastMCP"])
+async def test_an_endpoint_that_is_the_root_is_behind_the_same_authentication(
+    server: Any, new_handler: NewHandler
+) -> None:
+    client = Client(*(new_handler(server(), path="/").app for _ in range(2)))
+    client.path = "/"
+    assert (await client.post(PING)).status == 401
+    client.always = {"authorization": "Bearer alice"}
+    await client.initialize()
+    assert await client.result("ping") == {}
+    assert (await client.ask("ping", authorization="Bearer bob")).status == 404
+    client.path = "/about"
+    async with client.send("GET") as about:
+        assert (await about.whole()).text == "about"
 
 
 async def test_row_35_a_session_is_its_users_even_within_one_client(client: Client) -> None:
@@ -111,6 +129,23 @@ async def test_a_route_of_the_servers_own_is_not_hidden_by_http_sse(new_handler:
     client = Client(new_handler(server).app)
     client.path = "/message"
     assert (await client.post({})).text == "a webhook"
+
+
+@pytest.mark.parametrize("make", [lambda: MCPServer("open", log_level="ERROR"), lambda: FastMCP("open")])
+async def test_http_sse_is_served_beside_the_routes_of_a_server_without_authentication(
+    new_handler: NewHandler, make: Callable[[], Any]
+) -> None:
+    server = make()
+
+    @server.custom_route("/about", methods=["GET"])
+    async def about(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("about")
+
+    client = SseClient(new_handler(server).app)
+    client.path = "/sse"
+    async with client:
+        await client.initialize()
+        assert await client.result("ping") == {}
 
 
 async def test_routes_of_the_server_are_served_beside_it(client: Client) -> None:

@@ -24,6 +24,9 @@ __all__ = ["App"]
 
 logger = logging.getLogger(__name__)
 
+_NORMAL_CLOSURE = 1000
+"""RFC 6455, section 7.4.1."""
+
 
 class App:
     """An ASGI application that serves both protocol eras on one URL.
@@ -74,7 +77,14 @@ class App:
         elif scope["type"] == "http":
             await self._serve(scope, receive, send)
         else:
-            raise HttpProblem(404, f"no {scope['type']} here")
+            await self._refuse(scope, receive, send)
+
+    @staticmethod
+    async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            raise RuntimeError(f"nothing is served over {scope['type']!r} here")
+        await receive()
+        await send({"type": "websocket.close", "code": _NORMAL_CLOSURE})
 
     async def _serve_and_disconnect(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self.serving or nullcontext():
@@ -84,21 +94,29 @@ class App:
         if self._health is not None and self._health.answers(scope):
             await self._health(scope, receive, send)
             return
-        origin = _header(scope, b"origin")
         try:
-            self._policy.check(host=_header(scope, b"host") or "", origin=origin)
+            origin = self._policy.check_scope(scope)
         except HttpProblem as problem:
             await problem.answer(send)
             return
-        if scope["path"].endswith("/") and path_of(scope) in {self._path, *self._beside}:
-            # A server's own router would redirect, and clients drop bodies when they are redirected.
-            scope = {**scope, "path": scope["path"].rstrip("/")}
+        if scope["path"].endswith("/") or not self._path:
+            scope = self._as_routed(scope)
         await (self._guarded if origin is None else self._cross_origin)(scope, receive, send)
+
+    def _as_routed(self, scope: Scope) -> Scope:
+        """Return the scope with the path as a server's own router knows it.
+
+        It would redirect otherwise, and clients drop bodies when they are redirected.
+        """
+        path = path_of(scope)
+        if path != self._path and path not in self._beside:
+            return scope
+        return {**scope, "path": scope["path"].rstrip("/") if path else f"{scope['path'].rstrip('/')}/"}
 
     @cached_property
     def _guarded(self) -> ASGIApp:
         """The transports, behind the server's own authentication and beside its own routes."""
-        return self._runtime.guarded(self._serve_era, path=self._path, beside=self._beside)
+        return self._runtime.guarded(self._serve_era, path=self._path or "/", beside=self._beside)
 
     @cached_property
     def _cross_origin(self) -> ASGIApp:

@@ -145,7 +145,7 @@ def create_handler(
             memory of this process.
         settings: The settings; by default they are read from `TMCP_*` environment variables.
         principal: Returns who is asking, from the ASGI scope, as text; by default the SDK's authenticated
-            user. A session is found by its principal only.
+            user. A session is found by its principal only, and a request state opened for nobody else.
         **overrides: Single settings, such as `database_url=` or `disable_sse=`, over those of `settings`.
 
     Raises:
@@ -165,6 +165,7 @@ def create_handler(
         "principal": principal,
         **options,
     }
+    _check_paths(settings)
     transport = HttpTransport(runtime, path=settings.path, **shared)
     modern = ModernTransport(
         runtime,
@@ -172,11 +173,12 @@ def create_handler(
         info=managers.info,
         http=HttpOptions(**options),
         options=ModernOptions(**_options(settings, ModernOptions)),
+        principal=principal,
     )
     legacy = None
     if not settings.disable_legacy_sse:
         legacy = SseTransport(runtime, path=settings.sse_path, message_path=settings.message_path, **shared)
-        _check_paths(settings.path, legacy)
+        _check_apart(settings.path, legacy)
 
     async def drain() -> None:
         modern.drain()
@@ -203,7 +205,14 @@ def _options(settings: Settings, kind: type[HttpOptions | ModernOptions]) -> dic
     return {option.name: getattr(settings, option.name) for option in fields(kind)}
 
 
-def _check_paths(path: str, legacy: SseTransport) -> None:
+def _check_paths(settings: Settings) -> None:
+    for name in ("path", "sse_path", "message_path"):
+        path = getattr(settings, name)
+        if path and not path.startswith("/"):
+            raise ConfigurationError(f"{name} is {path!r}, and has to begin with a slash")
+
+
+def _check_apart(path: str, legacy: SseTransport) -> None:
     if path.rstrip("/") in legacy.paths:
         raise ConfigurationError(
             f"path is {path!r}, and so is sse_path or message_path; change one, or set disable_legacy_sse"

@@ -24,9 +24,10 @@ def open_managers(settings: Settings) -> SessionManagers:
             InMemoryStreamSessionManager,
         )
 
+        streams = InMemoryStreamSessionManager(unused_seconds=7 * settings.session_idle_seconds)
         return SessionManagers(
-            streams=InMemoryStreamSessionManager(),
-            info=InMemoryInfoSessionManager(idle_seconds=settings.session_idle_seconds),
+            streams=streams,
+            info=InMemoryInfoSessionManager(idle_seconds=settings.session_idle_seconds, streams=streams),
         )
     from tmcp_serverless.postgres import (  # noqa: PLC0415 - only with a database
         PostgresInfoSessionManager,

@@ -93,4 +93,11 @@ class Notifier:
 
 
 def _message(notification: dict[str, Any]) -> str:
-    return json.dumps({"jsonrpc": "2.0", **notification}, separators=(",", ":"))
+    message = {"jsonrpc": "2.0", **notification}
+    try:
+        return json.dumps(message, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        # Among them is what is no number in JSON, such as NaN.
+        from tmcp_serverless.transports.jsonrpc import dump  # noqa: PLC0415 - nearly nobody needs it
+
+        return dump(message).decode()

@@ -64,6 +64,16 @@ OTHER_PATHS = ("/", "/mcp/x", "/mcpx", "/MCP", "/nothing")
 NO_JSON = ("None", "", "text/plain", "application/x-www-form-urlencoded")
 LIKE_JSON = ("application/jsonp", "application/json-rpc")
 TOO_LARGE = instead(refused(413, f"Request body too large: at most {LIMIT_BYTES} bytes are accepted"))
+UNWANTED = (
+    "application/json;q=0, text/event-stream",
+    "application/json, text/event-stream; q=0.0",
+    "application/json;q=0, */*",
+)
+NOT_BOTH = "Not Acceptable: Client must accept both application/json and text/event-stream"
+REBOUND = (
+    "Invalid Origin header: a page reached this server at a loopback address under another name; "
+    "where a proxy forwards that name, TMCP_ALLOWED_HOSTS has to list it"
+)
 PONG = done(1)
 PONG_1: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "result": {}}
 PONG_2: dict[str, Any] = {**PONG_1, "id": "two"}
@@ -248,6 +258,12 @@ async def wrong_accept(client: Client) -> Steps:
         yield f"GET {accept}", await client.send("GET", headers={"accept": accept})
 
 
+@interaction(*everywhere("D19", UNWANTED, instead(refused(406, NOT_BOTH))))
+async def unwanted_media_types(client: Client) -> Steps:
+    for accept in UNWANTED:
+        yield accept, await client.send("POST", PING, headers={"accept": accept})
+
+
 @interaction()
 async def right_accept(client: Client) -> Steps:
     for accept in (
@@ -379,6 +395,7 @@ async def large_bodies(client: Client) -> Steps:
 @interaction(
     *everywhere("D7", ("https://evil.example", "null", "GET", "DELETE"), as_json_rpc),
     *everywhere("D12", ("evil.example", "evil.example:8000"), PONG),
+    Difference("D12", "rebound", instead(refused(403, REBOUND))),
 )
 async def origins_and_hosts(client: Client) -> Steps:
     for origin in ("http://localhost:3000", "http://127.0.0.1:8000", "https://evil.example", "null"):
@@ -387,6 +404,8 @@ async def origins_and_hosts(client: Client) -> Steps:
     yield "DELETE", await client.send("DELETE", headers={"origin": "https://evil.example"})
     for host in ("localhost:80", "[::1]:8000", "evil.example", "evil.example:8000"):
         yield host, await client.send("POST", PING, headers={"host": host})
+    rebound: dict[str, str | None] = {"host": "evil.example", "origin": "http://evil.example"}
+    yield "rebound", await client.send("POST", PING, headers=rebound)
 
 
 @interaction()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from tmcp_serverless import (
     InMemoryInfoSessionManager,
     InMemoryStreamSessionManager,
     PostgresStreamSessionManager,
+    SessionRecord,
 )
 from tmcp_serverless.testing.contracts import InfoSessionManagerContract, StreamSessionManagerContract
 
@@ -123,3 +125,23 @@ class TestBareInfo(InfoSessionManagerContract):
     def new_manager(self) -> Callable[[], BareInfo]:  # type: ignore[override]
         manager = BareInfo()
         return lambda: manager
+
+
+@pytest.mark.parametrize("meta", ["text", None, 7, [], ["text"], True, {}, {"a": {"b": 1}}])
+@pytest.mark.parametrize("kind", [BareInfo, InMemoryInfoSessionManager])
+async def test_a_clients_own_meta_is_kept_whatever_it_is(kind: type[InfoSessionManager], meta: Any) -> None:
+    manager = kind()
+    record = SessionRecord("2025-11-25", {"name": "c", "version": "1", "_meta": meta}, {})
+    await manager.initialize("id", record)
+    assert await manager.load("id") == record
+    await manager.mark_initialized("id")
+    assert await manager.load("id") == replace(record, initialized=True)
+    assert await manager.load("id", principal="somebody else") is None
+
+
+@pytest.mark.parametrize("meta", ["text", None, {}])
+async def test_what_was_not_initialized_is_no_session(meta: Any) -> None:
+    manager = BareInfo()
+    await manager.set_client_info("id", {"name": "c", "_meta": meta})
+    await manager.mark_initialized("id")
+    assert await manager.load("id") is None

@@ -56,6 +56,20 @@ async def test_every_mcp_header_of_a_request_passes_the_preflight(
     assert exchange.headers["access-control-allow-origin"] == "*"
 
 
+async def test_a_page_of_the_internet_may_ask_for_a_server_in_its_users_network(
+    new_handler: NewHandler,
+) -> None:
+    client = Client(new_handler(small_server(), allowed_origins=ORIGIN).app)
+    preflight = {"origin": ORIGIN, "access_control_request_method": "POST"}
+    for asked in ("true", None):
+        async with client.send(
+            "OPTIONS", **preflight, access_control_request_private_network=asked
+        ) as exchange:
+            await exchange.whole()
+        assert exchange.status == 200
+        assert exchange.headers.get("access-control-allow-private-network") == asked
+
+
 async def test_a_page_sees_its_session_and_others_see_nothing(new_handler: NewHandler) -> None:
     client = Client(new_handler(small_server(), allowed_origins=f"{ORIGIN},https://two.example").app)
     client.always = {"origin": ORIGIN}

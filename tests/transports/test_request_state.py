@@ -28,6 +28,7 @@ from tmcp_serverless import (
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
+    from tmcp_serverless.transports.asgi import Scope
 
 
 @pytest.fixture
@@ -90,6 +91,64 @@ async def test_rule_k4_a_request_state_is_for_one_request_and_one_principal(
     assert stage.greeted == []
     await client.ask("tools/call", answered, authorization="Bearer alice")
     assert stage.greeted == ["Zoë"]
+
+
+def who_says(scope: Scope) -> str:
+    """Return who a gateway in front of the server says is asking."""
+    return dict(scope["headers"]).get(b"x-user", b"").decode()
+
+
+async def test_rule_k4_a_request_state_is_for_the_principal_that_the_handler_was_told_of(
+    new_handler: NewHandler, stage: Stage
+) -> None:
+    client = ModernClient(*(new_handler(modern_server(stage), principal=who_says).app for _ in range(2)))
+    call = {"name": "greet", "arguments": {"greeting": "Hello"}}
+    for owner, others in (("alice", ("bob", None)), (None, ("bob",))):
+        stage.greeted.clear()
+        asked = (await client.ask("tools/call", call, x_user=owner)).messages[-1]["result"]
+        (key,) = asked["inputRequests"]
+        answered = {**call, "inputResponses": {key: ZOE}, "requestState": asked["requestState"]}
+        for other in others:
+            refused = await client.ask("tools/call", answered, x_user=other)
+            assert refused.messages[-1]["error"]["code"] == INVALID_PARAMS
+        assert stage.greeted == []
+        await client.ask("tools/call", answered, x_user=owner)
+        assert stage.greeted == ["Zoë"]
+
+
+class Plain:
+    """A codec that is not the SDK's."""
+
+    def seal(self, payload: bytes) -> str:
+        return payload.hex()
+
+    def unseal(self, token: str) -> bytes:
+        return bytes.fromhex(token)
+
+
+@pytest.mark.parametrize(
+    ("security", "refused"),
+    [
+        (RequestStateSecurity(codec=Plain()), True),
+        (RequestStateSecurity(keys=["k" * 32], bind_principal=lambda _: "everybody"), False),
+        (RequestStateSecurity(keys=["k" * 32], bind_principal=None), False),
+    ],
+    ids=["a codec of its own", "a principal of its own", "no principal"],
+)
+async def test_a_servers_own_codec_is_bound_too_and_its_own_principal_kept(
+    new_handler: NewHandler, stage: Stage, security: RequestStateSecurity, *, refused: bool
+) -> None:
+    server = modern_server(stage, request_state_security=security)
+    client = ModernClient(new_handler(server, principal=who_says).app)
+    call = {"name": "greet", "arguments": {"greeting": "Hello"}}
+    asked = (await client.ask("tools/call", call, x_user="alice")).messages[-1]["result"]
+    (key,) = asked["inputRequests"]
+    answered = {**call, "inputResponses": {key: ZOE}, "requestState": asked["requestState"]}
+    outcome = (await client.ask("tools/call", answered, x_user="bob")).messages[-1]
+    assert ("error" in outcome) is refused
+    if refused:
+        outcome = (await client.ask("tools/call", answered, x_user="alice")).messages[-1]
+    assert outcome["result"]["content"][0]["text"] == "Hello Zoë"
 
 
 async def test_rule_k5_row_30_a_state_that_may_be_used_once_is_refused_the_second_time(

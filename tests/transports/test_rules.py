@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ from mcp.server.mcpserver import Context
 
 from tests.support.client import Client
 from tests.support.servers import small_server
+from tmcp_serverless import HttpTransport
 
 if TYPE_CHECKING:
-    from tests.support.fixtures import NewHandler
+    from tests.support.fixtures import NewHandler, NewManagers
 
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 INITIALIZE = {
@@ -40,6 +42,29 @@ async def test_a1_messages_are_utf_8(client: Client) -> None:
     assert await client.call("echo", text="żółć 🦆") == "żółć 🦆"
     exchange = await client.post(b'{"jsonrpc":"2.0","id":1,"method":"\xff"}')
     assert (exchange.status, exchange.messages[0]["error"]["code"]) == (400, -32700)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+async def test_a1_what_is_no_number_in_json_is_null(new_handler: NewHandler, value: float) -> None:
+    server = small_server()
+
+    @server.tool()
+    async def measure(ctx: Context) -> dict[str, Any]:
+        await ctx.report_progress(1, value)
+        await ctx.info({"loss": value})  # pyright: ignore[reportDeprecated]
+        return {"mean": value}
+
+    handler = new_handler(server)
+    client = await Client(handler.app).initialize()
+    call = {"name": "measure", "arguments": {}, "_meta": {"progressToken": "t"}}
+    progress, said, answer = (await client.ask("tools/call", call)).messages
+    assert progress["params"] == {"progressToken": "t", "progress": 1, "total": None}
+    assert said["params"]["data"] == {"loss": None}
+    assert answer["result"]["structuredContent"] == {"mean": None}
+    async with client.listen() as stream:
+        await stream.begun()
+        await handler.notifier.send(None, {"method": "notifications/x", "params": {"mean": value}})
+        assert (await stream.count(1))[-1]["params"] == {"mean": None}
 
 
 async def test_a2_one_path_takes_post_get_and_delete_and_no_other_path_does(client: Client) -> None:
@@ -122,6 +147,20 @@ async def test_a5_a_batch_whose_request_talks_is_answered_as_a_stream(batching: 
         "notifications/progress",
         "notifications/message",
     ]
+
+
+async def test_a5_a_batch_has_a_hundred_messages_at_the_most(batching: Client) -> None:
+    hundred = [{**PING, "id": number} for number in range(100)]
+    assert len((await batching.post(hundred)).messages) == 100
+    changed = {"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}
+    for one_more in ({**PING, "id": 100}, changed):
+        exchange = await batching.post([*hundred, one_more])
+        assert exchange.status == 400
+        assert exchange.messages[0]["error"] == {
+            "code": -32602,
+            "message": "Validation error: a batch of 101 messages; at most 100 are accepted",
+        }
+    assert await batching.result("ping") == {}
 
 
 async def test_a6_initialize_in_a_batch_is_refused(batching: Client) -> None:
@@ -345,6 +384,16 @@ async def test_d6_without_a_version_header_the_sessions_own_version_counts(clien
 async def test_d7_an_unsupported_version_header_is_400(client: Client) -> None:
     exchange = await client.ask("ping", mcp_protocol_version="1999-01-01")
     assert exchange.status == 400
+
+
+async def test_d7_the_transport_refuses_it_on_initialize_too(new_managers: NewManagers) -> None:
+    client = Client(HttpTransport(small_server(), session_manager=new_managers()))
+    for wrong in ("1999-01-01", "2026-07-28", ""):
+        refused = await client.post(INITIALIZE, mcp_protocol_version=wrong)
+        assert refused.status == 400
+        assert "mcp-session-id" not in refused.headers
+    for right in (None, "2025-11-25", "2025-03-26"):
+        assert (await client.post(INITIALIZE, mcp_protocol_version=right)).status == 200
 
 
 async def test_f4_f5_f7_a_stream_has_what_relates_to_its_request_then_the_answer_then_ends(

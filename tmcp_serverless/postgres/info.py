@@ -25,6 +25,9 @@ class PostgresInfoSessionManager(OverTables, InfoSessionManager):
     The idle clock is slid by `load`, in the same statement, once a thousandth of the idle time has passed
     since it was slid last: most requests write nothing.
 
+    A session is there from `initialize` to `delete`, or until it is swept. What is set for one that is not
+    there is not kept: a request that is still running when its session is deleted leaves nothing behind.
+
     Args:
         dsn: A libpq connection string with user, password and any `sslmode`; or a `Database` to share.
         table_names: The tables' names; those not given keep their defaults.
@@ -110,7 +113,10 @@ class PostgresInfoSessionManager(OverTables, InfoSessionManager):
         await self._fetchrow("remove_subscription", id, uri)
 
     async def delete(self, id: str) -> None:
-        """Forget the session, in one statement."""
+        """Forget the session."""
+        await self._fetchrow("delete", id)
+        # What was being set for it was committed while that statement waited for the session's row, and was
+        # not among the rows that it saw. From now on there is no session to set anything for.
         await self._fetchrow("delete", id)
 
     async def secret(self, name: str, proposed: str) -> str:

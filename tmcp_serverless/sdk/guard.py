@@ -42,9 +42,16 @@ def guarded(server: Any, app: ASGIApp, *, path: str, beside: Collection[str] = (
             else:
                 route.app = cast("Any", app)
             route.methods = None
-            built.router.routes += [Route(other, endpoint=cast("Any", route.app)) for other in beside]
+            built.router.routes += [_at(other, route) for other in beside]
             return cast("ASGIApp", built)
     raise ConfigurationError(f"the server's own application has nothing at {path!r}")
+
+
+def _at(path: str, route: Route) -> Route:
+    # A function that is given as an endpoint is taken for one from a request to a response.
+    same = Route(path, endpoint=route.endpoint)
+    same.app, same.methods = route.app, None
+    return same
 
 
 def _is_fastmcp(server: Any) -> bool:

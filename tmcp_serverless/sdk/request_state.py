@@ -17,6 +17,7 @@ from mcp.server.request_state import (
     InvalidRequestState,
     RequestStateBoundary,
     RequestStateSecurity,
+    authenticated_principal,
 )
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
     from mcp.server.request_state import RequestStateCodec
+
+    from tmcp_serverless.transports.asgi import Scope
 
 __all__ = ["SharedRequestState", "StateKeys"]
 
@@ -44,7 +47,7 @@ _MADE_UP_NAME = re.compile(r"(\w+)(-.*)?-[0-9a-f]{4}")
 
 @dataclass(frozen=True, slots=True)
 class StateKeys:
-    """Where request states get their keys, and where it is recorded which have been used."""
+    """Where request states get their keys, whose they are, and where it is recorded which have been used."""
 
     ring: Callable[[], Awaitable[Sequence[str]]]
     """Returns the keys: the first seals, all of them open. Raises where there are none to share."""
@@ -52,12 +55,15 @@ class StateKeys:
     spend: Callable[[str, float], Awaitable[bool]] | None
     """Records that a state was used, for so many seconds; false when it had been. `None`: not asked for."""
 
+    principal: Callable[[Scope], str] | None = None
+    """Returns who is asking; `None`: the SDK's authenticated user."""
+
 
 class SharedRequestState:
     """Middleware that does what `RequestStateBoundary` does, with keys that are fetched when first needed.
 
-    A server's own time to live, principal and audience are kept. So is a codec that is not the SDK's; and
-    what the server's own key has sealed is still opened.
+    A server's own time to live, principal and audience are kept: `keys.principal` stands in for the SDK's
+    default. So is a codec that is not the SDK's; and what the server's own key has sealed is still opened.
 
     Args:
         own: The server's boundary; `None` where it has none.
@@ -110,10 +116,16 @@ class SharedRequestState:
 
     async def _ready(self) -> RequestStateBoundary:
         if self._boundary is None:
-            if self._own is not None and type(_policy_of(self._own)[0].codec) is not AESGCMRequestStateCodec:
-                self._boundary = self._own
+            own, principal = self._own, self._keys.principal
+            theirs = None if own is None else _policy_of(own)[0].codec
+            if theirs is None or type(theirs) is AESGCMRequestStateCodec:
+                ring = AESGCMRequestStateCodec(list(await _guarded(self._keys.ring())))
+                codec = ring if theirs is None else _RingAndOwn(ring, theirs)
+                self._boundary = _boundary(own, codec, principal)
+            elif own is None or principal is not None:
+                self._boundary = _boundary(own, theirs, principal)
             else:
-                self._boundary = _boundary(self._own, list(await _guarded(self._keys.ring())))
+                self._boundary = own
         return self._boundary
 
 
@@ -141,17 +153,24 @@ def _policy_of(boundary: RequestStateBoundary) -> tuple[RequestStateSecurity, st
     return own._security, own._audience  # noqa: SLF001 - relied upon
 
 
-def _boundary(own: RequestStateBoundary | None, keys: list[str]) -> RequestStateBoundary:
-    ring = AESGCMRequestStateCodec(keys)
+def _boundary(
+    own: RequestStateBoundary | None, codec: RequestStateCodec, principal: Callable[[Scope], str] | None
+) -> RequestStateBoundary:
     if own is None:
-        security = RequestStateSecurity(codec=ring, ttl=_DEFAULT_SECONDS)
-        return RequestStateBoundary(security, default_audience=None)
-    policy, audience = _policy_of(own)
-    security = RequestStateSecurity(
-        codec=_RingAndOwn(ring, policy.codec), ttl=policy.ttl, bind_principal=policy.bind_principal
-    )
+        policy, audience = RequestStateSecurity(codec=codec, ttl=_DEFAULT_SECONDS), None
+    else:
+        policy, audience = _policy_of(own)
+    bind = policy.bind_principal
+    if principal is not None and bind is authenticated_principal:
+        bind = _bound_to(principal)
+    security = RequestStateSecurity(codec=codec, ttl=policy.ttl, bind_principal=bind)
     made_up = _MADE_UP_NAME.fullmatch(audience or "")
     return RequestStateBoundary(security, default_audience=made_up[1] if made_up else audience)
+
+
+def _bound_to(principal: Callable[[Scope], str]) -> Callable[[ServerRequestContext[Any, Any]], str | None]:
+    """Return what tells the SDK who is asking; nobody, who is `ANONYMOUS` to us, is `None` there."""
+    return lambda ctx: principal(cast("Any", ctx.request).scope) or None
 
 
 async def _guarded(work: Awaitable[_T]) -> _T:

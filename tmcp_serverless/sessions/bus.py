@@ -5,7 +5,8 @@
 Delivery: what `publish` returned for is committed, and is heard by every stream of every instance that was
 listening then, in order. Nothing is kept for those who were not: changes are level triggers, and whoever
 listens again refetches. When something was missed, because the store was out of reach for longer than it
-keeps events, streams are ended, so that clients do.
+keeps events, streams are ended, so that clients do. Who has only subscribed hears on when the store is back,
+and nothing of what was published in between.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 import anyio
 
 from tmcp_serverless.errors import TmcpError
+from tmcp_serverless.sessions.records import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -27,13 +29,17 @@ if TYPE_CHECKING:
     from mcp.shared.subscriptions import ServerEvent
 
     from tmcp_serverless.sessions.contracts import StreamSessionManager
-    from tmcp_serverless.sessions.records import CloseReason, StoredEvent
+    from tmcp_serverless.sessions.records import StoredEvent
 
 __all__ = ["StreamSubscriptionBus"]
 
 logger = logging.getLogger(__name__)
 
 _LET_GO_SECONDS = 3.0
+
+_AGAIN_SECONDS = 0.5
+_LONGEST_AGAIN_SECONDS = 8.0
+"""How long the background waits before it tries to watch again: each time twice as long, up to this."""
 
 _METHODS = {
     "ToolsListChanged": "notifications/tools/list_changed",
@@ -72,15 +78,15 @@ class StreamSubscriptionBus:
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         """Call the listener with each event from now on; returns what ends that.
 
-        Within `listening` the doorbell is up already. Without it, it is rung up in the background, and what
-        is published before that is not heard.
+        Within `listening` the watch is open already. Without it, it is opened in the background, and again
+        when it was lost, as often as that takes; what is published while it is not open is not heard.
         """
         token = object()
         self._listeners[token] = listener
         self._settle()
 
         def unsubscribe() -> None:
-            if self._listeners.pop(token, None) is not None:
+            if self._listeners.pop(token, None) is not None and not self._is_wanted:
                 self._settle()
 
         return unsubscribe
@@ -101,20 +107,20 @@ class StreamSubscriptionBus:
             await self._adjust()
             yield
         finally:
-            del self._held[token]
+            self._held.pop(token, None)  # `aclose` has let go of it already.
             # A client that went away has cancelled the scope around us; LISTEN must end all the same.
             with anyio.move_on_after(_LET_GO_SECONDS, shield=True):
-                await self._adjust()
+                await self._let_go()
 
     async def aclose(self) -> None:
-        """Stop watching. Idempotent."""
+        """End the streams, and stop watching. Idempotent."""
         self._listeners.clear()
-        self._lose()
+        self._end_streams()
         self._held.clear()
         if self._settling is not None:
             self._settling.cancel()
             await asyncio.gather(self._settling, return_exceptions=True)
-        await self._adjust()
+        await self._let_go()
 
     async def __aenter__(self) -> Self:
         return self
@@ -124,30 +130,56 @@ class StreamSubscriptionBus:
     ) -> None:
         await self.aclose()
 
+    @property
+    def _is_wanted(self) -> bool:
+        return bool(self._held or self._listeners)
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether there is a watch that hears where it is wanted, and none where it is not."""
+        if self._watch is None:
+            return not self._is_wanted
+        return self._is_wanted and not self._watch.closed
+
     async def _adjust(self) -> None:
         """Watch if anybody listens, and stop if nobody does."""
         async with self._turn:
-            if self._watch is not None and (self._watch.closed or not (self._held or self._listeners)):
-                watch, self._watch = self._watch, None
-                try:
-                    await self._streams.release(watch.address, watch)
-                except TmcpError as error:
-                    logger.debug("a watch is left to the store: %s", error)
-            if self._watch is None and (self._held or self._listeners):
+            await self._release()
+            if self._watch is None and self._is_wanted:
                 watch = _Watch(self._hear, self._lose)
                 watch.address = await self._streams.watch(watch)
                 self._watch = watch
 
-    def _settle(self) -> None:
-        """See to the watch in the background, where no stream of ours holds it."""
-        if not self._held and (self._settling is None or self._settling.done()):
-            self._settling = asyncio.get_running_loop().create_task(self._adjust_quietly())
+    async def _let_go(self) -> None:
+        """Stop watching if nobody listens any more; open nothing, for whoever leaves has no use for it."""
+        async with self._turn:
+            await self._release()
 
-    async def _adjust_quietly(self) -> None:
-        try:
-            await self._adjust()
-        except TmcpError as error:
-            logger.warning("events from other instances are not heard: %s", error)
+    async def _release(self) -> None:
+        """Give the watch back where it has been closed, or is not wanted."""
+        if self._watch is not None and not self._is_settled:
+            watch, self._watch = self._watch, None
+            try:
+                await self._streams.release(watch.address, watch)
+            except TmcpError as error:
+                logger.debug("a watch is left to the store: %s", error)
+
+    def _settle(self, *, after_seconds: float = 0.0) -> None:
+        """See to the watch in the background, where no stream of ours does."""
+        if not self._is_settled and (self._settling is None or self._settling.done()):
+            self._settling = asyncio.get_running_loop().create_task(self._keep_settling(after_seconds))
+
+    async def _keep_settling(self, after_seconds: float) -> None:
+        """Try until the watch is as it should be: who listens may come and go while it is being opened."""
+        await asyncio.sleep(after_seconds)
+        again_seconds = _AGAIN_SECONDS
+        while not self._is_settled:
+            try:
+                await self._adjust()
+            except Exception as error:  # noqa: BLE001 - whatever it is, who listens would be deaf for good
+                logger.warning("events from other instances are not heard for now: %r", error)
+                await asyncio.sleep(again_seconds)
+                again_seconds = min(2 * again_seconds, _LONGEST_AGAIN_SECONDS)
 
     def _hear(self, event: ServerEvent) -> None:
         for listener in list(self._listeners.values()):
@@ -156,7 +188,14 @@ class StreamSubscriptionBus:
             except Exception:
                 logger.exception("a listener raised; the others hear on")
 
-    def _lose(self) -> None:
+    def _lose(self, reason: CloseReason | None) -> None:
+        """End the streams, which can be told; for who has only subscribed, watch again."""
+        self._end_streams()
+        if reason is not CloseReason.SHUTDOWN:
+            # Streams take a moment to end; and a watch may be lost as soon as it is open, again and again.
+            self._settle(after_seconds=_AGAIN_SECONDS)
+
+    def _end_streams(self) -> None:
         for on_lost in list(self._held.values()):
             on_lost()
 
@@ -164,7 +203,9 @@ class StreamSubscriptionBus:
 class _Watch:
     """The writing end of the watch: turns stored messages into events."""
 
-    def __init__(self, hear: Callable[[ServerEvent], None], lose: Callable[[], None]) -> None:
+    def __init__(
+        self, hear: Callable[[ServerEvent], None], lose: Callable[[CloseReason | None], None]
+    ) -> None:
         from mcp.shared.subscriptions import event_from_wire  # noqa: PLC0415 - only who listens needs it
 
         self.address = ""
@@ -189,10 +230,10 @@ class _Watch:
     async def missed(self, count: int) -> None:
         """End the streams: their clients refetch when they listen again."""
         logger.warning("%d events were missed; listen streams are ended", count)
-        self._lose()
+        self._lose(None)
 
     def close(self, reason: CloseReason) -> None:
         """End the streams, for nothing more is heard."""
         logger.debug("the watch was closed: %s", reason)
         self.closed = True
-        self._lose()
+        self._lose(reason)

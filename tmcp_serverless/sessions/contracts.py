@@ -7,10 +7,9 @@ do in one round trip what the defaults do in several.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.sessions.ids import mint_session_id
@@ -26,6 +25,9 @@ __all__ = ["InfoSessionManager", "SessionManagers", "StreamSessionManager"]
 
 _CONTEXT = "tmcp_serverless/session"
 """The `_meta` key under which the default `initialize` keeps what the abstract methods have no place for."""
+
+_OWN_META = "client_meta"
+"""Its member for the `_meta` that the client sent, which need not be an object."""
 
 
 class _Closable:
@@ -194,12 +196,15 @@ class InfoSessionManager(_Closable, ABC):
 
     async def initialize(self, id: str, record: SessionRecord) -> None:
         """Store a new session whole. When it returns, any instance can `load` it."""
-        context = {
+        context: Json = {
             "protocol_version": record.protocol_version,
             "principal": record.principal,
             "initialized": record.initialized,
         }
-        meta = {**record.client_info.get("_meta", {}), _CONTEXT: context}
+        meta = record.client_info.get("_meta")
+        if "_meta" in record.client_info:
+            context[_OWN_META] = meta
+        meta = {**meta, _CONTEXT: context} if isinstance(meta, dict) else {_CONTEXT: context}
         await self.set_client_capabilities(id, record.client_capabilities)
         if record.log_level is not None:
             await self.set_log_level(id, record.log_level)
@@ -213,13 +218,17 @@ class InfoSessionManager(_Closable, ABC):
         tell these apart.
         """
         info = await self.get_client_info(id)
-        meta = dict((info or {}).get("_meta", {}))
-        context = meta.pop(_CONTEXT, None)
-        if info is None or context is None or context["principal"] != principal:
+        stored: Any = (info or {}).get("_meta")
+        if info is None or not isinstance(stored, dict) or _CONTEXT not in stored:
             return None
-        plain = {key: value for key, value in info.items() if key != "_meta"}
+        context, client_info = dict(stored[_CONTEXT]), dict(info)
+        if context["principal"] != principal:
+            return None
+        del client_info["_meta"]
+        if _OWN_META in context:
+            client_info["_meta"] = context.pop(_OWN_META)
         return SessionRecord(
-            client_info={**plain, "_meta": meta} if meta else plain,
+            client_info=client_info,
             client_capabilities=await self.get_client_capabilities(id) or {},
             log_level=await self.get_log_level(id),
             **context,
@@ -228,11 +237,10 @@ class InfoSessionManager(_Closable, ABC):
     async def mark_initialized(self, id: str) -> None:
         """Record that the client has sent `notifications/initialized`. Idempotent."""
         info = await self.get_client_info(id)
-        if info is None or _CONTEXT not in info.get("_meta", {}):
-            return
-        changed = json.loads(json.dumps(info))
-        changed["_meta"][_CONTEXT]["initialized"] = True
-        await self.set_client_info(id, changed)
+        stored: Any = (info or {}).get("_meta")
+        if isinstance(stored, dict) and _CONTEXT in stored:
+            meta = {**stored, _CONTEXT: {**stored[_CONTEXT], "initialized": True}}
+            await self.set_client_info(id, {**(info or {}), "_meta": meta})
 
     async def secret(self, name: str, proposed: str) -> str | None:
         """Return the secret of this name that all instances share: the first that was proposed.

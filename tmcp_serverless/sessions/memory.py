@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.sessions.contracts import StreamSessionManager
@@ -20,9 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["InMemoryStreamSessionManager"]
 
-_RETENTION_SECONDS = 600.0
-_RETENTION_ROWS = 10_000
 _PAGE_ROWS = 64
+
+_ALL = 1_000
+"""From this limit on a sweep looks at everything."""
+
+_LOOKED_AT = 20
+"""At how many times its limit a smaller sweep looks."""
 
 
 @dataclass(slots=True)
@@ -36,14 +42,26 @@ class _Message:
 class _Mailbox:
     last: int = 0
     messages: list[_Message] = field(default_factory=list)
+    size: int = 0
+    """How many characters the messages have together."""
+
     delivered: Cursor | None = None
+    touched_at: float = field(default_factory=time.monotonic)
 
     def append(self, data: str) -> None:
         self.last += 1
-        now = time.monotonic()
-        self.messages.append(_Message(self.last, data, now))
-        while len(self.messages) > _RETENTION_ROWS or self.messages[0].created_at < now - _RETENTION_SECONDS:
-            self.messages.pop(0)
+        self.touched_at = time.monotonic()
+        self.messages.append(_Message(self.last, data, self.touched_at))
+        self.size += len(data)
+
+    def drop(self, count: int) -> None:
+        """Forget the oldest messages."""
+        self.size -= sum(len(message.data) for message in self.messages[:count])
+        del self.messages[:count]
+
+    def older_than(self, created_at: float) -> int:
+        """Return how many messages were appended before then."""
+        return bisect_left(self.messages, created_at, key=lambda message: message.created_at)
 
     def after(self, number: int) -> list[_Message]:
         if not self.messages or self.messages[-1].number <= number:
@@ -61,9 +79,28 @@ class _Mailbox:
 
 
 class InMemoryStreamSessionManager(StreamSessionManager):
-    """Live streams in the memory of one process; another process sees nothing of them."""
+    """Live streams in the memory of one process; another process sees nothing of them.
 
-    def __init__(self) -> None:
+    Args:
+        retention_seconds: How long messages are kept for a stream that is away.
+        retention_rows: How many messages of one mailbox are kept at the most.
+        retention_bytes: How many characters of one mailbox are kept at the most, but for its last message.
+        unused_seconds: How long the place of a session that has no stream is kept; longer than sessions live.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        retention_seconds: float = 600.0,
+        retention_rows: int = 10_000,
+        retention_bytes: int = 64 * 1024 * 1024,
+        unused_seconds: float = 604_800,
+    ) -> None:
+        self._retention_seconds = retention_seconds
+        self._retention_rows = retention_rows
+        self._retention_bytes = retention_bytes
+        self._unused_seconds = unused_seconds
         self._mailboxes: defaultdict[str, _Mailbox] = defaultdict(_Mailbox)
         self._pumps: dict[str, Pump] = {}
         self._watches: set[str] = set()
@@ -71,6 +108,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
     async def prepare(self, id: str) -> None:
         """Begin to keep broadcasts for the session."""
         box = self._mailboxes[id]
+        box.touched_at = time.monotonic()
         if box.delivered is None:
             box.delivered = Cursor(0, self._mailboxes[BROADCAST].last)
 
@@ -109,7 +147,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
 
     async def publish(self, data: str) -> None:
         """Append an event and ring those who watch."""
-        self._mailboxes[EVENTS].append(data)
+        self._append(EVENTS, data)
         for address in self._watches:
             self._pumps[address].ring()
 
@@ -154,7 +192,9 @@ class InMemoryStreamSessionManager(StreamSessionManager):
 
     async def append(self, id: str, data: str, *, after: str | None = None) -> str:
         """Append a message to one mailbox and return its cursor."""
-        del after  # Nothing fails here that somebody would try again.
+        if after is not None and (box := self._mailboxes[id]).last == 0:
+            # It has been swept: its numbers go on, for the client knows those that it was given.
+            box.last = Cursor.parse(after).own
         await self.send([id], data)
         return str(Cursor(self._mailboxes[id].last, 0))
 
@@ -173,15 +213,50 @@ class InMemoryStreamSessionManager(StreamSessionManager):
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
         """Append the message and ring the streams that it concerns."""
         if sessions is None:
-            self._mailboxes[BROADCAST].append(data)
+            self._append(BROADCAST, data)
             for id, pump in self._pumps.items():
                 if id in self._watches or not is_private(id):
                     pump.ring()
             return
         for id in dict.fromkeys(sessions):
-            self._mailboxes[id].append(data)
+            self._append(id, data)
             if (pump := self._pumps.get(id)) is not None:
                 pump.ring()
+
+    def _append(self, id: str, data: str) -> None:
+        box = self._mailboxes[id]
+        box.append(data)
+        box.drop(box.older_than(box.touched_at - self._retention_seconds))
+        while len(box.messages) > self._retention_rows or (
+            box.size > self._retention_bytes and len(box.messages) > 1
+        ):
+            box.drop(1)
+
+    async def sweep(self, *, limit: int = 100) -> int:
+        """Remove at most `limit` old messages and unused mailboxes each, and return how many went.
+
+        A small sweep costs the same however many mailboxes there are: it looks at the next few, and the one
+        after it goes on behind them.
+        """
+        messages = mailboxes = 0
+        looked_at = len(self._mailboxes) if limit >= _ALL else _LOOKED_AT * limit
+        now = time.monotonic()
+        for id in list(islice(self._mailboxes, looked_at)):
+            box = self._mailboxes.pop(id)
+            old = min(box.older_than(now - self._retention_seconds), limit - messages)
+            box.drop(old)
+            messages += old
+            if mailboxes < limit and self._is_unused(id, box, now):
+                mailboxes += 1
+            else:
+                self._mailboxes[id] = box
+        return messages + mailboxes
+
+    def _is_unused(self, id: str, box: _Mailbox, now: float) -> bool:
+        kept_for = self._retention_seconds if is_private(id) else self._unused_seconds
+        return not (
+            box.messages or id in self._pumps or id in (BROADCAST, EVENTS) or box.touched_at > now - kept_for
+        )
 
     async def aclose(self) -> None:
         """End every stream."""

@@ -5,18 +5,32 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tmcp_serverless.sessions.contracts import InfoSessionManager
 from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
+
+if TYPE_CHECKING:
+    from tmcp_serverless.sessions.contracts import StreamSessionManager
 
 __all__ = ["InMemoryInfoSessionManager"]
 
 
 class InMemoryInfoSessionManager(InfoSessionManager):
-    """Session metadata in the memory of one process, with the same idle clock as in Postgres."""
+    """Session metadata in the memory of one process, with the same idle clock as in Postgres.
 
-    def __init__(self, *, idle_seconds: float = 86_400) -> None:
+    What is set for a session that is not there is not kept: a request that is still running when its session
+    is deleted leaves nothing behind.
+
+    Args:
+        idle_seconds: How long a session that nobody uses is kept.
+        streams: Where the sessions' streams are: what an expired session has there is deleted with it.
+
+    """
+
+    def __init__(self, *, idle_seconds: float = 86_400, streams: StreamSessionManager | None = None) -> None:
         self._idle_seconds = idle_seconds
+        self._streams = streams
         self._records: dict[str, SessionRecord] = {}
         self._seen_at: dict[str, float] = {}
         self._client_info: dict[str, Json] = {}
@@ -32,7 +46,8 @@ class InMemoryInfoSessionManager(InfoSessionManager):
 
     async def set_client_info(self, id: str, value: Json) -> None:
         """Store the client's `Implementation` object."""
-        self._client_info[id] = value
+        if id in self._records:
+            self._client_info[id] = value
 
     async def get_client_capabilities(self, id: str) -> Json | None:
         """Return the client's `ClientCapabilities` object."""
@@ -40,7 +55,8 @@ class InMemoryInfoSessionManager(InfoSessionManager):
 
     async def set_client_capabilities(self, id: str, value: Json) -> None:
         """Store the client's `ClientCapabilities` object."""
-        self._client_capabilities[id] = value
+        if id in self._records:
+            self._client_capabilities[id] = value
 
     async def get_log_level(self, id: str) -> str | None:
         """Return the level that was set."""
@@ -48,7 +64,8 @@ class InMemoryInfoSessionManager(InfoSessionManager):
 
     async def set_log_level(self, id: str, value: str) -> None:
         """Store the level."""
-        self._log_level[id] = value
+        if id in self._records:
+            self._log_level[id] = value
 
     async def get_subscriptions(self, uri: str) -> set[str]:
         """Return the ids of the sessions that are subscribed and have not expired."""
@@ -56,7 +73,8 @@ class InMemoryInfoSessionManager(InfoSessionManager):
 
     async def add_subscription(self, id: str, uri: str) -> None:
         """Subscribe the session."""
-        self._subscriptions[uri].add(id)
+        if id in self._records:
+            self._subscriptions[uri].add(id)
 
     async def remove_subscription(self, id: str, uri: str) -> None:
         """Take the subscription back."""
@@ -122,6 +140,8 @@ class InMemoryInfoSessionManager(InfoSessionManager):
         expired = [id for id in self._records if self._expired(id)][:limit]
         for id in expired:
             await self.delete(id)
+            if self._streams is not None:
+                await self._streams.delete(id)
         return len(expired)
 
     def _expired(self, id: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
@@ -30,6 +31,9 @@ INVALID_REQUEST = -32600
 INVALID_PARAMS = -32602
 PARSE_ERROR = -32700
 INTERNAL_ERROR = -32603
+
+_NOT_WANTED = re.compile(r"q\s*=\s*0(\.0*)?")
+"""The weight of what a client does not accept (RFC 9110, section 12.4.2)."""
 
 _JSON: Headers = [(b"content-type", b"application/json")]
 
@@ -70,7 +74,7 @@ async def respond(send: Send, status: int, body: bytes = b"", headers: Headers |
 def path_of(scope: Scope) -> str:
     """Return the path inside the application, without a slash at its end."""
     path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", "")).rstrip("/")
+    return path.removeprefix(scope.get("root_path", "").rstrip("/")).rstrip("/")
 
 
 class Request:
@@ -95,8 +99,7 @@ class Request:
             HttpProblem: 413 when it is longer than the limit, 400 when the client left before its end.
 
         """
-        declared = self.headers.get("content-length", "")
-        if declared.isascii() and declared.isdigit() and int(declared) > limit_bytes:
+        if _is_more_than(self.headers.get("content-length", ""), limit_bytes):
             raise self._too_large(limit_bytes)
         message = await self._receive()
         body: bytes = message.get("body", b"")
@@ -124,13 +127,32 @@ class Request:
         accept = self.headers.get("accept", "")
         if accept == "application/json, text/event-stream":
             return True, True
-        types = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
-        anything = "*/*" in types
+        # What is named twice is wanted when it is wanted once: that pair comes last, and stays.
+        wanted = dict(sorted(_media_range(part) for part in accept.split(",")))
         return (
-            anything or bool(types & {"application/json", "application/*"}),
-            anything or bool(types & {"text/event-stream", "text/*"}),
+            _first(wanted, "application/json", "application/*", "*/*"),
+            _first(wanted, "text/event-stream", "text/*", "*/*"),
         )
 
     @staticmethod
     def _too_large(limit_bytes: int) -> HttpProblem:
         return HttpProblem(413, f"Request body too large: at most {limit_bytes} bytes are accepted")
+
+
+def _is_more_than(declared: str, limit: int) -> bool:
+    digits = declared.lstrip("0")
+    if not (digits.isascii() and digits.isdigit()):
+        return False
+    # Python reads no number of thousands of digits.
+    return len(digits) > len(str(limit)) or int(digits) > limit
+
+
+def _media_range(text: str) -> tuple[str, bool]:
+    """Return a part of an `Accept` header: the media range, and whether it is wanted."""
+    name, *parameters = (each.strip().lower() for each in text.split(";"))
+    return name, not any(_NOT_WANTED.fullmatch(parameter) for parameter in parameters)
+
+
+def _first(wanted: dict[str, bool], *ranges: str) -> bool:
+    """Return what is said of the first of the ranges that anything is said of: it is the most specific."""
+    return next((wanted[each] for each in ranges if each in wanted), False)

@@ -17,6 +17,8 @@ __all__ = ["with_cors"]
 
 _EXPOSED = ["Mcp-Session-Id", "Mcp-Protocol-Version", "Last-Event-ID", "WWW-Authenticate", "Retry-After"]
 _EXPOSE = b"access-control-expose-headers"
+_ASKS_PRIVATE = (b"access-control-request-private-network", b"true")
+_ALLOWS_PRIVATE = (b"access-control-allow-private-network", b"true")
 
 
 def with_cors(app: ASGIApp) -> ASGIApp:
@@ -30,9 +32,14 @@ def with_cors(app: ASGIApp) -> ASGIApp:
     )
 
     async def cross_origin(scope: Scope, receive: Receive, send: Send) -> None:
+        # A page of the internet asks so for a server in its user's network. Starlette would refuse it.
+        private = _ASKS_PRIVATE in scope["headers"]
+        if private:
+            scope = {**scope, "headers": [each for each in scope["headers"] if each != _ASKS_PRIVATE]}
+
         async def exposing(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = _exposed(list(message["headers"]))
+                message["headers"] = _exposed(list(message["headers"])) + [_ALLOWS_PRIVATE] * private
             await send(message)
 
         await answering(scope, receive, exposing)

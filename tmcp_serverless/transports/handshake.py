@@ -93,7 +93,7 @@ class HandshakeTransport:
         raise NotImplementedError
 
     def _check_origin(self, request: Request) -> None:
-        self._policy.check(host=request.headers.get("host", ""), origin=request.headers.get("origin"))
+        self._policy.check_scope(request.scope)
 
     async def _forward(self, session: LoadedSession, message: Json) -> None:
         """Bring what concerns a running request to its inbox, wherever it runs."""

@@ -78,7 +78,7 @@ class HttpTransport(HandshakeTransport):
     async def _serve(self, request: Request, send: Send) -> None:
         if path_of(request.scope) != self._path:
             raise HttpProblem(404, "Not Found")
-        self._check_origin(request)
+        self._policy.check_scope(request.scope)
         match request.method:
             case "POST":
                 await self._post(request, send)
@@ -135,6 +135,7 @@ class HttpTransport(HandshakeTransport):
 
     async def _initialize(self, request: Request, send: Send, message: Json) -> None:
         """Make a session: durable before the answer, so that whoever gets the next request finds it."""
+        check_version(request)
         known = "mcp-session-id" in request.headers
         id = (await self._session(request)).id if known else mint_session_id()
         pushes = not self._options.disable_sse and (

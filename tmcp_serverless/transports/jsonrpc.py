@@ -11,6 +11,9 @@ from tmcp_serverless.transports.asgi import INVALID_PARAMS, PARSE_ERROR, HttpPro
 
 __all__ = ["Kind", "dump", "error_answer", "kind_of", "parse"]
 
+_BATCH_MESSAGES = 100
+"""How many messages a batch may have. They run at once, each as if it had been posted alone."""
+
 
 class Kind(Enum):
     """What a JSON-RPC message is."""
@@ -24,18 +27,22 @@ def parse(body: bytes) -> Any:
     """Read a body as JSON.
 
     Raises:
-        HttpProblem: 400 with the SDK's words when it is not JSON.
+        HttpProblem: 400, with the SDK's words when it is not JSON, and when it is a batch that is too long.
 
     """
     try:
-        return pydantic_core.from_json(body)
+        message = pydantic_core.from_json(body)
     except ValueError as error:
         raise HttpProblem(400, f"Parse error: {error}", code=PARSE_ERROR) from None
+    if type(message) is list and len(message) > _BATCH_MESSAGES:
+        wrong = f"a batch of {len(message)} messages; at most {_BATCH_MESSAGES} are accepted"
+        raise HttpProblem(400, f"Validation error: {wrong}", code=INVALID_PARAMS)
+    return message
 
 
 def dump(message: Any) -> bytes:
-    """Write a message as compact JSON."""
-    return pydantic_core.to_json(message)
+    """Write a message as compact JSON. What is no number in JSON, such as NaN, is null, as in the SDK."""
+    return pydantic_core.to_json(message, inf_nan_mode="null")
 
 
 def error_answer(request: dict[str, Any], code: int, text: str) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class ModernTransport:
         info: Where the shared key is, and which states have been used.
         http: How long streams last, and what a body may hold.
         options: What is particular to the modern era.
+        principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user. A
+            request state is opened for who it was given to.
 
     """
 
@@ -64,12 +66,14 @@ class ModernTransport:
         info: InfoSessionManager,
         http: HttpOptions,
         options: ModernOptions,
+        principal: Callable[[Scope], str] | None = None,
     ) -> None:
         self._runtime = runtime
         self._bus = bus
         self._info = info
         self._http = http
         self._options = options
+        self._principal = principal
 
     @cached_property
     def _server(self) -> ModernServer:
@@ -81,7 +85,9 @@ class ModernTransport:
 
         parts = ModernParts(
             bus=self._bus,
-            keys=StateKeys(self._ring, self._spend if self._options.single_use else None),
+            keys=StateKeys(
+                self._ring, self._spend if self._options.single_use else None, principal=self._principal
+            ),
             lifetime=self._lifetime,
             replayable=self._options.replayable,
             cache_hint=CacheHint(self._options.cache_ttl_ms, self._options.cache_scope),

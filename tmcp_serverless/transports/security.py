@@ -1,18 +1,30 @@
 """Which `Host` and `Origin` headers are accepted.
 
 Every request with an `Origin` is checked, whatever its method (basic/transports, Security Warning): a web
-page must not reach a server that its user can reach.
+page must not reach a server that its user can reach. A page's own name is no proof, for whoever owns a name
+may have it resolve to 127.0.0.1 (DNS rebinding): then its `Host` and its `Origin` are both that name.
 """
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
 
 from tmcp_serverless.transports.asgi import HttpProblem
 
+if TYPE_CHECKING:
+    from tmcp_serverless.transports.asgi import Scope
+
 __all__ = ["OriginPolicy"]
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s\[\]:/?#@,]+))(?::\d*)?")
+_ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://{_HOST.pattern}")
+
+_REBOUND = (
+    "Invalid Origin header: a page reached this server at a loopback address under another name; "
+    "where a proxy forwards that name, TMCP_ALLOWED_HOSTS has to list it"
+)
 
 
 class OriginPolicy:
@@ -21,42 +33,86 @@ class OriginPolicy:
     Args:
         allowed_hosts: Values of `Host`; `name:*` stands for any port. Empty: any host.
         allowed_origins: Values of `Origin`; `scheme://name:*` stands for any port, `*` for any origin. Empty:
-            the origin whose host is the request's own, and loopback origins to loopback hosts.
+            the origin whose host is the request's own, and loopback origins to loopback hosts. Where there
+            are no allowed hosts either, a page whose connection ends at a loopback address has to name the
+            host by an address or as `localhost`.
+
+    Both are compared without regard to case.
 
     """
 
     def __init__(self, *, allowed_hosts: tuple[str, ...] = (), allowed_origins: tuple[str, ...] = ()) -> None:
-        self._hosts = allowed_hosts
-        self._origins = allowed_origins
+        self._hosts = tuple(host.lower() for host in allowed_hosts)
+        self._origins = tuple(origin.lower() for origin in allowed_origins)
 
-    def check(self, *, host: str, origin: str | None) -> None:
-        """Let the request pass.
+    def check_scope(self, scope: Scope) -> str | None:
+        """Let the request pass, and return its `Origin`.
 
         Raises:
             HttpProblem: 421 for a host and 403 for an origin that is not accepted.
 
         """
-        if self._hosts and not _matches(host, self._hosts):
+        host = origin = None
+        for name, value in scope["headers"]:
+            # What is repeated is taken together, so that it is no host's name, and no origin.
+            if name == b"host":
+                host = value if host is None else host + b", " + value
+            elif name == b"origin":
+                origin = value if origin is None else origin + b", " + value
+        page = None if origin is None else origin.decode("latin-1")
+        server = (scope.get("server") or ("",))[0]
+        self.check(host=(host or b"").decode("latin-1"), origin=page, server=server)
+        return page
+
+    def check(self, *, host: str, origin: str | None, server: str = "") -> None:
+        """Let a request with these headers pass, whose connection ends at the address `server`.
+
+        Raises:
+            HttpProblem: 421 for a host and 403 for an origin that is not accepted.
+
+        """
+        if self._hosts and not _matches(host.lower(), self._hosts):
             raise HttpProblem(421, "Invalid Host header")
-        if origin and not self._origin_allowed(host, origin):
+        if not origin:
+            return
+        if not self._origin_allowed(host, origin.lower()):
             raise HttpProblem(403, "Invalid Origin header")
+        if not self._hosts and not self._origins and _is_loopback(server) and not _is_no_ones(_name(host)):
+            raise HttpProblem(403, _REBOUND)
 
     def _origin_allowed(self, host: str, origin: str) -> bool:
         if self._origins:
             return "*" in self._origins or _matches(origin, self._origins)
-        try:
-            origin_name, host_name = urlsplit(origin).hostname, urlsplit(f"//{host}").hostname
-        except ValueError:
-            return False
-        if origin_name in _LOOPBACK:
-            return host_name in _LOOPBACK
+        origin_name, host_name = _name(origin, _ORIGIN), _name(host)
+        if _is_loopback(origin_name):
+            return _is_loopback(host_name)
         return origin_name is not None and origin_name == host_name
 
 
+def _name(text: str, form: re.Pattern[str] = _HOST) -> str | None:
+    """Return whose host or origin it is, in lower case; `None` where it is neither."""
+    found = form.fullmatch(text.lower())
+    return found and (found[1] or found[2])
+
+
+def _address(name: str | None) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(name or "")
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_loopback(name: str | None) -> bool:
+    address = _address(name)
+    return name == "localhost" if address is None else address.is_loopback
+
+
+def _is_no_ones(name: str | None) -> bool:
+    """Return whether a browser asks no DNS for the name, so that nobody can have it lead elsewhere."""
+    return _address(name) is not None or name == "localhost" or (name or "").endswith(".localhost")
+
+
 def _matches(value: str, patterns: tuple[str, ...]) -> bool:
-    return any(
-        value == pattern
-        or (pattern.endswith(":*") and value.startswith(pattern[:-1]))
-        or (pattern.endswith(":*") and value == pattern[:-2])
-        for pattern in patterns
-    )
+    name, _, port = value.rpartition(":")
+    return value in patterns or f"{value}:*" in patterns or (port.isdecimal() and f"{name}:*" in patterns)

@@ -27,42 +27,44 @@ UPDATE {context} SET initialized = true WHERE id = $1 AND NOT initialized;
 -- get_client_info: one value
 SELECT value FROM {client_info} WHERE id = $1;
 
--- set_client_info: one value, and the copy of it that `load` reads
-WITH copied AS (
+-- set_client_info: one value, and the copy of it that `load` reads, where the session is there
+WITH session AS (
     UPDATE {context} SET
         client = '[' || $2 || ',' || coalesce((SELECT value FROM {client_capabilities} WHERE id = $1), '{}') || ']'
-    WHERE id = $1
+    WHERE id = $1 RETURNING id
 )
-INSERT INTO {client_info} (id, value) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = excluded.value;
+INSERT INTO {client_info} (id, value) SELECT id, $2 FROM session
+ON CONFLICT (id) DO UPDATE SET value = excluded.value;
 
 -- get_client_capabilities: one value
 SELECT value FROM {client_capabilities} WHERE id = $1;
 
--- set_client_capabilities: one value, and the copy of it that `load` reads
-WITH copied AS (
+-- set_client_capabilities: one value, and the copy of it that `load` reads, where the session is there
+WITH session AS (
     UPDATE {context} SET
         client = '[' || coalesce((SELECT value FROM {client_info} WHERE id = $1), '{}') || ',' || $2 || ']'
-    WHERE id = $1
+    WHERE id = $1 RETURNING id
 )
-INSERT INTO {client_capabilities} (id, value) VALUES ($1, $2)
+INSERT INTO {client_capabilities} (id, value) SELECT id, $2 FROM session
 ON CONFLICT (id) DO UPDATE SET value = excluded.value;
 
 -- get_log_level: one value
 SELECT value FROM {log_level} WHERE id = $1;
 
--- set_log_level: one value, and the copy of it that `load` reads
-WITH copied AS (UPDATE {context} SET log_level = $2 WHERE id = $1)
-INSERT INTO {log_level} (id, value) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET value = excluded.value;
+-- set_log_level: one value, and the copy of it that `load` reads, where the session is there
+WITH session AS (UPDATE {context} SET log_level = $2 WHERE id = $1 RETURNING id)
+INSERT INTO {log_level} (id, value) SELECT id, $2 FROM session
+ON CONFLICT (id) DO UPDATE SET value = excluded.value;
 
 -- get_subscriptions: who is subscribed to the resource and has not expired
 SELECT subscription.id FROM {subscriptions} AS subscription
-WHERE subscription.value = $1 AND NOT EXISTS (
-    SELECT FROM {context} AS context
-    WHERE context.id = subscription.id AND context.updated_at <= now() - $2::interval
-);
+JOIN {context} AS context ON context.id = subscription.id
+WHERE subscription.value = $1 AND context.updated_at > now() - $2::interval;
 
--- add_subscription: idempotent
-INSERT INTO {subscriptions} (id, value) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+-- add_subscription: idempotent; where the session is there, which cannot be deleted until this is committed
+INSERT INTO {subscriptions} (id, value)
+SELECT id, $2 FROM (SELECT id FROM {context} WHERE id = $1 FOR KEY SHARE) AS session
+ON CONFLICT DO NOTHING;
 
 -- remove_subscription: idempotent
 DELETE FROM {subscriptions} WHERE id = $1 AND value = $2;

@@ -22,7 +22,7 @@ __all__ = ["InfoSessionManagerContract"]
 
 @pytest.mark.anyio
 class InfoSessionManagerContract:
-    """What every `InfoSessionManager` does."""
+    """What every `InfoSessionManager` does, for sessions that `initialize` has made."""
 
     record = SessionRecord(
         protocol_version="2025-11-25",
@@ -44,6 +44,7 @@ class InfoSessionManagerContract:
 
     async def test_a_value_that_was_set_is_found_by_another_instance(self, new_manager: Any) -> None:
         manager, other, id = new_manager(), new_manager(), new_id()
+        await manager.initialize(id, self.record)
         await manager.set_client_info(id, {"name": "a"})
         await manager.set_client_info(id, {"name": "b"})
         await manager.set_client_capabilities(id, {"sampling": {}})
@@ -95,6 +96,8 @@ class InfoSessionManagerContract:
 
     async def test_a_session_has_any_number_of_subscriptions(self, new_manager: Any) -> None:
         first, second, manager = new_id(), new_id(), new_manager()
+        for id in (first, second):
+            await manager.initialize(id, self.record)
         for number in range(10):
             await manager.add_subscription(first, f"x://{number}")
         await manager.add_subscription(first, "x://3")
@@ -125,6 +128,7 @@ class InfoSessionManagerContract:
 
     async def test_awkward_text_is_only_ever_a_value(self, new_manager: Any) -> None:
         manager, id = new_manager(), new_id()
+        await manager.initialize(id, self.record)
         for text in AWKWARD:
             await manager.set_client_info(id, {"name": text})
             assert await manager.get_client_info(id) == {"name": text}
