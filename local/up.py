@@ -7,6 +7,7 @@ stays until it is taken down. Without one it is the PostgreSQL that the extra `l
 from __future__ import annotations
 
 import argparse
+import platform
 import shutil
 import signal
 import subprocess
@@ -27,8 +28,9 @@ STARTED_SECONDS = 180
 WITH_DOCKER = """\
 export TMCP_DATABASE_URL={url}
     tmcp-serverless dev --lambda handlers.streaming:handler    # streaming, on our emulator
-    sam build && sam local invoke BufferedFunction --docker-network tmcp-local \\
-        --env-vars local/env.json --event local/events/http-api.json
+    ARCHITECTURE={architecture} sam build --parameter-overrides Architecture={architecture}
+    sam local invoke BufferedFunction --docker-network tmcp-local --env-vars local/env.json \\
+        --parameter-overrides Architecture={architecture} --event local/events/http-api.json
     docker compose --file local/compose.yaml down                 # takes the database down again"""
 
 WITHOUT_DOCKER = """\
@@ -127,7 +129,9 @@ def _with_docker() -> int:
     if started.returncode:
         return started.returncode
     where = _output(*compose, "port", "postgres", "5432") or "127.0.0.1:54320"
-    _say(WITH_DOCKER.format(url=CONTAINER_URL.format(port=where.rpartition(":")[2])))
+    url = CONTAINER_URL.format(port=where.rpartition(":")[2])
+    architecture = "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
+    _say(WITH_DOCKER.format(url=url, architecture=architecture))
     return 0
 
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import httpx
 import pytest
 from mcp import Client
 
-from tests.cli.support import APP, command, ended, lives, until
+from tests.cli.support import APP, command, ended, lines, lives, until
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -92,6 +93,22 @@ def test_ctrl_c_and_sigterm_end_everything(
         assert not lives(pid)
 
 
+@pytest.mark.parametrize("amnesia", [(), ("--amnesia",)])
+def test_ctrl_c_waits_for_what_has_to_be_ended_by_force(
+    amnesia: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("TRACE", str(trace))
+    with ThreadPoolExecutor() as pool:
+        with running(APP, *amnesia, "--database-url", NOWHERE) as (process, printed):
+            asked = pool.submit(httpx.get, f"{address(printed)}/block", timeout=60)
+            [pid] = until(lambda: [line.split()[1] for line in lines(trace) if line.startswith("blocked")])
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 0
+            assert not lives(int(pid)), "the command itself has ended; its output may be open for longer"
+        assert isinstance(asked.exception(), httpx.TransportError)
+
+
 def test_a_database_of_its_own_goes_with_it() -> None:
     with running(APP) as (process, printed):
         assert "No database given: using a PostgreSQL" in printed
@@ -101,6 +118,19 @@ def test_a_database_of_its_own_goes_with_it() -> None:
         end(process, signal.SIGTERM)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize("on_lambda", [(), ("--lambda",)])
+def test_a_page_whose_own_name_leads_here_is_refused(on_lambda: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        f"{SERVER}\nfrom tmcp_serverless import create_handler\nhandler = create_handler(server)\n"
+    )
+    with running("mine:handler", *on_lambda, "--database-url", NOWHERE, folder=tmp_path) as (_, printed):
+        url = f"{address(printed)}/mcp"
+        page = {"host": "evil.example", "origin": "http://evil.example"}
+        assert httpx.post(url, headers=page, json={}).status_code == 403
+        own = {"host": "localhost:8000", "origin": "http://localhost:8000"}
+        assert httpx.post(url, headers=own, json={}).status_code != 403
 
 
 def test_a_given_database_is_passed_on_and_its_password_is_not_printed() -> None:

@@ -154,9 +154,28 @@ def _ignored(*arguments: object) -> None:
     del arguments
 
 
+def sam_commands(text: str) -> list[tuple[str, str | None]]:
+    """Return SAM's commands, each with the processor that it is told."""
+    commands = re.findall(r"\bsam (?:build|local \S+(?: \w+)?) +--.*", text.replace("\\\n", ""))
+    found = [(each, re.search(r"--parameter-overrides .*\bArchitecture=(\w+)", each)) for each in commands]
+    return [(each, match and match[1]) for each, match in found]
+
+
+def test_every_command_of_sam_is_told_the_processor() -> None:
+    commands = sam_commands((ROOT / "local" / "README.md").read_text())
+    assert len(commands) == 4
+    assert {processor for _, processor in commands} == {"x86_64"}, commands
+
+
+@pytest.mark.parametrize(("processor", "machine"), [("aarch64", "arm64"), ("x86_64", "x86_64")])
 def test_with_docker_the_database_is_the_container(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    processor: str,
+    machine: str,
 ) -> None:
+    monkeypatch.setattr(up.platform, "machine", lambda: processor)
     docker = tmp_path / "docker"
     docker.write_text(
         f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n'
@@ -166,4 +185,6 @@ def test_with_docker_the_database_is_the_container(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert up.main([]) == 0
     assert "up --detach --wait postgres" in (tmp_path / "called").read_text()
-    assert "TMCP_DATABASE_URL=postgresql://tmcp:tmcp@127.0.0.1:54321/tmcp" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "TMCP_DATABASE_URL=postgresql://tmcp:tmcp@127.0.0.1:54321/tmcp" in printed
+    assert {processor for *_, processor in sam_commands(printed)} == {machine}

@@ -95,6 +95,16 @@ def test_the_tables_come_before_the_functions_that_need_them_and_again_with_new_
     assert "SCHEMA" not in expanded["MigrateFunction"]["Properties"]["Environment"]["Variables"]
 
 
+def test_another_release_publishes_the_buffered_function_again(expanded: dict[str, Any]) -> None:
+    [version] = [
+        each["Properties"] for name, each in expanded.items() if name.startswith("BufferedFunctionVersion")
+    ]
+    assert version["Description"] == {"Fn::Sub": "release ${Release}"}, "CloudFormation replaces it with that"
+    # Lambda publishes no version of a function that is as it was.
+    variables = [template(Buffered="true", Release=each).variables("BufferedFunction") for each in ("1", "2")]
+    assert [each["RELEASE"] for each in variables] == ["1", "2"]
+
+
 @pytest.mark.parametrize(
     ("migrate", "creates"), [("first-request", True), ("on-deploy", False)], ids=["first", "deploy"]
 )

@@ -7,6 +7,7 @@ own process.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -35,13 +36,21 @@ class Handler:
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         loops.add(id(asyncio.get_running_loop()))
         path: str = scope["path"].removeprefix(scope["root_path"])
-        await _ROUTES[path](scope, receive, send)
+        await _ROUTES["/" + path.split("/")[1]](scope, receive, send)
 
     async def handle_event(self, event: Any, context: Any) -> Any:
         if event == {"raise": True}:
             raise ValueError("so it was asked")
         if event == {"unwritable": True}:
             return {1, 2}
+        if event == {"cancelled": True}:
+            note("cancelled")
+            await _cancelled_task()
+        if event == {"cancels itself": True}:
+            _cancel_own_task()
+            await asyncio.sleep(600)
+        if isinstance(event, dict) and "named" in event:
+            raise type(event["named"], (Exception,), {})(event["named"])
         return {"event": event, "id": context.aws_request_id, "left": context.get_remaining_time_in_millis()}
 
     async def drain(self) -> None:
@@ -76,6 +85,10 @@ async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
 async def _empty(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.start", "status": 202})
     await send({"type": "http.response.body"})
+
+
+async def _path(scope: Scope, _receive: Receive, send: Send) -> None:
+    await _text(send, f"{scope['path']} {scope['raw_path'].decode()}")
 
 
 async def _host(scope: Scope, _receive: Receive, send: Send) -> None:
@@ -133,6 +146,56 @@ async def _late(_scope: Scope, _receive: Receive, send: Send) -> None:
     raise ValueError("in the answer")
 
 
+async def _cancelled_task() -> None:
+    task = asyncio.create_task(asyncio.sleep(600))
+    task.cancel()
+    await task
+
+
+def _cancel_own_task() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+async def _cancelled(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    note("cancelled")
+    await _cancelled_task()
+
+
+async def _cancelled_late(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+    note("cancelled")
+    await _cancelled_task()
+
+
+async def _cancels_itself(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    note("cancelled")
+    _cancel_own_task()
+    await asyncio.sleep(600)
+
+
+async def _deep(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Fail in the answer, under many frames, with the message that the body is."""
+
+    def fail(depth: int) -> None:
+        if depth:
+            fail(depth - 1)
+        raise ValueError(message)
+
+    message = (await receive())["body"].decode()
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+    fail(80)
+
+
+async def _text_headers(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Send headers that are not bytes."""
+    await send({"type": "http.response.start", "status": 200, "headers": [("content-type", "text/plain")]})
+    await send({"type": "http.response.body", "body": b"one"})
+
+
 async def _too_late(_scope: Scope, _receive: Receive, send: Send) -> None:
     await _text(send, "whole")
     raise ValueError("after the answer")
@@ -159,6 +222,12 @@ async def _hang(_scope: Scope, _receive: Receive, send: Send) -> None:
         await asyncio.sleep(600)
     finally:
         note("cancelled")
+
+
+async def _shrugs(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Go on where nothing arrives."""
+    with contextlib.suppress(OSError):
+        await _text(send, "anything")
 
 
 async def _silent(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -194,7 +263,11 @@ async def _text(send: Send, text: str) -> None:
 _ROUTES: dict[str, Callable[[Any, Any, Any], Awaitable[None]]] = {
     "/after": _after,
     "/block": _block,
+    "/cancelled": _cancelled,
+    "/cancelled-late": _cancelled_late,
+    "/cancels-itself": _cancels_itself,
     "/crash": _crash,
+    "/deep": _deep,
     "/early": _early,
     "/echo": _echo,
     "/empty": _empty,
@@ -204,9 +277,12 @@ _ROUTES: dict[str, Callable[[Any, Any, Any], Awaitable[None]]] = {
     "/large": _large,
     "/late": _late,
     "/nothing": _nothing,
+    "/shrugs": _shrugs,
+    "/path": _path,
     "/silent": _silent,
     "/started": _started,
     "/stream": _stream,
+    "/text-headers": _text_headers,
     "/tick": _tick,
     "/too-late": _too_late,
     "/twice": _twice,

@@ -7,15 +7,13 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from tmcp_serverless.cli.lambda_emulator.invocation import Invocation
+from tmcp_serverless.cli.lambda_emulator.invocation import Failure, Invocation
 from tmcp_serverless.cli.lambda_emulator.runtime_server import RuntimeServer
 from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi
 from tmcp_serverless.hosts.lambda_streaming.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-
-    from tmcp_serverless.cli.lambda_emulator.invocation import Failure
 
 __all__ = ["Platform", "framed", "running"]
 
@@ -26,10 +24,19 @@ class Platform:
     def __init__(self) -> None:
         self.current: Invocation | None = None
         self.extensions = 0
+        self.again = 0
+        """How often an invocation was asked for while another had no answer."""
+
         self.idle = asyncio.Event()
         self._events: asyncio.Queue[Invocation] = asyncio.Queue()
 
     async def next(self) -> Invocation:
+        """Hand the next invocation out; one without an answer again, as the Runtime API does, three times."""
+        if self.current is not None and not self.current.ended:
+            self.again += 1
+            if self.again <= 3:
+                return self.current
+            self.current.end(Failure.of("Runtime.NoAnswer", "it was asked for again and again"))
         self.idle.set()
         self.current = await self._events.get()
         return self.current

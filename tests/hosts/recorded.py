@@ -13,7 +13,7 @@ HEADERS = {
 
 
 def function_url(
-    method: str = "POST", headers: dict[str, str] | None = None, body: str = "", *, path: str = "/mcp"
+    method: str = "POST", headers: dict[str, str] | None = None, body: str = "", *, path: str | None = "/mcp"
 ) -> dict[str, Any]:
     return {
         "version": "2.0",

@@ -124,6 +124,48 @@ def test_a_request_that_talks_is_answered_with_a_whole_event_stream(
     assert messages[-1]["id"] == 1
 
 
+@pytest.mark.parametrize("host", ["a:b", "[x", "a:1:2", "a:"])
+@pytest.mark.parametrize("event", FRONT_DOORS)
+def test_a_host_without_a_port_that_can_be_read_is_none(
+    new_sandbox: Callable[..., Handler], event: Callable[..., dict[str, Any]], host: str
+) -> None:
+    handler = new_sandbox()
+    headers = {"host": host, "x-forwarded-port": "443, 443"}
+    assert handler(event("GET", headers, path="/healthz"), LambdaContext())["statusCode"] == 200
+
+
+@pytest.mark.parametrize("event", FRONT_DOORS)
+def test_what_is_null_in_an_event_is_not_there(
+    new_sandbox: Callable[..., Handler], event: Callable[..., dict[str, Any]]
+) -> None:
+    handler = new_sandbox()
+    request = {**event("GET", {"accept": "x"}, path="/healthz"), "headers": {"accept": None}}
+    request["requestContext"]["identity"] = None
+    for null in (request, {**request, "headers": None, "multiValueHeaders": None}):
+        assert handler(null, LambdaContext())["statusCode"] == 200
+
+
+def test_a_request_that_cannot_be_read_is_a_400(new_sandbox: Callable[..., Handler]) -> None:
+    handler = new_sandbox()
+    for wrong in (
+        function_url("GET", {"x": "\ud800"}),
+        {**function_url(body="a"), "isBase64Encoded": True},
+        {**function_url(), "body": {"no": "text"}},
+    ):
+        assert handler(wrong, LambdaContext())["statusCode"] == 400
+
+
+def test_a_task_that_others_cancelled_is_the_functions_error(new_sandbox: Callable[..., Handler]) -> None:
+    handler = new_sandbox()
+
+    async def on_event(*_: Any) -> None:
+        raise asyncio.CancelledError
+
+    handler.on_event(on_event)
+    with pytest.raises(RuntimeError, match="was cancelled"):
+        handler(SCHEDULE, LambdaContext())
+
+
 def test_row_31_a_thousand_invocations_in_one_sandbox(new_sandbox: Callable[..., Handler]) -> None:
     caller = Caller(new_sandbox(), function_url)
     caller.initialize()

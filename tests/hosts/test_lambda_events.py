@@ -145,6 +145,62 @@ def test_other_events_are_no_requests(event: Any) -> None:
     assert front_door_of(event) is None
 
 
+@pytest.mark.parametrize(
+    ("host", "server"),
+    [
+        ("a:b", ("", 443)),
+        ("a:99999", ("", 443)),
+        ("[x", ("", 443)),
+        ("a:", ("a", 443)),
+        ("[::1]:8000", ("::1", 8000)),
+        ("", ("", 443)),
+    ],
+)
+def test_a_host_that_cannot_be_read_is_none(host: str, server: tuple[str, int]) -> None:
+    for event in (function_url("GET", {"host": host}), rest_api("GET", {"host": host})):
+        scope = front_door(event).scope
+        assert (scope["server"], scope["headers"]) == (server, [(b"host", host.encode())])
+
+
+@pytest.mark.parametrize("port", ["", "443, 443", "x", "-1", "\u0661"])
+def test_a_port_that_cannot_be_read_is_the_schemes(port: str) -> None:
+    scope = front_door(function_url("GET", {"host": "a", "x-forwarded-port": port})).scope
+    assert scope["server"] == ("a", 443)
+
+
+@pytest.mark.parametrize("event", [function_url, rest_api])
+def test_what_is_null_in_an_event_is_not_there(event: Any) -> None:
+    nulls = {**event("GET"), "headers": None, "multiValueHeaders": None}
+    assert front_door(nulls).scope["headers"] == []
+    one = {**event("GET"), "headers": {"x": None, "y": "1"}, "multiValueHeaders": None}
+    assert front_door(one).scope["headers"] == [(b"y", b"1")]
+    several = {
+        **rest_api("GET"),
+        "multiValueHeaders": {"x": None, "y": ["1"]},
+        "pathParameters": {"proxy": None},
+    }
+    several["requestContext"]["identity"] = None
+    scope = front_door(several).scope
+    assert (scope["headers"], scope["client"]) == ([(b"y", b"1")], None)
+
+
+def test_a_function_urls_domain_may_be_null() -> None:
+    event = function_url()
+    event["requestContext"]["domainName"] = None
+    assert type(front_door(event)) is FunctionUrl
+
+
+@pytest.mark.parametrize("event", [function_url, rest_api])
+def test_half_of_a_surrogate_pair_is_no_text(event: Any) -> None:
+    scope = front_door(event("POST", {"x": "a\ud800"}, path="/a\udc00")).scope
+    assert scope["headers"] == [(b"x", b"a?")]
+    assert scope["path"].endswith("/a?")
+    assert scope["raw_path"].endswith(b"/a?")
+    body = front_door(event("POST", None, '"\ud800"')).body
+    with pytest.raises(UnicodeDecodeError):
+        body.decode()
+
+
 def test_where_there_is_no_host_the_port_is_the_schemes() -> None:
     assert front_door(function_url("GET", {})).scope["server"] == ("", 443)
     assert front_door(function_url("GET", {"x-forwarded-proto": "http"})).scope["server"] == ("", 80)

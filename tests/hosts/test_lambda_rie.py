@@ -151,6 +151,29 @@ def test_errors_are_answered_and_nothing_dies(new_emulator: Callable[..., Any]) 
         assert emulator.output.count("INIT START") == 1, "it was one sandbox"
 
 
+def test_whatever_a_function_raises_is_answered_once(new_emulator: Callable[..., Any]) -> None:
+    with new_emulator(APP) as emulator:
+        assert emulator.invoke({"cancelled": True}).json()["errorType"] == "CancelledError"
+        assert emulator.framed(function_url(path="/cancelled"))[0]["statusCode"] == 500
+        assert emulator.framed(function_url(path="/cancelled-late"))[1] == b"one\n"
+        assert emulator.noted == ["cancelled"] * 3
+        assert emulator.framed(function_url(path="/deep", body="x" * 100_000))[1] == b"one\n"
+        assert emulator.invoke({"named": "Überlauf\n"}).json()["errorType"] == "Überlauf\n"
+        assert emulator.framed(function_url(path="/text-headers"))[0]["statusCode"] == 500
+        assert emulator.framed(function_url(path="/empty", headers={"host": "a:b"}))[0]["statusCode"] == 202
+        assert emulator.output.count("INIT START") == 1, "it was one sandbox"
+
+
+def test_a_process_that_cannot_answer_does_not_ask_for_the_same_invocation_again(
+    new_emulator: Callable[..., Any],
+) -> None:
+    with new_emulator(APP) as emulator:
+        ended = emulator.invoke(function_url(path="/cancels-itself")).json()
+        assert ended["errorType"] == "Runtime.ExitError"
+        assert emulator.noted.count("cancelled") == 1
+        assert emulator.framed(function_url(path="/empty"))[0]["statusCode"] == 202
+
+
 def test_an_answer_that_is_refused_is_no_end(new_emulator: Callable[..., Any]) -> None:
     with new_emulator(APP) as emulator:
         # AWS's emulator takes 6 MB, streamed or not.

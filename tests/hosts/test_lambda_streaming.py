@@ -102,6 +102,8 @@ async def test_what_a_function_raises_is_the_invocations_error(platform: Platfor
         ("/early", 500, b"Internal Server Error"),
         ("/started", 500, b"Internal Server Error"),
         ("/nothing", 500, b"Internal Server Error"),
+        ("/cancelled", 500, b"Internal Server Error"),
+        ("/text-headers", 500, b"Internal Server Error"),
         ("/too-late", 200, b"whole"),
         ("/twice", 200, b"once"),
     ],
@@ -118,6 +120,7 @@ async def test_a_failure_outside_of_the_answer_leaves_a_whole_one(
     ("path", "type", "message"),
     [
         ("/late", "Function.ValueError", "ValueError: in the answer"),
+        ("/cancelled-late", "Function.CancelledError", "CancelledError: "),
         (
             "/half",
             "Runtime.IncompleteAnswer",

@@ -139,6 +139,13 @@ def test_a_schedule_sweeps(configured: str) -> None:
     assert sweep(SCHEDULED, Context()) == {"removed": 20}
 
 
+@pytest.mark.parametrize("limit", ["5", None, 0, -1, 2.5, True])
+def test_a_limit_that_is_none_is_named(configured: str, limit: Any) -> None:
+    assert configured
+    with pytest.raises(TmcpError, match=f"`limit` has to be a whole number above 0, not {limit!r}"):
+        sweep({"limit": limit}, Context())
+
+
 def test_without_a_database_there_is_nothing_to_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TMCP_DATABASE_URL", raising=False)
     with pytest.raises(ConfigurationError, match="TMCP_DATABASE_URL"):

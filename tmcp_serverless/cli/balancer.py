@@ -13,7 +13,7 @@ from tmcp_serverless.errors import TmcpError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Balancer", "PortInUseError", "listen"]
+__all__ = ["Balancer", "PortInUseError", "listen", "url_of"]
 
 _BACKLOG = 1024
 _CONNECTIONS = 400
@@ -22,6 +22,7 @@ _CONNECTIONS = 400
 _CONNECT_SECONDS = 2.0
 _NONE_LIVE_SECONDS = 5.0
 _POLL_SECONDS = 0.05
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # how to reach who listens everywhere
 _UNAVAILABLE = b"No instance accepts connections.\n"
 _HEAD = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n"
@@ -53,6 +54,12 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)
     return listener
+
+
+def url_of(host: str, port: int) -> str:
+    """Return the address, without a path, by which this machine reaches who listens there."""
+    host = _LOOPBACK.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Balancer:

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Self
 
-from tmcp_serverless.cli.balancer import Balancer, listen
+from tmcp_serverless.cli.balancer import Balancer, listen, url_of
 from tmcp_serverless.cli.control import Order
 from tmcp_serverless.cli.loading import parse
 from tmcp_serverless.cli.output import Output
@@ -26,7 +26,6 @@ __all__ = ["Cluster", "ClusterError"]
 
 _START_SECONDS = 20.0
 _TAIL_LINES = 40
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # how to reach who listens everywhere
 
 
 class Cluster:
@@ -90,6 +89,8 @@ class Cluster:
         self._started: Future[None] = Future()
         self._thread = Thread(target=self._run, name="tmcp-cluster", daemon=True)
         self._entered = Event()
+        # Not `join`: before Python 3.13 a thread counts as ended once a signal has cut that short.
+        self._ended = Event()
         self._cancel: Callable[[], object] | None = None
         self._failure: ClusterError | None = None
 
@@ -101,8 +102,7 @@ class Cluster:
     @property
     def url(self) -> str:
         """The balancer's address without a path, such as `http://127.0.0.1:8000`."""
-        host = _LOOPBACK.get(self._host, self._host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return url_of(self._host, self._port)
 
     @property
     def pids(self) -> dict[str, int]:
@@ -136,8 +136,7 @@ class Cluster:
 
     def running(self, timeout: float = 0.0) -> bool:
         """Return whether the cluster still runs, after at most this many seconds; see `failure` if not."""
-        self._thread.join(timeout)
-        return self._thread.is_alive()
+        return not self._ended.wait(timeout)
 
     def start(self) -> Self:
         """Start, and return when every instance listens.
@@ -163,7 +162,7 @@ class Cluster:
             cancel, self._cancel = self._cancel, None
             if cancel is not None:
                 cancel()
-            self._thread.join()
+            self._ended.wait()
         self._listener.close()
         if self._output is not None:
             self._output.close()
@@ -186,6 +185,8 @@ class Cluster:
                 self._started.set_exception(error)
             elif not isinstance(error, asyncio.CancelledError):
                 self._failure = ClusterError(f"The balancer failed: {error!r}")
+        finally:
+            self._ended.set()
 
     async def _main(self) -> None:
         self._admit(asyncio.get_running_loop(), asyncio.current_task())

@@ -45,7 +45,8 @@ def sessions(context: click.Context, database_url: str | None, *, as_json: bool,
         click.echo(row)
 
 
-@sessions.command()
+# An id may begin with a hyphen, and be no option for that.
+@sessions.command(context_settings={"ignore_unknown_options": True})
 @click.argument("id")
 @click.pass_obj
 def delete(settings: Settings, id: str) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlencode, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
-    from tmcp_serverless.transports.asgi import Headers, Scope
+    from tmcp_serverless.transports.asgi import Scope
 
 __all__ = ["FrontDoor", "FunctionUrl", "HttpApi", "LoadBalancer", "RestApi", "front_door_of"]
 
@@ -42,7 +42,10 @@ class FrontDoor:
     def body(self) -> bytes:
         """The body of the request."""
         body = self.event.get("body") or ""
-        return base64.b64decode(body) if self.event.get("isBase64Encoded") else body.encode()
+        if self.event.get("isBase64Encoded"):
+            return base64.b64decode(body)
+        # Half of a surrogate pair is no text: whoever reads this as UTF-8 has to find that out.
+        return body.encode(errors="surrogatepass")
 
 
 class FunctionUrl(FrontDoor):
@@ -54,13 +57,13 @@ class FunctionUrl(FrontDoor):
     def infer(event: dict[str, Any]) -> bool:
         """Return whether it is payload 2.0, and its host that of a Function URL; HTTP APIs send that, too."""
         context = event["requestContext"]
-        return "http" in context and ".lambda-url." in context.get("domainName", ".lambda-url.")
+        return "http" in context and ".lambda-url." in (context.get("domainName") or ".lambda-url.")
 
     @property
     def scope(self) -> Scope:
         """The ASGI scope of the request."""
         request = self.event["requestContext"]["http"]
-        headers = [(name.lower(), value) for name, value in self.event.get("headers", {}).items()]
+        headers = _single(self.event.get("headers"))
         if cookies := self.event.get("cookies"):
             headers = [each for each in headers if each[0] != "cookie"]
             headers.append(("cookie", "; ".join(cookies)))
@@ -94,7 +97,7 @@ class RestApi(FrontDoor):
             root_path=root,
             query=urlencode(query or {}, doseq=True),
             headers=self._headers(),
-            client=self.event["requestContext"].get("identity", {}).get("sourceIp"),
+            client=(self.event["requestContext"].get("identity") or {}).get("sourceIp"),
         )
 
     def _paths(self) -> tuple[str, str]:
@@ -106,17 +109,17 @@ class RestApi(FrontDoor):
         whole = self.event["requestContext"].get("path") or path
         inside = self.event["resource"]
         for name, value in (self.event.get("pathParameters") or {}).items():
-            inside = inside.replace(f"{{{name}+}}", value).replace(f"{{{name}}}", value)
+            inside = inside.replace(f"{{{name}+}}", value or "").replace(f"{{{name}}}", value or "")
         for candidate in (inside, path):
             if whole.endswith(candidate):
                 return whole.removesuffix(candidate), candidate
         return "", path
 
-    def _headers(self) -> Iterable[tuple[str, str]]:
+    def _headers(self) -> list[tuple[str, str]]:
         several = self.event.get("multiValueHeaders")
         if several:
-            return [(name.lower(), value) for name, values in several.items() for value in values]
-        return [(name.lower(), value) for name, value in (self.event.get("headers") or {}).items()]
+            return [(name.lower(), value) for name, values in several.items() for value in values or ()]
+        return _single(self.event.get("headers"))
 
 
 class HttpApi(FrontDoor):
@@ -149,31 +152,51 @@ def front_door_of(event: Any) -> FrontDoor | None:
     return None
 
 
+def _single(headers: Mapping[str, str | None] | None) -> list[tuple[str, str]]:
+    return [(name.lower(), value) for name, value in (headers or {}).items() if value is not None]
+
+
 def _scope(
     *,
     method: str,
     path: str,
     query: str,
-    headers: Iterable[tuple[str, str]],
+    headers: list[tuple[str, str]],
     client: str | None,
     root_path: str = "",
 ) -> Scope:
-    encoded: Headers = [(name.encode(), value.encode()) for name, value in headers]
     known = dict(headers)
     scheme = known.get("x-forwarded-proto", "https")
-    host = urlsplit(f"//{known.get('host', '')}")
-    port = known.get("x-forwarded-port", "443" if scheme == "https" else "80")
+    raw_path = _encoded(path)
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
         "method": method,
         "scheme": scheme,
-        "path": unquote(path),
-        "raw_path": path.encode(),
-        "root_path": root_path,
-        "query_string": query.encode(),
-        "headers": encoded,
+        "path": unquote(raw_path.decode()),
+        "raw_path": raw_path,
+        "root_path": _encoded(root_path).decode(),
+        "query_string": _encoded(query),
+        "headers": [(_encoded(name), _encoded(value)) for name, value in headers],
         "client": (client, 0) if client else None,
-        "server": (host.hostname or "", host.port or int(port)),
+        "server": _server(known, 443 if scheme == "https" else 80),
     }
+
+
+def _encoded(text: str) -> bytes:
+    """Encode text that came as JSON, which has room for half of a surrogate pair: that is a `?`."""
+    return text.encode(errors="replace")
+
+
+def _server(headers: Mapping[str, str], port: int) -> tuple[str, int]:
+    """Return the host and the port that were asked, as far as they can be read: clients may send anything."""
+    forwarded = headers.get("x-forwarded-port", "")
+    if forwarded.isascii() and forwarded.isdecimal():
+        port = int(forwarded)
+    try:
+        host = urlsplit(f"//{headers.get('host', '')}")
+        name, own_port = host.hostname, host.port
+    except ValueError:
+        return "", port
+    return name or "", own_port or port

@@ -37,8 +37,14 @@ def sweep(event: Any, context: Any) -> dict[str, int]:
     """Remove expired rows, and return how many went: `{"removed": 12}`.
 
     An event such as `{"limit": 1000}` bounds how many of each kind.
+
+    Raises:
+        TmcpError: The limit is no whole number above 0.
+
     """
     limit = event.get("limit", 10_000) if isinstance(event, dict) else 10_000
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise TmcpError(f"the event's `limit` has to be a whole number above 0, not {limit!r}")
     seconds = _seconds_left(context)
     work = maintenance.sweep_database(Settings.load(), limit=limit, seconds=seconds)
     # The batch that has begun may end.

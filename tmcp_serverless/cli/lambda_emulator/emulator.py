@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 
-from tmcp_serverless.cli.balancer import listen
+from tmcp_serverless.cli.balancer import listen, url_of
 from tmcp_serverless.cli.lambda_emulator.events import FRONT_DOORS
 from tmcp_serverless.cli.lambda_emulator.front import Front
 from tmcp_serverless.cli.lambda_emulator.invocation import Invocation
@@ -52,7 +53,9 @@ class LambdaEmulator:
     ) -> None:
         self._function = function
         self._pool = Pool(lambda name: Sandbox(name, function, output=output), limit=sandboxes)
-        self._front = Front(self.invoke, FRONT_DOORS[front_door])
+        variables = {**os.environ, **function.environment}
+        told_of_hosts = any(variables.get(name) for name in ("TMCP_ALLOWED_HOSTS", "TMCP_ALLOWED_ORIGINS"))
+        self._front = Front(self.invoke, FRONT_DOORS[front_door], told_of_hosts=told_of_hosts)
         self._listener = listener or listen("127.0.0.1", 0)
         self._say = say or _say_nothing
         self._running: set[asyncio.Task[None]] = set()
@@ -67,7 +70,7 @@ class LambdaEmulator:
     @property
     def url(self) -> str:
         """Its address without a path."""
-        return f"http://127.0.0.1:{self.port}"
+        return url_of(*self._listener.getsockname()[:2])
 
     @property
     def sandboxes(self) -> list[Sandbox]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, parse_qsl
+from urllib.parse import parse_qs, parse_qsl, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,11 +22,12 @@ def function_url(scope: Scope, body: bytes) -> dict[str, Any]:
     """Return payload 2.0, as a Function URL sends it."""
     headers = _joined(scope)
     cookies = headers.pop("cookie", "")
+    path = _path(scope)
     query = scope["query_string"].decode("latin-1")
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": "$default",
-        "rawPath": scope["path"],
+        "rawPath": path,
         "rawQueryString": query,
         "headers": headers,
         "requestContext": {
@@ -36,7 +37,7 @@ def function_url(scope: Scope, body: bytes) -> dict[str, Any]:
             "domainPrefix": "local",
             "http": {
                 "method": scope["method"],
-                "path": scope["path"],
+                "path": path,
                 "protocol": "HTTP/1.1",
                 "sourceIp": _client(scope),
                 "userAgent": headers.get("user-agent", ""),
@@ -61,7 +62,7 @@ def rest_api(scope: Scope, body: bytes) -> dict[str, Any]:
     It is reached with its stage, as on AWS, or without.
     """
     headers = _joined(scope)
-    path: str = scope["path"]
+    path = _path(scope)
     if path.startswith(f"/{_STAGE}/"):
         path = path.removeprefix(f"/{_STAGE}")
     query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
@@ -109,6 +110,11 @@ def _joined(scope: Scope) -> dict[str, str]:
     headers["x-forwarded-proto"] = scope["scheme"]
     headers["x-forwarded-port"] = str((scope.get("server") or ("", 80))[1])
     return headers
+
+
+def _path(scope: Scope) -> str:
+    """Return the path as the client has written it: whoever reads the event decodes it."""
+    return quote(scope["raw_path"], safe="/%:@!$&'()*+,;=")
 
 
 def _client(scope: Scope) -> str:

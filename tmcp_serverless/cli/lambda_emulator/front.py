@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tmcp_serverless.cli.lambda_emulator.pool import ThrottledError
 from tmcp_serverless.cli.lambda_emulator.sandbox import InitializationError
-from tmcp_serverless.transports.asgi import respond
+from tmcp_serverless.transports.asgi import HttpProblem, respond
+from tmcp_serverless.transports.security import OriginPolicy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -30,16 +31,29 @@ NewEvent: TypeAlias = "Callable[[Scope, bytes], dict[str, Any]]"
 
 
 class Front:
-    """Passes requests to a function, by way of `invoke`, as the events that `new_event` makes of them."""
+    """Passes requests to a function, by way of `invoke`, as the events that `new_event` makes of them.
 
-    def __init__(self, invoke: Invoke, new_event: NewEvent) -> None:
+    The function refuses the pages that it does not want, but does not learn that a connection ends at a
+    loopback address. So a page whose own name was made to lead there (DNS rebinding) is refused here, unless
+    the function is `told_of_hosts`: it has been configured with who may come in. Events of their own are not
+    for pages at all.
+    """
+
+    def __init__(self, invoke: Invoke, new_event: NewEvent, *, told_of_hosts: bool = False) -> None:
         self._invoke = invoke
         self._new_event = new_event
+        self._told_of_hosts = told_of_hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
         body = await _whole_body(receive)
         raw = scope["path"] == INVOKE_PATH and scope["method"] == "POST"
+        try:
+            if raw or (not self._told_of_hosts and _is_own_origin(scope)):
+                OriginPolicy().check_scope(scope)
+        except HttpProblem as problem:
+            await problem.answer(send)
+            return
         event = body if raw else json.dumps(self._new_event(scope, body)).encode()
         try:
             invocation = await self._invoke(event)
@@ -77,6 +91,15 @@ class Front:
         elif invocation.streamed and invocation.failure is None:
             await send({"type": "http.response.body", "body": b""})
         # Otherwise the answer has begun and has no end: the connection is cut when we return.
+
+
+def _is_own_origin(scope: Scope) -> bool:
+    """Return whether the page that asks, if it is one, has the name that it asks for."""
+    try:
+        OriginPolicy().check_scope({**scope, "server": None})
+    except HttpProblem:
+        return False
+    return True
 
 
 async def _pass_on(chunks: AsyncGenerator[bytes], send: Send, extra: Headers) -> bool:

@@ -27,7 +27,10 @@ __all__ = ["Runtime", "RuntimeServer"]
 
 _READ_BYTES = 65_536
 _HEAD_BYTES = 1_048_576
-"""The longest head of a request, trailers too: they have a stack trace in them."""
+"""The longest head of a request."""
+
+_TRAILER_BYTES = 4_096
+"""The longest trailers, as they are written. Lambda's own Runtime API ends where they are longer."""
 
 _ANSWER = re.compile(r"/2018-06-01/runtime/invocation/([^/]+)/(response|error)")
 _ERROR_TYPE = "lambda-runtime-function-error-type"
@@ -176,6 +179,8 @@ class _Connection:
             await invocation.write(bytes(event.data))
         if not isinstance(event, h11.EndOfMessage):
             raise ConnectionResetError("the body has no end")
+        if sum(len(name) + len(value) + len(": \r\n") for name, value in event.headers) > _TRAILER_BYTES:
+            raise ConnectionResetError("the trailers are too long")
         trailers = {name.decode(): value.decode("latin-1") for name, value in event.headers}
         if _ERROR_TYPE not in trailers:
             return None

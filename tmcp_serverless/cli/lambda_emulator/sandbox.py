@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["InitializationError", "Sandbox"]
 
 _INIT_SECONDS = 10.0
+_AGAIN = 20
+"""How often a process may ask for an invocation while it has one that it has not answered."""
+
 _SHUTDOWN_SECONDS = 0.5
 """How long a process with an internal extension has after SIGTERM; one without has nothing."""
 
@@ -55,6 +58,7 @@ class Sandbox:
         self._process: asyncio.subprocess.Process | None = None
         self._exit: asyncio.Task[int] | None = None
         self._current: Invocation | None = None
+        self._again = 0
         self._handed: asyncio.Queue[Invocation] = asyncio.Queue(1)
         self._asked = asyncio.Event()
         self._wants_sigterm = False
@@ -102,6 +106,7 @@ class Sandbox:
         """Have an invocation served. When this returns the sandbox is frozen, or its process is no more."""
         self._current = invocation
         self.served += 1
+        self._again = 0
         invocation.sandbox = self.name
         self._asked.clear()
         self.thaw()
@@ -109,7 +114,8 @@ class Sandbox:
         if await self._asks_within(invocation.timeout_seconds):
             if not self._ending:
                 self.freeze()
-            invocation.end(Failure.of("Runtime.NoAnswer", "The runtime went on without an answer"))
+            # One that has ended stays as it is.
+            invocation.end(Failure.of("Runtime.NoAnswer", f"The runtime asked {_AGAIN} times for another"))
         else:
             seconds = f"Task timed out after {invocation.timeout_seconds:.2f} seconds"
             invocation.end(self._exit_failure(seconds))
@@ -143,7 +149,14 @@ class Sandbox:
         await self.kill()
 
     async def next(self) -> Invocation:
-        """Serve the process: it is done with the last invocation, and waits."""
+        """Serve the process: it waits for another invocation.
+
+        One that it has not answered comes again, as on Lambda: there until its deadline, here 20 times.
+        """
+        open_one = self._current
+        if open_one is not None and not open_one.ended and self._again < _AGAIN and self._handed.empty():
+            self._again += 1
+            return open_one
         self._asked.set()
         return await self._handed.get()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.hosts.lambda_events import front_door_of
 from tmcp_serverless.hosts.lambda_streaming.context import LambdaContext
-from tmcp_serverless.hosts.lambda_streaming.faults import Fault
+from tmcp_serverless.hosts.lambda_streaming.faults import FAILURES, Fault, is_own_end
 from tmcp_serverless.hosts.lambda_streaming.response import StreamedResponse
 from tmcp_serverless.transports.host import HOST_EXTENSION, Host
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.hosts.lambda_events import FrontDoor
     from tmcp_serverless.hosts.lambda_streaming.loading import LambdaHandler
     from tmcp_serverless.hosts.lambda_streaming.runtime_api import Invocation, RuntimeApi
+    from tmcp_serverless.transports.asgi import Scope
 
 __all__ = ["answer"]
 
@@ -38,22 +39,35 @@ async def answer(invocation: Invocation, handler: LambdaHandler, api: RuntimeApi
 
     """
     context = LambdaContext(invocation)
+    result = b""
     try:
         event = json.loads(invocation.event)
-    except ValueError as error:
-        await api.fail(invocation.id, Fault.of(error))
-        return
-    front_door = front_door_of(event)
-    if front_door is not None and front_door.streams:
-        await _stream(invocation, front_door, context, handler, api)
-        return
-    try:
-        result = json.dumps(await _whole(event, front_door, context, handler)).encode()
-    except Exception as error:
+        front_door = front_door_of(event)
+        scope = _scope(front_door, invocation, context)
+        if scope is None:
+            result = json.dumps(await _whole(event, front_door, context, handler)).encode()
+    except FAILURES as error:
+        if is_own_end(error):
+            raise
         logger.exception("an event could not be handled")
         await api.fail(invocation.id, Fault.of(error))
-    else:
+        return
+    if front_door is None or scope is None:
         await api.succeed(invocation.id, result)
+    else:
+        await _stream(invocation, front_door, scope, handler, api)
+
+
+def _scope(front_door: FrontDoor | None, invocation: Invocation, context: LambdaContext) -> Scope | None:
+    """Return the ASGI scope of a request whose answer is streamed; `None` for any other event."""
+    if front_door is None or not front_door.streams:
+        return None
+    return {
+        **front_door.scope,
+        "extensions": {HOST_EXTENSION: Host(streams=True, deadline=invocation.deadline)},
+        "aws.event": front_door.event,
+        "aws.context": context,
+    }
 
 
 async def _whole(
@@ -69,31 +83,29 @@ async def _whole(
 async def _stream(
     invocation: Invocation,
     front_door: FrontDoor,
-    context: LambdaContext,
+    scope: Scope,
     handler: LambdaHandler,
     api: RuntimeApi,
 ) -> None:
-    scope = {
-        **front_door.scope,
-        "extensions": {HOST_EXTENSION: Host(streams=True, deadline=invocation.deadline)},
-        "aws.event": front_door.event,
-        "aws.context": context,
-    }
     response = StreamedResponse(api, invocation.id, front_door)
     limit = asyncio.timeout_at(invocation.deadline - _RESERVE_SECONDS)
     try:
         async with limit:
             await handler.app(scope, response.receive, response.send)
-    except Exception as error:
+    except FAILURES as error:
+        if is_own_end(error):
+            raise
         if response.lost:
-            logger.warning("an answer did not arrive: %s", error)
-        elif limit.expired():
+            raise ConnectionAbortedError(str(error)) from error
+        if limit.expired():
             logger.error("%s %s was cancelled: its time is over", scope["method"], scope["path"])  # noqa: TRY400
             await response.fail(_OVER, status=504)
         else:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             await response.fail(Fault.of(error))
     else:
+        if response.lost:
+            raise ConnectionAbortedError("the application did not mind")
         await response.fail(_INCOMPLETE)
     finally:
         response.abort()

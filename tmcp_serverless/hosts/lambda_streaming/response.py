@@ -13,6 +13,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tmcp_serverless.hosts.lambda_events import FrontDoor
     from tmcp_serverless.hosts.lambda_streaming.faults import Fault
     from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi, StreamedBody
@@ -86,7 +88,7 @@ class StreamedResponse:
             await self._send_body(HTTPStatus(status).phrase.encode(), last=True)
             return
         self._over.set()
-        await self._stream.finish(fault.trailers())
+        await self._finish(self._stream, fault.trailers())
 
     def abort(self) -> None:
         """End an answer at once. One that has begun is cut off."""
@@ -98,19 +100,23 @@ class StreamedResponse:
         try:
             if self._stream is None:
                 assert self._start is not None  # noqa: S101 - every caller has looked
-                self._stream = await self._api.stream(self._id)
+                # What cannot be written as a head is an error before anything of the answer has left.
                 data = prelude(self._start) + data
+                self._stream = await self._api.stream(self._id)
             if data:
                 await self._stream.write(data)
             if last:
-                answer = await self._stream.finish()
-                if answer.status >= 300:  # noqa: PLR2004 - no success
-                    raise ConnectionAbortedError(f"the Runtime API answered {answer.status}: {answer.body!r}")
+                await self._finish(self._stream)
                 self.complete = True
                 self._over.set()
         except OSError:
             self._over.set()
             raise
+
+    async def _finish(self, stream: StreamedBody, trailers: Sequence[tuple[str, str]] = ()) -> None:
+        answer = await stream.finish(trailers)
+        if answer.status >= 300:  # noqa: PLR2004 - no success
+            raise ConnectionAbortedError(f"the Runtime API answered {answer.status}: {answer.body!r}")
 
 
 def prelude(start: Message) -> bytes:

@@ -10,6 +10,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.hosts.lambda_streaming.answering import answer
+from tmcp_serverless.hosts.lambda_streaming.faults import FAILURES, Fault, is_own_end
 from tmcp_serverless.hosts.lambda_streaming.logs import REQUEST_ID
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ _STEP_SECONDS = 0.1
 
 _CLOSE_SECONDS = 0.2
 """How long closing may take afterwards: 500 ms after SIGTERM the process is killed."""
+
+_LOST = Fault("Runtime.AnswerLost", "The answer did not arrive")
 
 
 class Sandbox:
@@ -82,6 +85,9 @@ class Sandbox:
             await asyncio.wait({work}, timeout=_STEP_SECONDS)
         if work.done() and not work.cancelled():
             work.result()
+        elif not told.done():
+            # With an open invocation, `next` would bring the same again, until its deadline.
+            raise ConnectionAbortedError("an invocation was cancelled from inside, and has no answer")
 
     async def _answer_next(self) -> None:
         invocation = await self._api.next()
@@ -95,6 +101,9 @@ class Sandbox:
         except OSError as error:
             # What is wrong with this answer need not be wrong with the sandbox: `next` finds that out.
             logger.warning("an answer did not arrive: %s", error)
+            # Mostly the invocation is over, and this is refused. If it is not, `next` would bring it again.
+            with contextlib.suppress(OSError):
+                await self._api.fail(invocation.id, _LOST)
         self._answering = False
 
 
@@ -105,5 +114,7 @@ async def _briefly(ending: Awaitable[None], seconds: float) -> None:
             await ending
     except TimeoutError:
         logger.debug("not everything was closed in time")
-    except Exception:
+    except FAILURES as error:
+        if is_own_end(error):
+            raise
         logger.exception("closing failed")
