@@ -9,6 +9,7 @@ import pytest
 from mcp.server import MCPServer
 
 from tests.support.client import Client
+from tests.support.roles import execute, poor_role
 from tests.support.servers import small_server
 from tests.test_authentication import official
 from tmcp_serverless import Settings, StoreUnavailableError, create_handler, health
@@ -120,6 +121,35 @@ async def test_tables_that_are_dropped_later_are_not_ready(server: MCPServer, da
     await handler.aclose()
 
 
+async def test_a_role_that_may_not_make_tables_is_not_ready_and_the_log_says_what_to_grant(
+    server: MCPServer, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with poor_role(database_url) as (role, dsn):
+        handler = create_handler(server, database_url=dsn)
+        status, problem, message = said(await ask(handler.app, "/readyz"))
+        assert (status, problem) == (503, "configuration")
+        assert role not in message
+        assert f"the role {role} may not" in caplog.text
+        with pytest.raises(AssertionError, match="not configured rightly"):
+            await Client(handler.app).initialize()
+        await execute(database_url, f"GRANT CREATE ON SCHEMA public TO {role}")
+        assert (await ask(handler.app, "/readyz")).status == 200
+        await handler.aclose()
+
+
+async def test_a_database_that_takes_no_writes_is_not_ready(server: MCPServer, database_url: str) -> None:
+    handler = create_handler(server, database_url=database_url)
+    assert (await ask(handler.app, "/readyz")).status == 200
+    name = database_url.rpartition("/")[2]
+    change = 'SET transaction_read_only = off; ALTER DATABASE "{}" {} default_transaction_read_only{}'
+    await execute(database_url, change.format(name, "SET", " = on"))
+    await handler.managers.disconnect()
+    assert said(await ask(handler.app, "/readyz"))[:2] == (503, "database")
+    await execute(database_url, change.format(name, "RESET", ""))
+    assert (await ask(handler.app, "/readyz")).status == 200
+    await handler.aclose()
+
+
 async def test_a_database_that_is_away_is_not_ready_and_heals(
     server: MCPServer, own_postgres: EmbeddedPostgres
 ) -> None:
@@ -157,6 +187,16 @@ async def test_a_database_that_does_not_answer_is_given_up_in_time(
 
 async def unanswered(*_: object) -> None:
     raise TimeoutError
+
+
+async def test_whatever_a_check_raises_is_not_ready(caplog: pytest.LogCaptureFixture) -> None:
+    async def check() -> None:
+        raise LookupError("hidden")
+
+    status, problem, message = said(await ask(health.Health(check, ready_path="/readyz"), "/readyz"))
+    assert (status, problem) == (503, "unknown")
+    assert "hidden" not in message
+    assert "hidden" in caplog.text
 
 
 async def test_the_database_is_asked_once_a_second_however_many_ask(

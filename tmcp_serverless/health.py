@@ -84,6 +84,10 @@ class Health:
         except (TmcpError, TimeoutError) as error:
             logger.warning("not ready: %s", error or "the database did not answer in time")
             return 503, {"status": "not ready", **_told(error)}
+        except Exception as error:
+            # A bug of ours, or of a session manager of somebody's own: such a process is not ready either.
+            logger.exception("not ready")
+            return 503, {"status": "not ready", **_told(error)}
         return _READY
 
 

@@ -6,11 +6,11 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-import asyncpg
 import pytest
 
 from tests.cli.support import command, ended
 from tests.postgres.test_streams import pgbouncer
+from tests.support.roles import execute, poor_role
 from tmcp_serverless import (
     CloseReason,
     PostgresInfoSessionManager,
@@ -28,14 +28,6 @@ __all__ = ["pgbouncer"]
 UNREACHABLE = "postgresql://nobody:hidden@127.0.0.1:1/x"
 RECORD = SessionRecord("2025-11-25", {"name": "small\x1b[31m", "version": "1.2"}, {}, "alice")
 COMMANDS = [("sweep",), ("doctor",), ("sessions",), ("sessions", "delete", "x")]
-
-
-async def execute(dsn: str, sql: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(sql)
-    finally:
-        await connection.close()
 
 
 @pytest.fixture
@@ -142,6 +134,17 @@ async def test_a_session_is_deleted_as_its_client_would(
     assert again == (1, "", "Error: There is no session s.\n")
 
 
+@pytest.mark.parametrize("id", ["-cGx_3", "--limit-7", "-"])
+async def test_a_session_whose_id_begins_with_a_hyphen_is_deleted(
+    database_url: str, info: PostgresInfoSessionManager, id: str
+) -> None:
+    await schema.migrate(database_url)
+    await info.initialize(id, RECORD)
+    deleted = ended(command("sessions", "delete", id, TMCP_DATABASE_URL=database_url))
+    assert deleted == (0, "Deleted.\n", "")
+    assert await info.load(id, principal="alice") is None
+
+
 def test_sessions_makes_no_tables(database_url: str) -> None:
     for arguments in COMMANDS[2:]:
         code, _, errors = ended(command(*arguments, TMCP_DATABASE_URL=database_url))
@@ -213,3 +216,67 @@ def test_the_doctor_sees_that_the_address_to_listen_at_is_another_database(
         "WRONG",
         "TMCP_LISTEN_URL is not a direct connection to the same database",
     )
+
+
+# A role that may do little
+
+
+@pytest.mark.parametrize("arguments", [("migrate",), ("sweep",)], ids=" ".join)
+async def test_a_role_that_may_not_make_tables_is_one_sentence(
+    arguments: tuple[str, ...], database_url: str
+) -> None:
+    async with poor_role(database_url) as (role, dsn):
+        code, output, errors = ended(command(*arguments, TMCP_DATABASE_URL=dsn))
+    assert (code, output, errors.count("\n")) == (1, "", 1)
+    assert errors.startswith(f"Error: the role {role} may not make or change the tables")
+    assert "GRANT CREATE" in errors
+
+
+@pytest.mark.parametrize("arguments", [("migrate",), ("sweep",), ("sessions",)], ids=" ".join)
+async def test_tables_that_may_not_be_read_are_one_sentence(
+    arguments: tuple[str, ...], database_url: str
+) -> None:
+    await schema.migrate(database_url)
+    async with poor_role(database_url) as (_, dsn):
+        code, output, errors = ended(command(*arguments, TMCP_DATABASE_URL=dsn))
+    assert (code, output, errors.count("\n")) == (1, "", 1)
+    assert re.match(r"Error: the role .*permission denied .*GRANT it SELECT, INSERT", errors)
+
+
+async def test_the_doctor_of_a_role_that_may_not_make_the_tables(database_url: str) -> None:
+    async with poor_role(database_url) as (role, dsn):
+        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
+        assert code == 1
+        for kind in ("streams", "info"):
+            grade, said = findings(output)[f"tables, {kind}"]
+            assert (grade, "GRANT CREATE ON SCHEMA public TO " + role in said) == ("WRONG", True)
+        await execute(database_url, f"GRANT CREATE ON SCHEMA public TO {role}")
+        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
+        assert (code, findings(output)["tables, info"][0]) == (0, "note")
+
+
+async def test_the_doctor_of_a_role_that_may_not_use_the_tables(database_url: str) -> None:
+    await schema.migrate(database_url)
+    async with poor_role(database_url) as (role, dsn):
+        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
+        assert code == 1
+        assert findings(output)["tables, info"][0] == findings(output)["tables, streams"][0] == "WRONG"
+        await execute(database_url, f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {role}")
+        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
+        grade, said = findings(output)["tables, streams"]
+        assert (code, grade) == (1, "WRONG")
+        assert "may not DELETE, UPDATE" in said
+        await execute(database_url, said.partition(": ")[2])
+        await execute(database_url, "UPDATE tmcp_schema SET version = 1 WHERE component LIKE 'info%'")
+        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
+        assert findings(output)["tables, streams"][0] == "ok"
+        assert "does not own" in findings(output)["tables, info"][1]
+
+
+async def test_the_doctor_sees_that_the_database_takes_no_writes(database_url: str) -> None:
+    await schema.migrate(database_url)
+    name = database_url.rpartition("/")[2]
+    await execute(database_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=database_url))
+    grade, said = findings(output)["database"]
+    assert (code, grade, "takes no writes" in said) == (1, "WRONG", True)

@@ -158,6 +158,20 @@ async def test_a_rotated_password_is_fetched_once_and_nobody_notices(
         assert len(fetched) == 2 + number, "eight connections were refused, and one of them asked"
 
 
+@pytest.mark.parametrize("setting", ["database_name", "database_tls_ca"])
+async def test_a_rotation_is_followed_where_other_settings_add_to_the_secret(
+    server: GuardedPostgres, setting: str
+) -> None:
+    value = {"database_name": "template1", "database_tls_ca": str(server.folder / "ca.pem")}[setting]
+    await server.add_user("app", "first")
+    store_secret(rds_json(server, "first"))
+    found = database(database_secret=NAME, **{setting: value})
+    before = await user_of(found)
+    await server.add_user("app", "second")
+    store_secret(rds_json(server, "second"))
+    assert await user_of(found) == before
+
+
 async def test_a_rotation_to_another_user_is_followed(server: GuardedPostgres) -> None:
     await server.add_user("app", "first")
     await server.add_user("app_clone", "other")

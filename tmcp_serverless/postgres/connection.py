@@ -19,11 +19,17 @@ class Connection(asyncpg.Connection):
     the 50 µs that a statement takes.
     """
 
-    __slots__ = ("_statements",)
+    __slots__ = ("_statements", "prepares", "used_at")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._statements: dict[str, PreparedStatement] = {}
+
+        self.prepares = True
+        """Whether statements may be prepared on it: not behind a pooler that loses them."""
+
+        self.used_at = 0.0
+        """When it was put back last, by the wall clock."""
 
     async def first(self, sql: str, *args: object) -> Any:
         """Run a statement, prepared when it was run first, and return its first row or `None`."""

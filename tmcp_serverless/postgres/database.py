@@ -4,8 +4,8 @@ asyncpg's own pool pays for a proxy and a reset at every use: 109 µs for a quer
 connection. Here a connection is taken off a stack and put back, nothing in between: the statements of this
 package leave no state behind.
 
-Connections are caches: they may vanish between any two requests. After a gap in which the process may have
-been frozen all idle ones are dropped, and a statement that fails on a lost link is run once more on a fresh
+Connections are caches: they may vanish between any two requests. One that was idle for so long that the
+process may have been frozen is dropped, and a statement that fails on a lost link is run once more on a fresh
 connection where running it twice does no harm.
 """
 
@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections import deque
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import asyncpg
 
-from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.postgres.connection import Connection
 from tmcp_serverless.postgres.failures import (
+    FROM_DATABASE,
     LOST_LINK,
-    MISSING_SCHEMA,
     POOLED_STATEMENT,
     ROLLED_BACK,
-    schema_error,
+    is_healthy_after,
+    raise_meant,
 )
+from tmcp_serverless.postgres.stack import Stack
 from tmcp_serverless.postgres.target import Target
 
 if TYPE_CHECKING:
@@ -44,50 +43,12 @@ Row: TypeAlias = "Sequence[Any]"
 """A row of a result: its values by position (and, with asyncpg, by column name)."""
 
 _FROZEN_GAP_SECONDS = 30.0
-"""Without a statement for this long, idle connections are not trusted any more."""
-
-_BUSY_SECONDS = 10.0
+"""Without a statement for this long, a connection is not trusted any more."""
 
 LISTENING_IDLE_SECONDS = 12.0
 """The server closes a listening connection whose heartbeats have stopped for so long (since PostgreSQL 14):
 that of a frozen or vanished process.
 """
-
-
-class _Stack:
-    """The connections of one event loop: the idle ones, and who waits for one."""
-
-    def __init__(self) -> None:
-        self.idle: deque[Connection] = deque()
-        self.used_at = 0.0
-        self.opened = 0
-        self.waiting: deque[asyncio.Future[None]] = deque()
-
-    def put_back(self, connection: Connection, *, healthy: bool) -> None:
-        if healthy and not connection.is_closed():
-            self.idle.append(connection)
-        else:
-            connection.terminate()
-            self.opened -= 1
-        while self.waiting:
-            future = self.waiting.popleft()
-            if not future.done():
-                future.set_result(None)
-                break
-
-    def take(self) -> Connection | None:
-        """Return an idle connection that is not known to be closed; `None` where there is none."""
-        while self.idle:
-            connection = self.idle.pop()
-            if not connection.is_closed():
-                return connection
-            self.opened -= 1
-        return None
-
-    def drop_idle(self) -> None:
-        while self.idle:
-            self.idle.pop().terminate()
-            self.opened -= 1
 
 
 class Database:
@@ -140,33 +101,29 @@ class Database:
 
         self._size = size
         # Half of what the server waits: a connection that it is about to close is not used any more.
-        self._gap = min(_FROZEN_GAP_SECONDS, idle_seconds / 2 or _FROZEN_GAP_SECONDS)
-        self._stacks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Stack] = WeakKeyDictionary()
+        self._gap_seconds = min(_FROZEN_GAP_SECONDS, idle_seconds / 2 or _FROZEN_GAP_SECONDS)
+        self._stacks: WeakKeyDictionary[asyncio.AbstractEventLoop, Stack] = WeakKeyDictionary()
         self._prepares = True
 
     async def fetchrow(self, sql: str, *args: object, again: bool) -> Row | None:
         """Run a statement and return its first row. `again`: it may be run twice without harm."""
         stack = self._stack()
-        fresh = time.time() - stack.used_at < self._gap
-        if fresh and (connection := stack.take()) is not None:
+        if (connection := stack.take()) is not None:
             # The way of most requests: a connection is there and works.
             try:
-                row = await self._first(connection, sql, args)
+                row = await _first(connection, sql, args)
             except BaseException as error:
-                stack.put_back(connection, healthy=_is_healthy_after(error))
-                if isinstance(error, LOST_LINK):
-                    stack.drop_idle()
-                    if not again:
-                        raise _lost(error) from error
-                if not isinstance(error, (*LOST_LINK, *MISSING_SCHEMA, *POOLED_STATEMENT, *ROLLED_BACK)):
+                stack.put_back(connection, healthy=is_healthy_after(error))
+                if not isinstance(error, FROM_DATABASE):
                     raise
+                if not self._may_run_again(error, stack, again=again):
+                    raise_meant(error, self.target.setting)
             else:
-                stack.used_at = time.time()
-                stack.put_back(connection, healthy=True)
+                stack.put_back(connection)
                 return row
 
         async def work(connection: Connection) -> Any:
-            return await self._first(connection, sql, args)
+            return await _first(connection, sql, args)
 
         return await self._run(work, again=again)
 
@@ -182,14 +139,24 @@ class Database:
         """Run several statements on one connection."""
         return await self._run(work, again=False)
 
+    async def check_writable(self) -> None:
+        """Find out whether the database takes writes: after a failover we may be at one that does not.
+
+        Raises:
+            ConfigurationError: A setting is wrong.
+            StoreUnavailableError: It does not, or cannot be reached now.
+
+        """
+
+        async def work(connection: Connection) -> None:
+            if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
+                raise asyncpg.ReadOnlySQLTransactionError("transaction_read_only is on")
+
+        await self._run(work, again=True)
+
     async def connect(self, *, listen: bool = False) -> Connection:
         """Open a connection that is the caller's to close; `listen`: one that LISTEN works on."""
-        cached = 100 if self._prepares else 0
-        opening = asyncio.get_running_loop().create_task(
-            self.listen_target.open(statement_cache_size=cached, idle_seconds=LISTENING_IDLE_SECONDS)
-            if listen
-            else self.target.open(statement_cache_size=cached)
-        )
+        opening = asyncio.get_running_loop().create_task(self._open(listen=listen))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -199,102 +166,82 @@ class Database:
 
     async def aclose(self) -> None:
         """Close the idle connections of this event loop. The database can be used again afterwards."""
-        stack = self._stack()
-        while stack.idle:
-            connection = stack.idle.pop()
-            stack.opened -= 1
-            try:
-                await connection.close(timeout=1)
-            except LOST_LINK:
-                connection.terminate()
+        await self._stack().aclose()
 
-    def _first(self, connection: Connection, sql: str, args: tuple[object, ...]) -> Awaitable[Row | None]:
-        return connection.first(sql, *args) if self._prepares else connection.fetchrow(sql, *args)
+    async def _open(self, *, listen: bool = False) -> Connection:
+        prepares = self._prepares
+        cached = 100 if prepares else 0
+        if listen:
+            return await self.listen_target.open(
+                statement_cache_size=cached, idle_seconds=LISTENING_IDLE_SECONDS
+            )
+        connection = await self.target.open(statement_cache_size=cached)
+        connection.prepares = prepares
+        return connection
 
-    def _stack(self) -> _Stack:
+    def _stack(self) -> Stack:
         loop = asyncio.get_running_loop()
         stack = self._stacks.get(loop)
         if stack is None:
-            stack = self._stacks[loop] = _Stack()
+            for ended in [each for each in self._stacks if each.is_closed()]:
+                # Its connections hold on to it, so it would stay here for ever.
+                self._stacks.pop(ended).abandon()
+            stack = self._stacks[loop] = Stack(self._open, size=self._size, gap_seconds=self._gap_seconds)
         return stack
 
     async def _run(self, work: Callable[[Connection], Awaitable[Any]], *, again: bool) -> Any:
         stack = self._stack()
         try:
-            return await self._run_once(stack, work)
-        except LOST_LINK as error:
+            return await _run_once(stack, work)
+        except FROM_DATABASE as error:
+            if not self._may_run_again(error, stack, again=again):
+                raise_meant(error, self.target.setting)
+        try:
+            return await _run_once(stack, work)
+        except FROM_DATABASE as error:
+            self._may_run_again(error, stack, again=False)
+            raise_meant(error, self.target.setting)
+
+    def _may_run_again(self, error: BaseException, stack: Stack, *, again: bool) -> bool:
+        """Return whether a statement that failed like this is run once more, with what is known now."""
+        if isinstance(error, LOST_LINK):
             # Where one link is gone, so are the others: they lead to the same server.
             stack.drop_idle()
-            if not again:
-                raise _lost(error) from error
-        except POOLED_STATEMENT:
+            return again
+        if isinstance(error, POOLED_STATEMENT):
             self._stop_preparing(stack)
-        except ROLLED_BACK as error:
+            return True
+        if isinstance(error, ROLLED_BACK):
             logger.debug("run again: %r", error)
-        except MISSING_SCHEMA as error:
-            raise schema_error(error) from error
-        try:
-            return await self._run_once(stack, work)
-        except LOST_LINK as error:
-            stack.drop_idle()
-            raise _lost(error) from error
-        except ROLLED_BACK as error:
-            raise StoreUnavailableError(f"the database is too busy: {error!r}") from error
+            return True
+        return False
 
-    async def _run_once(self, stack: _Stack, work: Callable[[Connection], Awaitable[Any]]) -> Any:
-        now = time.time()
-        if now - stack.used_at > self._gap:
-            stack.drop_idle()
-        stack.used_at = now
-        connection = stack.take() or await self._open(stack)
-        try:
-            result = await work(connection)
-        except BaseException as error:
-            stack.put_back(connection, healthy=_is_healthy_after(error))
-            raise
-        stack.put_back(connection, healthy=True)
-        return result
-
-    async def _open(self, stack: _Stack) -> Connection:
-        """Return a connection that is new, or that somebody has put back in the meantime."""
-        try:
-            async with asyncio.timeout(_BUSY_SECONDS):
-                while stack.opened >= self._size:
-                    future = asyncio.get_running_loop().create_future()
-                    stack.waiting.append(future)
-                    await future
-                    if (connection := stack.take()) is not None:
-                        return connection
-        except TimeoutError:
-            raise StoreUnavailableError(
-                f"all {self._size} database connections of this process were busy for "
-                f"{_BUSY_SECONDS:.0f} s; raise TMCP_DATABASE_CONNECTIONS or lower the concurrency"
-            ) from None
-        stack.opened += 1
-        try:
-            return await self.connect()
-        except BaseException:
-            stack.opened -= 1
-            raise
-
-    def _stop_preparing(self, stack: _Stack) -> None:
+    def _stop_preparing(self, stack: Stack) -> None:
         """Do without prepared statements: a pooler hands each statement to another server connection."""
-        logger.info(
-            "%s leads through a pooler in transaction mode: statements are not prepared", self.target.setting
-        )
-        self._prepares = False
-        stack.drop_idle()
+        if self._prepares:
+            self._prepares = False
+            logger.info(
+                "%s leads through a pooler in transaction mode: statements are not prepared",
+                self.target.setting,
+            )
+        stack.stop_preparing()
+
+
+def _first(connection: Connection, sql: str, args: tuple[object, ...]) -> Awaitable[Row | None]:
+    return connection.first(sql, *args) if connection.prepares else connection.fetchrow(sql, *args)
+
+
+async def _run_once(stack: Stack, work: Callable[[Connection], Awaitable[Any]]) -> Any:
+    connection = await stack.acquire()
+    try:
+        result = await work(connection)
+    except BaseException as error:
+        stack.put_back(connection, healthy=is_healthy_after(error))
+        raise
+    stack.put_back(connection)
+    return result
 
 
 def _terminate(opening: asyncio.Task[Connection]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().terminate()
-
-
-def _lost(error: BaseException) -> StoreUnavailableError:
-    return StoreUnavailableError(f"the connection to the database was lost: {error!r}")
-
-
-def _is_healthy_after(error: BaseException) -> bool:
-    """Return whether a connection can be used again: the server refused the statement, and nothing else."""
-    return isinstance(error, asyncpg.PostgresError) and not isinstance(error, LOST_LINK)

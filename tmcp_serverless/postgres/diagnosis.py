@@ -7,10 +7,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import asyncpg
+
 from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.postgres.dsn import hosts_and_ports
-from tmcp_serverless.postgres.failures import LOST_LINK
+from tmcp_serverless.postgres.failures import FROM_DATABASE
 from tmcp_serverless.postgres.nonce import hear_nonce
+from tmcp_serverless.postgres.privileges import lacks_for_migrating, lacks_for_use
 from tmcp_serverless.postgres.schema import found_and_latest, info_component, streams_component
 from tmcp_serverless.postgres.tls import sslmode_of
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.config import Settings
     from tmcp_serverless.postgres.database import Connection, Database
+    from tmcp_serverless.postgres.schema import Component
     from tmcp_serverless.postgres.target import Target
 
 __all__ = ["Finding", "Grade", "diagnose"]
@@ -55,8 +59,8 @@ async def diagnose(database: Database, settings: Settings) -> AsyncGenerator[Fin
         for finding in await _of_schema(connection, create=settings.create_tables):
             yield finding
         yield await _of_listening(database, settings)
-    except (TmcpError, *LOST_LINK) as error:
-        yield Finding("wrong", "database", f"it was lost while it was looked at: {error!r}")
+    except (TmcpError, *FROM_DATABASE) as error:
+        yield Finding("wrong", "database", f"it could not be looked at any further: {error!r}")
     finally:
         connection.terminate()
 
@@ -75,6 +79,7 @@ async def _of_connection(
         "current_user AS role, current_database() AS name, "
         "current_setting('idle_session_timeout', true) AS idle, "
         "current_setting('max_connections') AS most, "
+        "current_setting('transaction_read_only') = 'on' AS reads_only, "
         "(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used, "
         "(SELECT version || ', ' || cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl) AS tls"
     )
@@ -82,13 +87,19 @@ async def _of_connection(
     place = ", ".join(f"{host}:{port}" for host, port in hosts_and_ports(parameters))
     where = f"{facts['name']} at {place} as {facts['role']} ({target.setting})"
     return [
-        Finding("ok", "database", f"PostgreSQL {facts['version']}, {where}"),
+        _of_database(f"PostgreSQL {facts['version']}, {where}", reads_only=facts["reads_only"]),
         Finding("ok", "latency", await _latency(connection)),
         _of_tls(facts["tls"], parameters, pooled=pooled),
         _of_pooler(pooled=pooled),
         _of_idling(facts["idle"], int(facts["version"].partition(".")[0].split()[0])),
         Finding("ok", "connections", f"{facts['used']} of {facts['most']} are in use"),
     ]
+
+
+def _of_database(said: str, *, reads_only: bool) -> Finding:
+    if reads_only:
+        return Finding("wrong", "database", f"{said}, takes no writes: is it a standby?")
+    return Finding("ok", "database", said)
 
 
 async def _latency(connection: Connection) -> str:
@@ -129,20 +140,32 @@ def _of_idling(idle: str | None, major: int) -> Finding:
 async def _of_schema(connection: Connection, *, create: bool) -> list[Finding]:
     findings: list[Finding] = []
     for component in (streams_component(), info_component()):
-        async with connection.transaction():
-            found, latest = await found_and_latest(connection, component)
         about = f"tables, {component.kind}"
-        if found == latest:
-            findings.append(Finding("ok", about, f"version {found}"))
-        elif found > latest:
-            findings.append(Finding("note", about, f"version {found}, made by a later release than this one"))
-        elif create:
-            said = f"version {found}, the first request will make it {latest}"
-            findings.append(Finding("note", about, f"{said}; or run `tmcp-serverless migrate`"))
-        else:
-            said = f"version {found}, and {latest} is needed"
-            findings.append(Finding("wrong", about, f"{said}: run `tmcp-serverless migrate`"))
+        try:
+            findings.append(await _of_component(connection, component, about, create=create))
+        except asyncpg.InsufficientPrivilegeError as error:
+            advice = "GRANT it SELECT, INSERT, UPDATE and DELETE on the tables, and USAGE on their schema"
+            findings.append(Finding("wrong", about, f"the role may not look at them ({error}): {advice}"))
     return findings
+
+
+async def _of_component(connection: Connection, component: Component, about: str, *, create: bool) -> Finding:
+    async with connection.transaction():
+        found, latest = await found_and_latest(connection, component)
+    if found < latest and not create:
+        said = f"version {found}, and {latest} is needed"
+        return Finding("wrong", about, f"{said}: run `tmcp-serverless migrate`")
+    async with connection.transaction():
+        lacks = lacks_for_migrating if found < latest else lacks_for_use
+        lacking = await lacks(connection, component)
+    if lacking:
+        return Finding("wrong", about, f"version {found}, but {lacking}")
+    if found < latest:
+        said = f"version {found}, the first request will make it {latest}"
+        return Finding("note", about, f"{said}; or run `tmcp-serverless migrate`")
+    if found > latest:
+        return Finding("note", about, f"version {found}, made by a later release than this one")
+    return Finding("ok", about, f"version {found}")
 
 
 async def _of_listening(database: Database, settings: Settings) -> Finding:

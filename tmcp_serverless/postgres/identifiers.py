@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tmcp_serverless.errors import ConfigurationError
 
-__all__ = ["TableNames", "channel_name", "derived", "quote"]
+__all__ = ["TableNames", "beside", "channel_name", "derived", "quote"]
 
 _PART = re.compile(r'"(?:[^"]|"")+"(?=\.|$)|[^.]+')
 _QUOTED = re.compile(r'^"((?:[^"]|"")+)"$')
@@ -68,6 +68,12 @@ def derived(name: str, suffix: str) -> str:
         kept = table.encode()[: _LONGEST - len(suffix) - 13].decode(errors="ignore")
         grown = f"{kept}_{digest}{suffix}"
     return ".".join(_quoted(part) for part in [*schema, grown])
+
+
+def beside(name: str, table: str) -> str:
+    """Return the name of another table in the same schema, quoted."""
+    *schema, _ = _parts(name)
+    return ".".join(_quoted(part) for part in [*schema, table])
 
 
 def channel_name(*scope: str) -> str:

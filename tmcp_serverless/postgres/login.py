@@ -46,8 +46,8 @@ class Login(Protocol):
     ) -> Mapping[str, str]:
         """Return the keywords of a connection, made from those of the connection string.
 
-        `refused` is what was returned before, and has been refused by the database: something newer is
-        wanted. What is returned may still be the same.
+        `refused` is what was returned before, with what other settings have added, and has been refused by
+        the database: something newer is wanted. What is returned may still be the same.
 
         Raises:
             ConfigurationError: A setting is wrong.
@@ -88,7 +88,7 @@ class StoredLogin:
     ) -> Mapping[str, str]:
         """Return the keywords, with the stored ones where nothing is said."""
         stored = self._stored
-        if stored is None or (refused is not None and refused == {**stored, **parameters}):
+        if stored is None or (refused is not None and _login(refused) == _login({**stored, **parameters})):
             stored = await in_thread(lambda: self._renew(stored), self._setting)
         return {**stored, **parameters}
 
@@ -101,6 +101,11 @@ class StoredLogin:
                 self._stored = _read(text, self._setting)
                 self._fetched_at = time.time()
             return self._stored
+
+
+def _login(parameters: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """Return who logs in. The rest of what was refused may come from other settings."""
+    return parameters.get("user"), parameters.get("password")
 
 
 def _fetch(name: str, store: Store, setting: str, *, force: bool) -> str:

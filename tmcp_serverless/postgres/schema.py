@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.postgres.database import Database
-from tmcp_serverless.postgres.failures import schema_error
-from tmcp_serverless.postgres.identifiers import TableNames, derived, quote
+from tmcp_serverless.postgres.failures import ALREADY_THERE, schema_error
+from tmcp_serverless.postgres.identifiers import TableNames, beside, derived, quote
 from tmcp_serverless.postgres.statements import fill
 
 if TYPE_CHECKING:
@@ -77,16 +78,16 @@ class Component:
 
 def streams_component(table_name: str = "tmcp_sessions") -> Component:
     """Return the tables of live streams and mailboxes."""
-    beside = "tmcp" if table_name == "tmcp_sessions" else table_name
+    stem = "tmcp" if table_name == "tmcp_sessions" else table_name
     return Component(
         "streams",
         {
             "sessions": quote(table_name),
-            "mailboxes": derived(beside, "_mailboxes"),
-            "messages": derived(beside, "_messages"),
-            "forget": derived(beside, "_forget"),
+            "mailboxes": derived(stem, "_mailboxes"),
+            "messages": derived(stem, "_messages"),
+            "forget": derived(stem, "_forget"),
         },
-        _versions_beside(table_name),
+        beside(table_name, "tmcp_schema"),
         frozenset({"forget"}),
     )
 
@@ -94,24 +95,19 @@ def streams_component(table_name: str = "tmcp_sessions") -> Component:
 def info_component(names: TableNames | None = None) -> Component:
     """Return the tables of session metadata."""
     names = names or TableNames()
-    beside = "tmcp" if names.context == TableNames().context else names.context
+    stem = "tmcp" if names.context == TableNames().context else names.context
     tables = {
         "client_capabilities": quote(names.client_capabilities),
         "client_info": quote(names.client_info),
         "log_level": quote(names.log_level),
         "subscriptions": quote(names.subscriptions),
         "context": quote(names.context),
-        "secrets": derived(beside, "_secrets"),
-        "spent": derived(beside, "_spent"),
-        "slide": derived(beside, "_slide"),
+        "secrets": derived(stem, "_secrets"),
+        "spent": derived(stem, "_spent"),
+        "slide": derived(stem, "_slide"),
     }
     added = frozenset({"secrets", "spent", "slide"})
-    return Component("info", tables, _versions_beside(names.context), added)
-
-
-def _versions_beside(table_name: str) -> str:
-    schema = quote(table_name).rpartition('."')[0]
-    return f'{schema}."tmcp_schema"' if schema else '"tmcp_schema"'
+    return Component("info", tables, beside(names.context, "tmcp_schema"), added)
 
 
 async def _version(connection: Connection, component: Component) -> int:
@@ -136,6 +132,7 @@ async def ensure(database: Database, component: Component, *, create: bool) -> l
 
     Raises:
         SchemaError: Something is missing and `create` is false; no DDL was issued.
+        ConfigurationError: The role may not, or something else has one of the names.
 
     """
     migrations = component.migrations()
@@ -147,7 +144,19 @@ async def ensure(database: Database, component: Component, *, create: bool) -> l
             return []
         if not create:
             raise schema_error(f"{component.kind}: found version {found}, need {latest}")
-        return await _apply(connection, component, migrations)
+        try:
+            return await _apply(connection, component, migrations)
+        except asyncpg.InsufficientPrivilegeError as error:
+            role = getattr(connection.get_settings(), "session_authorization", "that logs in")
+            raise ConfigurationError(
+                f"the role {role} may not make or change the tables of tmcp_serverless ({error}): run "
+                "`tmcp-serverless migrate` as one that may, or GRANT CREATE on the schema to it"
+            ) from error
+        except ALREADY_THERE as error:
+            raise ConfigurationError(
+                f"the tables of tmcp_serverless ({component.kind}) cannot be made, for something else has a "
+                f"name of theirs ({error}): move it away, or choose others with table_name and table_names"
+            ) from error
 
     return await database.script(work)
 

@@ -41,9 +41,17 @@ class Tables:
             self._ready = True
 
     async def check(self) -> None:
-        """Do what `ready` does, whatever was found before."""
+        """Do what `ready` does, whatever was found before, and find out whether the database takes writes.
+
+        Raises:
+            SchemaError: The tables are not there, and creating them was not allowed.
+            ConfigurationError: The database cannot be used as configured.
+            StoreUnavailableError: It cannot be reached now, or takes no writes.
+
+        """
         self._ready = False
         await self.ready()
+        await self.database.check_writable()
 
     async def fetchrow(self, name: str, *args: object, again: bool) -> Row | None:
         """Run a statement and return its first row. `again`: it may be run twice without harm."""
@@ -72,11 +80,11 @@ class OverTables:
     _tables: Tables
 
     async def check(self) -> None:
-        """Find out whether the database answers, and has the tables of this release's version.
+        """Find out whether the database answers, takes writes, and has the tables of this release's version.
 
         Raises:
             ConfigurationError: It cannot be used as configured, or the tables are missing.
-            StoreUnavailableError: It cannot be reached now.
+            StoreUnavailableError: It cannot be reached now, or takes no writes.
 
         """
         await self._tables.check()

@@ -27,6 +27,12 @@ _CONNECT_SECONDS = 5
 _STATEMENT_SECONDS = 3.0
 """A link that is silently dead is found out by this: about as long as a tick."""
 
+_IDLE = "idle_session_timeout"
+_CHECK = "client_connection_check_interval"
+"""By this the server ends a statement whose client has gone (since PostgreSQL 14, not on every platform)."""
+
+_CHECK_SECONDS = 3.0
+
 
 class Target:
     """Opens connections to one address.
@@ -61,10 +67,14 @@ class Target:
         self._dbname = dbname
         self._server_settings = dict(server_settings or {})
         self._idle_seconds = idle_seconds
-        self.takes_idle_time = True
-        """Whether the other end has not refused `idle_session_timeout`, as poolers do."""
+        self._refused: frozenset[str] = frozenset()
 
         self._context: tuple[Mapping[str, str], ssl.SSLContext | None] | None = None
+
+    @property
+    def takes_idle_time(self) -> bool:
+        """Whether the other end has not refused `idle_session_timeout`, as poolers do."""
+        return _IDLE not in self._refused
 
     async def parameters(self, *, refused: Mapping[str, str] | None = None) -> Mapping[str, str]:
         """Return libpq's keywords for this address. They have a password among them.
@@ -124,16 +134,30 @@ class Target:
         context = self._tls(parameters)
         if context is not None:
             wanted["ssl"] = context
-        if not idle_seconds or not self.takes_idle_time:
-            return await asyncpg.connect(**wanted, server_settings=self._server_settings)
-        idle = {"idle_session_timeout": f"{idle_seconds * 1000:.0f}"}
-        try:
-            return await asyncpg.connect(**wanted, server_settings={**self._server_settings, **idle})
-        except REFUSED_SETTING as error:
-            connection = await asyncpg.connect(**wanted, server_settings=self._server_settings)
-            logger.info("%s does not close idle connections by itself: %s", self.setting, error)
-            self.takes_idle_time = False
-            return connection
+        extra = {_IDLE: f"{idle_seconds * 1000:.0f}"} if idle_seconds else {}
+        extra[_CHECK] = f"{_CHECK_SECONDS * 1000:.0f}"
+        refused, reason = self._refused, None
+        while True:
+            taken = {name: value for name, value in extra.items() if name not in refused}
+            try:
+                settings = {**self._server_settings, **taken}
+                connection = await asyncpg.connect(**wanted, server_settings=settings)
+            except (*REFUSED_SETTING, asyncpg.InvalidParameterValueError) as error:
+                reason, more = error, _refused_by(error, taken)
+                if not more:
+                    raise
+                refused |= more
+            else:
+                if reason is not None:
+                    self._do_without(refused, reason)
+                return connection
+
+    def _do_without(self, refused: frozenset[str], reason: BaseException) -> None:
+        new, self._refused = refused - self._refused, refused | self._refused
+        if _IDLE in new:
+            logger.info("%s does not close idle connections by itself: %s", self.setting, reason)
+        elif new:
+            logger.info("%s does not end statements whose client has gone: %s", self.setting, reason)
 
     def _tls(self, parameters: Mapping[str, str]) -> ssl.SSLContext | Literal[False] | None:
         """Return what asyncpg takes for `ssl`: a context, made when the keywords change, or nothing."""
@@ -157,3 +181,12 @@ class Target:
                 raise ConfigurationError(
                     f"an IAM token is sent over TLS alone: sslmode={found['sslmode']} would not do"
                 )
+
+
+def _refused_by(error: BaseException, taken: Mapping[str, str]) -> frozenset[str]:
+    """Return what to leave out at the next attempt; nothing where it is about something else."""
+    if _CHECK in taken and _CHECK in str(error):
+        return frozenset({_CHECK})
+    if isinstance(error, asyncpg.InvalidParameterValueError):
+        return frozenset()
+    return frozenset(taken)

@@ -1,0 +1,204 @@
+"""The connections of one event loop: the idle ones, who waits for one, and what is being opened or closed.
+
+Whoever waits is served in turn. What is put back is handed over to the first in line, and so is the right to
+open a connection where one was lost; a newcomer never takes what somebody else was woken for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from tmcp_serverless.errors import StoreUnavailableError
+from tmcp_serverless.postgres.failures import FROM_DATABASE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from tmcp_serverless.postgres.connection import Connection
+
+__all__ = ["Stack"]
+
+_BUSY_SECONDS = 10.0
+_CLOSE_SECONDS = 1.0
+
+
+class Stack:
+    """A few connections, the last used on top.
+
+    Args:
+        open_one: Opens a connection.
+        size: How many at once, at the most: idle, in use, being opened and being closed.
+        gap_seconds: A connection that was not used for so long is not trusted any more.
+
+    """
+
+    def __init__(
+        self, open_one: Callable[[], Coroutine[Any, Any, Connection]], *, size: int, gap_seconds: float
+    ) -> None:
+        self._open_one = open_one
+        self._size = size
+        self._gap_seconds = gap_seconds
+        # While anybody waits, nothing is idle and nothing more may be opened.
+        self._idle: list[Connection] = []
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._opened = 0
+        self._prepares = True
+        self._adrift: set[asyncio.Task[Connection]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def take(self) -> Connection | None:
+        """Return an idle connection that can be trusted; `None` where there is none."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_closed():
+                self._opened -= 1
+            # The wall clock: the other one may stand still while the process is frozen.
+            elif time.time() - connection.used_at < self._gap_seconds:
+                return connection
+            else:
+                self._idle.append(connection)
+                self.drop_idle()  # Those below it have been idle for longer.
+        return None
+
+    async def acquire(self) -> Connection:
+        """Return a connection: an idle one, a new one, or the next that is put back.
+
+        Raises:
+            ConfigurationError: A setting is wrong.
+            StoreUnavailableError: The database cannot be reached now, or all connections stayed in use.
+
+        """
+        if (connection := self.take()) is not None:
+            return connection
+        if self._opened < self._size:
+            self._opened += 1
+        elif (connection := await self._next()) is not None:
+            return connection
+        return await self._open()
+
+    def put_back(self, connection: Connection, *, healthy: bool = True) -> None:
+        """Give a connection to whoever waits for one, or keep it; close it where it cannot be used again."""
+        if not healthy or connection.is_closed() or (connection.prepares and not self._prepares):
+            self._end(connection)
+            return
+        connection.used_at = time.time()
+        if not self._waiting or not self._hand_over(connection):
+            self._idle.append(connection)
+
+    def drop_idle(self) -> None:
+        """Close the idle connections at once."""
+        while self._idle:
+            self._idle.pop().terminate()
+            self._opened -= 1
+
+    def stop_preparing(self) -> None:
+        """Close all connections that statements are prepared on: the others when they are put back."""
+        if self._prepares:
+            self._prepares = False
+            self.drop_idle()
+
+    async def aclose(self) -> None:
+        """Close the idle connections. More may be opened afterwards."""
+        if leftover := {*self._adrift, *self._ending}:
+            await asyncio.wait(leftover, timeout=_CLOSE_SECONDS)
+            self._adrift.clear()
+        while self._idle:
+            connection = self._idle.pop()
+            self._opened -= 1
+            await _close(connection)
+
+    def abandon(self) -> None:
+        """Let the idle connections go, whose event loop is closed: the server is told, nothing is awaited."""
+        for connection in self._idle:
+            # Only the last step fails, which frees the socket: it goes with the garbage.
+            with suppress(RuntimeError):
+                connection.terminate()
+        self._idle.clear()
+
+    async def _next(self) -> Connection | None:
+        """Wait in line for a connection; `None`: the caller may open one."""
+        future: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        try:
+            async with asyncio.timeout(_BUSY_SECONDS):
+                return await future
+        except TimeoutError:
+            self._pass_on(future)
+            raise StoreUnavailableError(
+                f"all {self._size} database connections of this process were busy for "
+                f"{_BUSY_SECONDS:.0f} s; raise TMCP_DATABASE_CONNECTIONS or lower the concurrency"
+            ) from None
+        except asyncio.CancelledError:
+            self._pass_on(future)
+            raise
+
+    def _pass_on(self, future: asyncio.Future[Connection | None]) -> None:
+        """Give up a place in line, and what was handed over in the same moment."""
+        if not future.done() or future.cancelled():
+            with suppress(ValueError):
+                self._waiting.remove(future)
+        elif (connection := future.result()) is not None:
+            self.put_back(connection)
+        else:
+            self._make_room()
+
+    def _hand_over(self, given: Connection | None) -> bool:
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(given)
+                return True
+        return False
+
+    def _make_room(self) -> None:
+        """Note that there is one connection less: the first in line may open another."""
+        if not self._hand_over(None):
+            self._opened -= 1
+
+    async def _open(self) -> Connection:
+        opening = asyncio.get_running_loop().create_task(self._open_one())
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The driver leaves sockets and futures behind where it is cancelled while it connects. So that
+            # goes on, and somebody else will have the connection.
+            self._adrift.add(opening)
+            opening.add_done_callback(self._adopt)
+            raise
+        except BaseException:
+            self._make_room()
+            raise
+
+    def _adopt(self, opening: asyncio.Task[Connection]) -> None:
+        wanted = opening in self._adrift
+        self._adrift.discard(opening)
+        if opening.cancelled() or opening.exception() is not None:
+            self._make_room()
+        else:
+            self.put_back(opening.result(), healthy=wanted)
+
+    def _end(self, connection: Connection) -> None:
+        if connection.is_closed():
+            connection.terminate()
+            self._make_room()
+            return
+        # Beside the caller, who has waited long enough for a statement that is still to be cancelled.
+        ending = asyncio.get_running_loop().create_task(_close(connection))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ended)
+
+    def _ended(self, ending: asyncio.Task[None]) -> None:
+        self._ending.discard(ending)
+        self._make_room()
+
+
+async def _close(connection: Connection) -> None:
+    """Close a connection, and have the server cancel what it runs there: else that would go on."""
+    try:
+        await connection.close(timeout=_CLOSE_SECONDS)
+    except FROM_DATABASE:
+        connection.terminate()
