@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tmcp_serverless.transports.asgi import ASGIApp
 
 __all__ = ["GRACE_SECONDS", "DrainingServer", "configure", "serve"]
+
+logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 3
 """How long responses may take to end after SIGTERM. An SSE stream has no end of its own, and Cloud Run sends
@@ -66,7 +69,10 @@ class DrainingServer(uvicorn.Server):
         """Drain, then shut down as uvicorn does."""
         drain = getattr(self.config.app, "drain", None)
         if drain is not None:
-            await drain()
+            try:
+                await drain()
+            except Exception:
+                logger.exception("draining failed; what is open is cut off at the end of the grace period")
         await super().shutdown(sockets=sockets)
 
 

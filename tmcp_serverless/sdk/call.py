@@ -66,7 +66,7 @@ class Call:
         )
         self.cancelled = False
         self._cancel_requested: anyio.Event | None = None
-        self._task = asyncio.current_task()
+        self._task: asyncio.Task[Any] | None = None
         self._token = progress_token_from_params(params)
         self._emit = emit
         self._conversation = conversation
@@ -116,13 +116,29 @@ class Call:
             params["message"] = message
         await self.notify("notifications/progress", params)
 
+    def begin(self) -> None:
+        """Say that the handler runs from now on, in the task that says so."""
+        self._task = asyncio.current_task()
+
     def cancel(self) -> None:
-        """Stop the handler because the client said so."""
-        if not self._closed and self._task is not None:
-            self.cancelled = True
-            self.cancel_requested.set()
+        """Stop the handler because the client said so.
+
+        It is stopped once: what it awaits while it cleans up is its own. Before it has begun this only marks
+        the call, and it never begins.
+        """
+        if self.cancelled or self._closed:
+            return
+        self.cancelled = True
+        self.cancel_requested.set()
+        if self._task is not None:
             self._task.cancel()
 
     def close(self) -> None:
-        """Say that the message has been handled: what its handler left running can send no more on it."""
-        self._closed = True
+        """Say that the message has been handled: what its handler left running can send no more on it.
+
+        From here on the task counts as cancelled only where its host has cancelled it too.
+        """
+        if not self._closed:
+            self._closed = True
+            if self.cancelled and self._task is not None:
+                self._task.uncancel()

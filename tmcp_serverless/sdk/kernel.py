@@ -10,6 +10,7 @@ from mcp.server.lowlevel.server import HandlerEntry, NotificationOptions, Server
 from mcp.server.runner import ServerRunner
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp_types import (
+    INTERNAL_ERROR,
     EmptyResult,
     LoggingCapability,
     SetLevelRequestParams,
@@ -34,7 +35,7 @@ __all__ = ["Kernel", "lowlevel_server"]
 
 logger = logging.getLogger(__name__)
 
-_REQUEST_CANCELLED = -32800
+_CANCELLED: Json = {"code": -32800, "message": "Request cancelled"}
 """What the SDK's handshake-era transport answers to a request that was cancelled."""
 
 
@@ -110,13 +111,18 @@ class Kernel:
         answering = self._answering if pushes else self._pushing_nothing
         runner = ServerRunner(answering, connection, lifespan_state)
         answer: Json = {"jsonrpc": "2.0", "id": message["id"]}
+        if call.cancelled:
+            # While the server was started for it.
+            call.close()
+            return {**answer, "error": _CANCELLED}, False
+        call.begin()
         try:
             answer["result"] = await runner.on_request(call, message["method"], message.get("params"))
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not call.cancelled or task is None or task.uncancel() > 0:
+        except asyncio.CancelledError as error:
+            call.close()
+            if _is_stopped_by_host():
                 raise
-            answer["error"] = {"code": _REQUEST_CANCELLED, "message": "Request cancelled"}
+            answer["error"] = _CANCELLED if call.cancelled else _cancelled_itself(message["method"], error)
         except Exception as error:  # noqa: BLE001 - the boundary between handlers and the wire
             answer["error"] = _error_data(message["method"], error)
         else:
@@ -131,6 +137,10 @@ class Kernel:
         runner = ServerRunner(self._answering, connection, lifespan_state)
         try:
             await runner.on_notify(call, message["method"], message.get("params"))
+        except asyncio.CancelledError as error:
+            if _is_stopped_by_host():
+                raise
+            _cancelled_itself(message["method"], error)
         except Exception:
             logger.exception("the handler for %r raised", message["method"])
         finally:
@@ -155,6 +165,18 @@ def lowlevel_server(server: Any) -> Server[Any]:
         f"not an MCP server: {type(server).__module__}.{type(server).__qualname__} "
         "(expected mcp.server.MCPServer, mcp.server.lowlevel.Server or fastmcp.FastMCP 4.x)"
     )
+
+
+def _is_stopped_by_host() -> bool:
+    """Return whether somebody other than the client has cancelled the task, and still waits for its end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _cancelled_itself(method: str, error: BaseException) -> Json:
+    """Return the error of a handler that nobody has cancelled: it awaited something that was."""
+    logger.error("the handler for %r awaited something that was cancelled", method, exc_info=error)
+    return {"code": INTERNAL_ERROR, "message": "The request failed: what it waited for was cancelled"}
 
 
 def _error_data(method: str, error: Exception) -> Json:

@@ -16,11 +16,19 @@ from typing import Any, NamedTuple
 
 from tmcp_serverless.sessions.ids import private_mailbox
 
-__all__ = ["EventId", "inbox_of", "inbox_of_question", "new_question_id", "request_id_of", "request_name"]
+__all__ = [
+    "EventId",
+    "inbox_of",
+    "inbox_of_question",
+    "new_question_id",
+    "new_run",
+    "request_id_of",
+    "request_name",
+]
 
 _LONGEST_ID_BYTES = 48
 _QUESTION = re.compile(r"([rhn][A-Za-z0-9_-]{1,80})\.[0-9a-f]{24}")
-_EVENT = re.compile(r"([rh][A-Za-z0-9_-]{1,80}):([0-9A-Za-z._-]{1,64})(~?)")
+_EVENT = re.compile(r"([rh][A-Za-z0-9_-]{1,80})\.([0-9a-f]{12}):([0-9A-Za-z._-]{1,64})(~?)")
 
 
 def request_name(request_id: str | int | None) -> str:
@@ -64,10 +72,20 @@ def inbox_of_question(session_id: str, question_id: Any) -> str | None:
     return None if match is None else inbox_of(session_id, match[1])
 
 
+def new_run() -> str:
+    """Return a name for one run of a request.
+
+    A request's id may be running twice: where a balancer has repeated a POST, or a client has begun to count
+    anew. What one run has said must not be taken for what the other has.
+    """
+    return secrets.token_hex(6)
+
+
 class EventId(NamedTuple):
-    """The id of an event on a request's own stream: which request's, and the cursor behind it."""
+    """The id of an event on a request's own stream: which request's, which run, and the cursor behind it."""
 
     name: str
+    run: str
     cursor: str
     last: bool = False
     """Whether the event is the answer, behind which nothing comes."""
@@ -76,12 +94,11 @@ class EventId(NamedTuple):
     def parse(cls, text: str) -> EventId | None:
         """Read what `str` wrote; `None` for anything else, such as a standalone stream's event id."""
         match = _EVENT.fullmatch(text)
-        return None if match is None else cls(match[1], match[2], last=bool(match[3]))
+        return None if match is None else cls(match[1], match[2], match[3], last=bool(match[4]))
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.cursor}{'~' if self.last else ''}"
+        return f"{self.name}.{self.run}:{self.cursor}{'~' if self.last else ''}"
 
-    @staticmethod
-    def mailbox(session_id: str, name: str) -> str:
-        """Return the mailbox that keeps a request's own stream."""
-        return private_mailbox(session_id, f"out.{name}")
+    def mailbox(self, session_id: str) -> str:
+        """Return the mailbox that keeps the stream."""
+        return private_mailbox(session_id, f"out.{self.name}.{self.run}")

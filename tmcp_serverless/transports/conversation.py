@@ -66,6 +66,16 @@ class Conversation:
         return self._name
 
     @property
+    def has_inbox(self) -> bool:
+        """Whether it has listened, and so has something to close."""
+        return self._inbox is not None
+
+    @property
+    def hears(self) -> bool:
+        """Whether its client may have something to say: a notification's has not, unless it was asked."""
+        return self._request_id is not None or self._inbox is not None
+
+    @property
     def inbox(self) -> Inbox:
         """Where it hears from the client."""
         if self._inbox is None:
@@ -115,8 +125,8 @@ class Conversation:
         await self.inbox.open()
         options = opts or {}
         id = new_question_id(self.name)
-        answer = self.inbox.expect(id, options.get("on_progress"))
         try:
+            answer = self.inbox.expect(id, options.get("on_progress"))
             await deliver(_request(id, method, params, wants_progress="on_progress" in options))
             async with asyncio.timeout(options.get("timeout")):
                 message = await answer

@@ -31,6 +31,8 @@ __all__ = ["Exchange"]
 logger = logging.getLogger(__name__)
 
 _KEEP_ALIVE_SECONDS = 15.0
+_LAST_WORD_SECONDS = 2.0
+"""How long an answer that could not be stored is tried again when the host is stopping."""
 
 
 class Exchange:
@@ -54,6 +56,8 @@ class Exchange:
         self._journal: Journal | None = None
         self._answers: list[bytes] = []
         self._streaming = False
+        self._answered = False
+        self._finished = False
         self._writing = asyncio.Lock()
 
     @property
@@ -64,11 +68,15 @@ class Exchange:
     async def emit(self, message: Any) -> None:
         """Send a message before the answer; it turns the answer into a stream."""
         async with self._writing:
+            if self._finished:
+                logger.debug("dropped a message: its request has been answered")
+                return
             await self._start()
             await self._write(dump(message), last=False)
 
     async def answer(self, data: bytes) -> None:
         """Take the answer to one request, as JSON. A stream carries it at once, a plain answer at the end."""
+        self._answered = True
         if self._streaming:
             async with self._writing:
                 await self._write(data, last=True)
@@ -76,9 +84,11 @@ class Exchange:
             self._answers.append(data)
 
     async def finish(self) -> None:
-        """End the POST's answer."""
+        """End the POST's answer. Whatever else would have been sent comes too late from here on."""
+        self._finished = True
         if self._streaming:
-            await self._outlet.end()
+            async with self._writing:
+                await self._outlet.end()
             if self._journal is not None:
                 await self._journal.settle()
             return
@@ -87,9 +97,16 @@ class Exchange:
         await self._outlet.end(body)
 
     async def abandon(self, data: bytes) -> None:
-        """Take the answer to a request that is not finished: it is kept for whoever resumes the stream."""
-        if self._streaming and self._journal is not None:
-            async with self._writing:
+        """Take the answer to a request that is not finished: it is kept for whoever resumes the stream.
+
+        Where it was answered after all, that answer stands; it may have been stopped on its way to the store.
+        """
+        if self._journal is None:
+            return
+        async with self._writing:
+            if self._answered:
+                await self._journal.settle(seconds=_LAST_WORD_SECONDS)
+            else:
                 await self._write(data, last=True)
 
     async def close_connection(self, *, unless_waiting: bool = False) -> None:
@@ -98,7 +115,9 @@ class Exchange:
         `unless_waiting`: leave an answer alone that has not begun to stream, for it may still come whole.
         """
         async with self._writing:
-            if self._new_journal is None or self._outlet.gone or (unless_waiting and not self._streaming):
+            if self._new_journal is None or self._finished or self._outlet.gone:
+                return
+            if unless_waiting and not self._streaming:
                 return
             await self._start()
             if self._journal is not None and self._journal.resumable:
@@ -109,6 +128,8 @@ class Exchange:
         ends = asyncio.get_running_loop().time() + until_seconds
         while True:
             async with self._writing:
+                if self._finished:
+                    return
                 await self._start()
                 await self._outlet.write(sse.KEEP_ALIVE)
             left = ends - asyncio.get_running_loop().time()

@@ -60,31 +60,45 @@ class Inbox:
         self._streams = streams
         self._address = inbox_of(session_id, name)
         self._opening = asyncio.Lock()
-        self._opened = False
+        self._claimed = False
+        self._listens = False
         self._closed: CloseReason | None = None
         self._waiting: dict[str, asyncio.Future[Json]] = {}
         self._on_progress: dict[str, Any] = {}
 
-    async def open(self) -> None:
-        """Begin to listen: what is appended from now on, and what was appended before, is heard."""
+    async def open(self) -> bool:
+        """Listen: what is appended from now on, and what was appended before, is heard.
+
+        Returns whether nobody listened until now, because this is the first time, or the store was away.
+        """
         async with self._opening:
-            if not self._opened:
-                await self._streams.create(self._address, self)
-                self._opened = True
+            if self._listens or self._closed is not None:
+                return False
+            await self._streams.create(self._address, self)
+            self._claimed = self._listens = True
+            return True
 
     async def aclose(self) -> None:
-        """Stop listening, and forget the mailbox."""
+        """Stop listening, and forget the mailbox, unless another request with the same id listens there."""
         async with self._opening:
-            if self._opened:
-                self._opened = False
-                await self._streams.release(self._address, self)
+            self._end(self._closed or CloseReason.SHUTDOWN)
+            if not self._claimed:
+                return
+            self._claimed = False
+            await self._streams.release(self._address, self)
+            if self._closed is not CloseReason.SUPERSEDED and not await self._streams.has(self._address):
                 await self._streams.delete(self._address)
 
     def expect(self, question_id: str, on_progress: Any) -> asyncio.Future[Json]:
-        """Return the future answer, a JSON-RPC response, to a question that is about to be asked."""
-        future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        """Return the future answer, a JSON-RPC response, to a question that is about to be asked.
+
+        Raises:
+            ConnectionError: No answer will be heard.
+
+        """
         if self._closed is not None:
-            future.set_exception(ConnectionError(f"the inbox was closed: {self._closed}"))
+            raise ConnectionError(f"the inbox was closed: {self._closed}")
+        future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._waiting[question_id] = future
         if on_progress is not None:
             self._on_progress[question_id] = on_progress
@@ -92,7 +106,9 @@ class Inbox:
 
     def forget(self, question_id: str) -> None:
         """Wait for this answer no longer: one that comes late is dropped."""
-        self._waiting.pop(question_id, None)
+        future = self._waiting.pop(question_id, None)
+        if future is not None and not future.cancel() and not future.cancelled():
+            future.exception()  # Whoever asked has another reason to give up; this one is not news.
         self._on_progress.pop(question_id, None)
 
     async def opened(self, cursor: str) -> None:
@@ -108,15 +124,20 @@ class Inbox:
         logger.debug("%d messages to a running request expired unread", count)
 
     def close(self, reason: CloseReason) -> None:
-        """Hear that nothing more will be heard."""
-        self._closed = reason
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(ConnectionError(f"the inbox was closed: {reason}"))
+        """Hear that nothing more will be heard, unless it is opened again when the store is back."""
+        self._listens = False
+        if reason is not CloseReason.UNAVAILABLE:
+            self._end(reason)
         if reason in (CloseReason.DELETED, CloseReason.INTERRUPTED):
             # Nobody interrupts an inbox but who deletes its session: a cancellation that comes right behind
             # the deletion makes the mailbox again, and so hides that it was one.
             self._on_cancelled()
+
+    def _end(self, reason: CloseReason) -> None:
+        self._closed = reason
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(ConnectionError(f"the inbox was closed: {reason}"))
 
     async def _hear(self, message: Json) -> None:
         method = message.get("method")
@@ -150,4 +171,9 @@ class Inbox:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.transports import sse
-from tmcp_serverless.transports.addresses import EventId
+from tmcp_serverless.transports.addresses import EventId, new_run
 
 if TYPE_CHECKING:
     from tmcp_serverless.sessions.contracts import StreamSessionManager
@@ -23,7 +23,7 @@ _RETRY_SECONDS = 0.5
 
 
 class Journal:
-    """The mailbox of one request's stream. Each event is committed before it is written.
+    """The mailbox of one run of a request. Each event is committed before it is written.
 
     What cannot be committed is not written: the connection ends, the event waits here, and the client finds
     it in the mailbox when both are back. So no event is on the wire twice, or only there.
@@ -40,8 +40,8 @@ class Journal:
         self, streams: StreamSessionManager, session_id: str, name: str, *, retry_milliseconds: int
     ) -> None:
         self._streams = streams
-        self._name = name
-        self._mailbox = EventId.mailbox(session_id, name)
+        self._id = EventId(name, new_run(), "")
+        self._mailbox = self._id.mailbox(session_id)
         self._retry = retry_milliseconds
         self._cursor: str | None = None
         self._waiting: deque[tuple[bytes, bool]] = deque()
@@ -59,7 +59,7 @@ class Journal:
             logger.warning("a stream cannot be resumed, for its beginning could not be stored: %s", error)
         if self._cursor is None:
             return b""
-        return sse.priming(str(EventId(self._name, self._cursor)), retry_milliseconds=self._retry)
+        return sse.priming(str(self._id._replace(cursor=self._cursor)), retry_milliseconds=self._retry)
 
     async def record(self, data: bytes, *, last: bool) -> bytes:
         """Keep an event, and return what goes out now; `last`: it is the answer.
@@ -73,10 +73,10 @@ class Journal:
         self._waiting.append((data, last))
         return await self._store()
 
-    async def settle(self) -> None:
+    async def settle(self, *, seconds: float = _PATIENCE_SECONDS) -> None:
         """Store what waits, for as long as anybody may reasonably come for it."""
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(seconds):
                 while self._waiting:
                     try:
                         await self._store()
@@ -95,6 +95,6 @@ class Journal:
             data, last = self._waiting[0]
             self._cursor = await self._streams.append(self._mailbox, data.decode(), after=self._cursor)
             self._waiting.popleft()
-            id = None if self._cursor is None else str(EventId(self._name, self._cursor, last=last))
+            id = None if self._cursor is None else str(self._id._replace(cursor=self._cursor, last=last))
             frames += sse.event(data, id=id)
         return frames

@@ -103,4 +103,4 @@ class Listening:
         reader = RequestReader(
             send, session, self._options, one_batch=one_batch, after=resumed, streams=self._streams
         )
-        return reader, EventId.mailbox(session.id, resumed.name), resumed.cursor
+        return reader, resumed.mailbox(session.id), resumed.cursor

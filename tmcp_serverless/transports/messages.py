@@ -18,7 +18,7 @@ from tmcp_serverless.transports.conversation import Conversation
 from tmcp_serverless.transports.exchange import Exchange
 from tmcp_serverless.transports.host import host_of
 from tmcp_serverless.transports.jsonrpc import dump, error_answer
-from tmcp_serverless.transports.lasting import Attendance, close
+from tmcp_serverless.transports.lasting import Attendance
 from tmcp_serverless.transports.outbound import LogFilter, SessionOutbound
 from tmcp_serverless.transports.recording import RECORDED, record
 from tmcp_serverless.transports.stream_exchange import StreamExchange
@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 _STOPPED = "The instance that ran this request was stopped; call again"
 _OUT_OF_TIME = "The request took longer than its instance lives"
+_DRAIN_SECONDS = 1.0
+"""How long a stream's connection may take to end: a client that does not read keeps nobody waiting."""
 
 
 class MessageRunner:
@@ -54,8 +56,12 @@ class MessageRunner:
 
     async def drain(self) -> None:
         """End the connections whose streams can be continued elsewhere."""
-        for exchange in list(self._open):
-            await exchange.close_connection(unless_waiting=True)
+        outcomes = await asyncio.gather(
+            *(_close_in_time(exchange) for exchange in self._open), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                logger.error("a stream's connection could not be ended", exc_info=outcome)
 
     async def answer(self, scope: Scope, send: Send, session: LoadedSession, message: Json) -> None:
         """Run a request and answer the POST with it."""
@@ -154,10 +160,8 @@ class MessageRunner:
         call = sdk.Call(scope, None, None, emit=emit)
         connection = sdk.restore_connection(session.id, session.record, outbound, can_ask=can_ask)
         state = await self._runtime.lifespan_state()
-        try:
+        async with self._attendance(host_of(scope), session, None, [conversation]):
             await self._runtime.kernel.notify(call, message, connection, state)
-        finally:
-            await close(conversation)
 
     async def initialize(
         self, scope: Scope, id: str, message: Json, principal: str, *, pushes: bool
@@ -250,6 +254,14 @@ class MessageRunner:
 
     def _log_filter(self, session: LoadedSession) -> LogFilter:
         return LogFilter.at(session.record.log_level if self._options.answer_session_methods else None)
+
+
+async def _close_in_time(exchange: Exchange) -> None:
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            await exchange.close_connection(unless_waiting=True)
+    except TimeoutError:
+        logger.debug("a stream's connection is left to its host: the client does not read")
 
 
 async def _nowhere(message: Json) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
+from tmcp_serverless.sessions.ids import is_stream_session_id
 from tmcp_serverless.transports.jsonrpc import dump
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from tmcp_serverless.transports.conversation import Conversation
 
 __all__ = ["LogFilter", "SessionOutbound"]
+
+logger = logging.getLogger(__name__)
 
 _LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """RFC 5424 severities as MCP names them, least severe first."""
@@ -91,4 +95,10 @@ class SessionOutbound:
         return await self._conversation.ask(method, params, opts, deliver)
 
     async def _send(self, message: Json) -> None:
-        await self._streams.send([self._session_id], dump(message).decode())
+        data = dump(message).decode()
+        if is_stream_session_id(self._session_id):
+            # `send` would make the mailbox again of a session that has ended with its stream.
+            if not await self._streams.deliver(self._session_id, data):
+                logger.debug("dropped a message: its session is gone")
+        else:
+            await self._streams.send([self._session_id], data)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.sessions.records import CloseReason
 from tmcp_serverless.transports import sse
-from tmcp_serverless.transports.addresses import EventId, inbox_of, request_id_of
+from tmcp_serverless.transports.addresses import inbox_of, request_id_of
 from tmcp_serverless.transports.asgi import INTERNAL_ERROR
+from tmcp_serverless.transports.jsonrpc import dump
 from tmcp_serverless.transports.outlet import Outlet
 from tmcp_serverless.transports.versions import RESUMABLE_VERSION
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import StoredEvent
+    from tmcp_serverless.transports.addresses import EventId
     from tmcp_serverless.transports.asgi import Request, Send
     from tmcp_serverless.transports.loaded import LoadedSession
     from tmcp_serverless.transports.options import HttpOptions
@@ -177,19 +179,23 @@ class RequestReader(StreamReader):
     ) -> None:
         super().__init__(send, session, options, one_batch=one_batch)
         self._after = after
-        self._name = after.name
         self._streams = streams
         self._answered = False
         self._absences = 0
         self._looks = 0
 
+    async def write(self, events: Sequence[StoredEvent]) -> None:
+        """Send the events; the stream ends when the answer has been sent."""
+        await super().write(events)
+        if self._answered:
+            self.end()
+
     def frame(self, event: StoredEvent) -> bytes:
         """Return an event with its id; the answer is the last."""
         is_answer = "method" not in json.loads(event.data)
-        if is_answer:
-            self._answered = True
-            self.end()
-        return sse.event(event.data.encode(), id=str(EventId(self._name, event.cursor, last=is_answer)))
+        self._answered = self._answered or is_answer
+        id = self._after._replace(cursor=event.cursor, last=is_answer)
+        return sse.event(event.data.encode(), id=str(id))
 
     def opening(self) -> bytes:
         """Return the id that the client came with: clients forget it with the connection that brought it."""
@@ -208,7 +214,7 @@ class RequestReader(StreamReader):
         """See whether anybody still runs the request; if not, answer in its stead."""
         self._looks += 1
         try:
-            runs = await self._streams.has(inbox_of(self._session.id, self._name))
+            runs = await self._streams.has(inbox_of(self._session.id, self._after.name))
         except StoreUnavailableError:
             return
         self._absences = 0 if runs else self._absences + 1
@@ -221,6 +227,8 @@ class RequestReader(StreamReader):
         if not self._answered:
             self._answered = True
             error = {"code": INTERNAL_ERROR, "message": text}
-            answer = {"jsonrpc": "2.0", "id": request_id_of(self._name), "error": error}
-            await self._put(sse.event(json.dumps(answer).encode()))
+            answer = {"jsonrpc": "2.0", "id": request_id_of(self._after.name), "error": error}
+            # Under an id with which nobody comes back, also a client that cannot tell whose answer this is.
+            id = self._after._replace(last=True)
+            await self._put(sse.event(dump(answer), id=str(id)))
         self.end()

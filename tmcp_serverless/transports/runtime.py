@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,9 @@ class ServerRuntime:
         if self._entered is None:
             self._entered = asyncio.get_running_loop().create_future()
             self._leave = asyncio.Event()
-            self._owner = asyncio.create_task(self._own(self._entered))
+            # What the lifespan starts runs for everybody, and not as the user whose request came first.
+            nobody = contextvars.Context()
+            self._owner = asyncio.create_task(self._own(self._entered), context=nobody)
         if self._entered.done():
             return self._entered.result()
         return await asyncio.shield(self._entered)
