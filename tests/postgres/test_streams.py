@@ -144,6 +144,35 @@ async def test_a_process_has_one_listening_connection_while_it_has_streams_and_n
         assert await listening() == 1
 
 
+async def test_a_lost_connection_listens_again_in_one_round_trip(database_url: str) -> None:
+    async with (
+        PostgresStreamSessionManager(database_url, heartbeat_seconds=0.2) as streams,
+        PostgresStreamSessionManager(database_url) as elsewhere,
+    ):
+        controllers = {f"s{number}": RecordingController() for number in range(200)}
+        for id, controller in controllers.items():
+            await streams.create(id, controller)
+        lost = await execute(
+            database_url,
+            "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'tmcp_serverless listen' AND datname = current_database()",
+        )
+
+        async def statement() -> str:
+            rows = await execute(
+                database_url,
+                "SELECT query FROM pg_stat_activity WHERE application_name = 'tmcp_serverless listen' "
+                "AND datname = current_database() AND pid <> $1",
+                lost[0][0],
+            )
+            return rows[0][0] if rows else ""
+
+        await eventually(statement)
+        await elsewhere.send(list(controllers), "x")
+        for controller in controllers.values():
+            assert await controller.count(1) == ["x"]
+
+
 async def test_a_link_that_is_black_holed_is_found_out(own_postgres: EmbeddedPostgres) -> None:
     """A stopped backend is a link on which nothing comes back and nothing is reported."""
     async with PostgresStreamSessionManager(

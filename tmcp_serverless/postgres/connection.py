@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from asyncpg.prepared_stmt import PreparedStatement
 
 __all__ = ["Connection"]
@@ -30,6 +32,20 @@ class Connection(asyncpg.Connection):
 
         self.used_at = 0.0
         """When it was put back last, by the wall clock."""
+
+    async def listen(self, channels: Iterable[str], callback: Callable[..., None]) -> None:
+        """Have the callback called for notifications of these channels, which are identifiers without quotes.
+
+        One round trip, and a statement that is not prepared: between the two halves of one that is, the
+        server waits for its client without any limit of time, and that may be frozen there.
+        """
+        wanted = [channel for channel in channels if channel not in self._listeners]
+        if not wanted:
+            return
+        await self.execute("; ".join(f'LISTEN "{channel}"' for channel in wanted))
+        for channel in wanted:
+            self._listeners[channel] = set()
+            await self.add_listener(channel, callback)
 
     async def first(self, sql: str, *args: object) -> Any:
         """Run a statement, prepared when it was run first, and return its first row or `None`."""

@@ -41,9 +41,9 @@ DoorbellMode: TypeAlias = Literal["auto", "listen", "poll"]
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.25
-_SETTINGS = """\
+_SETTINGS = f"""\
 SELECT set_config(name, value, false)
-FROM (VALUES ('idle_session_timeout', $1),
+FROM (VALUES ('idle_session_timeout', '{LISTENING_IDLE_SECONDS * 1000:.0f}'),
     ('application_name', left(current_setting('application_name'), 50) || ' listen')) AS wanted (name, value)
 WHERE current_setting(name, true) IS NOT NULL"""
 """Operators, and tests, see in pg_stat_activity which connection LISTENs. The time that it may be idle is set
@@ -183,15 +183,14 @@ class Doorbell:
         if self._silent:
             self._terminate()
             return
-        await connection.fetch(_SETTINGS, f"{LISTENING_IDLE_SECONDS * 1000:.0f}")
-        for channel in self._rings:
-            await self._listen(channel)
+        await connection.execute(_SETTINGS)
+        await self._listen(*self._rings)
 
-    async def _listen(self, channel: str) -> None:
+    async def _listen(self, *channels: str) -> None:
         assert self._connection is not None  # noqa: S101 - every caller has connected
         try:
             async with asyncio.timeout(self._tick_seconds):
-                await self._connection.add_listener(channel, self._on_notify)
+                await self._connection.listen(channels, self._on_notify)
         except LOST_LINK as error:
             self._lost.set()
             raise StoreUnavailableError(f"LISTEN failed: {error!r}") from error
@@ -266,7 +265,6 @@ class Doorbell:
             async with self._using:
                 if self._lost.is_set() or self._connection is None:
                     self._terminate()
-                    # Each channel is a round trip of its own: a thousand of them take longer than a tick.
                     async with asyncio.timeout(self._patience_seconds):
                         await self._connect()
                     self._rings.ring_all()

@@ -46,7 +46,7 @@ async def hear_nonce(database: Database, connection: Connection) -> float | None
         heard.set()
 
     try:
-        await connection.add_listener(channel, on_nonce)
+        await connection.listen([channel], on_nonce)
         sent_at = time.perf_counter()
         await database.fetchrow("SELECT pg_notify($1, '')", channel, again=True)
         seconds = _NONCE_SECONDS if database.listen_target.takes_idle_time else _POOLED_NONCE_SECONDS

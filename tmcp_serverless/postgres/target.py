@@ -32,6 +32,10 @@ _CHECK = "client_connection_check_interval"
 """By this the server ends a statement whose client has gone (since PostgreSQL 14, not on every platform)."""
 
 _CHECK_SECONDS = 3.0
+_VANISHED = {"tcp_user_timeout": "12000", "tcp_keepalives_idle": "6", "tcp_keepalives_interval": "3"}
+"""By these the server gives up a client that takes nothing from it any more, or has vanished, after 12 s: a
+frozen one holds the lock of a row while a page is being sent to it, and is idle in nobody's eyes.
+"""
 
 
 class Target:
@@ -135,7 +139,7 @@ class Target:
         if context is not None:
             wanted["ssl"] = context
         extra = {_IDLE: f"{idle_seconds * 1000:.0f}"} if idle_seconds else {}
-        extra[_CHECK] = f"{_CHECK_SECONDS * 1000:.0f}"
+        extra |= {_CHECK: f"{_CHECK_SECONDS * 1000:.0f}", **_VANISHED}
         refused, reason = self._refused, None
         while True:
             taken = {name: value for name, value in extra.items() if name not in refused}
