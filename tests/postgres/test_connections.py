@@ -78,10 +78,10 @@ async def test_a_connection_that_is_to_listen_has_12_seconds_from_its_first_mome
 
 
 async def test_every_connection_asks_the_server_to_give_up_who_has_vanished(database_url: str) -> None:
-    connection = await Database(database_url).connect()
-    assert await setting(connection, "tcp_user_timeout") == "12000"
-    assert await setting(connection, "tcp_keepalives_idle") == "6"
-    assert await setting(connection, "tcp_keepalives_interval") == "3"
+    database = Database(database_url)
+    assert await setting(await database.connect(), "tcp_user_timeout") == "12000"
+    assert await setting(await database.connect(), "tcp_keepalives_idle") == "6"
+    assert await setting(await database.connect(), "tcp_keepalives_interval") == "3"
 
 
 async def test_a_pooler_that_refuses_the_setting_is_used_without_it(
