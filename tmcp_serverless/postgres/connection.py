@@ -47,6 +47,11 @@ class Connection(asyncpg.Connection):
             self._listeners[channel] = set()
             await self.add_listener(channel, callback)
 
+    async def unlisten(self, channel: str) -> None:
+        """Have nothing called for the channel any more. Nothing happens where the connection is closed."""
+        if self._listeners.pop(channel, None) is not None and not self.is_closed():
+            await self.execute(f'UNLISTEN "{channel}"')
+
     async def first(self, sql: str, *args: object) -> Any:
         """Run a statement, prepared when it was run first, and return its first row or `None`."""
         statement = self._statements.get(sql)

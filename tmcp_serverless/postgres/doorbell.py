@@ -199,7 +199,7 @@ class Doorbell:
         if self._connection is not None:
             try:
                 async with asyncio.timeout(_UNLISTEN_SECONDS):
-                    await self._connection.remove_listener(channel, self._on_notify)
+                    await self._connection.unlisten(channel)
             except LOST_LINK:
                 self._lost.set()
 

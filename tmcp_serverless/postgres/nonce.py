@@ -57,4 +57,4 @@ async def hear_nonce(database: Database, connection: Connection) -> float | None
         # The second: a pooler has lent us the link that somebody else has prepared statements on.
         return None
     finally:
-        await connection.remove_listener(channel, on_nonce)
+        await connection.unlisten(channel)
