@@ -13,7 +13,7 @@ from benchmarks.asgi import Client
 from benchmarks.database import fresh_database
 from benchmarks.row import Row
 from benchmarks.samples import interleave
-from benchmarks.setting import running_handler, streams_manager
+from benchmarks.setting import running_handler, sending, streams_manager
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -80,23 +80,9 @@ async def _raw_notify(url: str) -> AsyncGenerator[Operation]:
 @asynccontextmanager
 async def _send_and_receive(url: str) -> AsyncGenerator[Operation]:
     """Yield what sends with one instance's manager, and ends in the other instance's response."""
-    number = 0
     async with running_handler(url) as app, streams_manager(url) as elsewhere:
         client = Client(app)
         await client.initialize()
         stream = await client.listen()
-
-        async def operation() -> float:
-            nonlocal number
-            number += 1
-            arrival = stream.awaiting(b'"message %d"' % number)
-            data = (
-                '{"jsonrpc":"2.0","method":"notifications/message",'
-                f'"params":{{"level":"info","data":"message {number}"}}}}'
-            )
-            start = time.perf_counter()
-            await elsewhere.send([client.session_id], data)
-            return await asyncio.wait_for(arrival, _LIMIT_SECONDS) - start
-
-        yield operation
+        yield sending(elsewhere, client.session_id, stream)
         await stream.aclose()

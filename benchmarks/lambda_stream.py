@@ -16,7 +16,7 @@ from benchmarks.asgi import PROTOCOL_VERSION, Client
 from benchmarks.database import fresh_database
 from benchmarks.row import NotMeasuredError, Row
 from benchmarks.samples import interleave
-from benchmarks.setting import running_handler, streams_manager
+from benchmarks.setting import running_handler, sending, streams_manager
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -56,7 +56,6 @@ async def measure_lambda_delivery(setting: Setting) -> list[Row]:
 @asynccontextmanager
 async def _received_from(program: str, url: str) -> AsyncGenerator[Operation]:
     """Yield what sends with a manager of this process, and ends where a client of the program hears it."""
-    number = 0
     async with running_handler(url) as app:
         client = Client(app)
         await client.initialize()
@@ -65,20 +64,7 @@ async def _received_from(program: str, url: str) -> AsyncGenerator[Operation]:
         streams_manager(url) as elsewhere,
         _listening(port, client.session_id) as stream,
     ):
-
-        async def operation() -> float:
-            nonlocal number
-            number += 1
-            arrival = stream.awaiting(b'"message %d"' % number)
-            data = (
-                '{"jsonrpc":"2.0","method":"notifications/message",'
-                f'"params":{{"level":"info","data":"message {number}"}}}}'
-            )
-            start = time.perf_counter()
-            await elsewhere.send([client.session_id], data)
-            return await asyncio.wait_for(arrival, _LIMIT_SECONDS) - start
-
-        yield operation
+        yield sending(elsewhere, client.session_id, stream)
 
 
 @asynccontextmanager

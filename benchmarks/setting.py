@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
 
 from benchmarks.asgi import lifespan
 from benchmarks.example import build_server
@@ -14,9 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from benchmarks.asgi import App
+    from benchmarks.samples import Operation
     from tmcp_serverless.sessions import StreamSessionManager
 
-__all__ = ["Setting", "running_handler", "streams_manager"]
+__all__ = ["Setting", "running_handler", "sending", "streams_manager"]
+
+_LIMIT_SECONDS = 5.0
+
+
+class Stream(Protocol):
+    """A client's end of a stream."""
+
+    def awaiting(self, needle: bytes) -> asyncio.Future[float]:
+        """Return when, by `time.perf_counter`, bytes that contain the needle arrive."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +72,21 @@ async def streams_manager(url: str) -> AsyncGenerator[StreamSessionManager]:
         raise NotMeasuredError(str(error)) from error
     async with PostgresStreamSessionManager(url) as streams:
         yield streams
+
+
+def sending(streams: StreamSessionManager, session_id: str, stream: Stream) -> Operation:
+    """Return what sends a message to the session, and ends when the stream has it."""
+    numbers = count(1)
+
+    async def operation() -> float:
+        number = next(numbers)
+        arrival = stream.awaiting(b'"message %d"' % number)
+        data = (
+            '{"jsonrpc":"2.0","method":"notifications/message",'
+            f'"params":{{"level":"info","data":"message {number}"}}}}'
+        )
+        start = time.perf_counter()
+        await streams.send([session_id], data)
+        return await asyncio.wait_for(arrival, _LIMIT_SECONDS) - start
+
+    return operation

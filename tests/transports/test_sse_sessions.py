@@ -12,6 +12,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.fixtures import postgres_managers
 from tests.support.sse_client import OLDEST, SseClient, text_of
+from tests.support.sse_fixtures import INITIALIZE, PING, client, handlers, stage
 from tests.support.talkative import CAPABILITIES, Stage, talkative_server
 from tests.support.waiting import eventually
 from tmcp_serverless import (
@@ -33,30 +34,7 @@ if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
     from tmcp_serverless.sessions import SessionRecord, StreamController
 
-PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-INITIALIZE: dict[str, Any] = {
-    "protocolVersion": OLDEST,
-    "capabilities": {},
-    "clientInfo": {"name": "c", "version": "1"},
-}
-
-
-@pytest.fixture
-def stage() -> Stage:
-    return Stage()
-
-
-@pytest.fixture
-def handlers(new_handler: NewHandler, stage: Stage) -> list[Handler]:
-    """Three instances."""
-    return [new_handler(talkative_server(stage)) for _ in range(3)]
-
-
-@pytest.fixture
-async def client(handlers: list[Handler]) -> AsyncGenerator[SseClient]:
-    """A session whose stream is on one instance, and whose posts go to all three in turns."""
-    async with SseClient(*(handler.app for handler in handlers)) as client:
-        yield await client.initialize(capabilities=CAPABILITIES)
+__all__ = ["client", "handlers", "stage"]
 
 
 async def test_the_session_is_stored_before_its_endpoint_is_told(handlers: list[Handler]) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.client import Client
-from tests.support.sse_client import OLDEST, SseClient, text_of
-from tests.support.talkative import CAPABILITIES, Stage, talkative_server
+from tests.support.sse_client import SseClient, text_of
+from tests.support.sse_fixtures import INITIALIZE, PING, client, handlers, stage
+from tests.support.talkative import Stage, talkative_server
 from tmcp_serverless import (
     Handler,
     InMemoryInfoSessionManager,
@@ -19,34 +20,9 @@ from tmcp_serverless import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from tests.support.fixtures import NewHandler
 
-PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-INITIALIZE: dict[str, Any] = {
-    "protocolVersion": OLDEST,
-    "capabilities": {},
-    "clientInfo": {"name": "c", "version": "1"},
-}
-
-
-@pytest.fixture
-def stage() -> Stage:
-    return Stage()
-
-
-@pytest.fixture
-def handlers(new_handler: NewHandler, stage: Stage) -> list[Handler]:
-    """Three instances."""
-    return [new_handler(talkative_server(stage)) for _ in range(3)]
-
-
-@pytest.fixture
-async def client(handlers: list[Handler]) -> AsyncGenerator[SseClient]:
-    """A session whose stream is on one instance, and whose posts go to all three in turns."""
-    async with SseClient(*(handler.app for handler in handlers)) as client:
-        yield await client.initialize(capabilities=CAPABILITIES)
+__all__ = ["client", "handlers", "stage"]
 
 
 # The rules M

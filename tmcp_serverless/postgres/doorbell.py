@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.postgres.rings import Ring
 
 __all__ = ["Doorbell", "DoorbellMode"]
+
 DoorbellMode: TypeAlias = Literal["auto", "listen", "poll"]
 
 logger = logging.getLogger(__name__)
