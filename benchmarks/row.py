@@ -22,7 +22,9 @@ class Row:
     name: str
     ours: float
     unit: str
-    goal: float
+    goal: float | None = None
+    """What it may be at the most; `None` where the row is there to compare others with."""
+
     reference: float | None = None
     """What ours is divided by; `None` where the number itself is compared to the goal."""
 
@@ -33,17 +35,24 @@ class Row:
 
     @classmethod
     def of_medians(
-        cls, name: str, samples: Samples, *, reference: str, goal: float, unit: Literal["µs", "ms"] = "µs"
+        cls,
+        name: str,
+        samples: Samples,
+        *,
+        reference: str,
+        ours: str = "ours",
+        goal: float | None = None,
+        unit: Literal["µs", "ms"] = "µs",
     ) -> Row:
-        """Return the row that compares the median of `ours` with the median of the reference."""
+        """Return the row that compares the median of one operation with the median of the reference."""
         scale = {"µs": 1e6, "ms": 1e3}[unit]
         return cls(
             name=name,
-            ours=samples.median("ours") * scale,
+            ours=samples.median(ours) * scale,
             reference=samples.median(reference) * scale,
             unit=f"{unit} p50",
             goal=goal,
-            spread=samples.ratio_quartiles("ours", reference),
+            spread=samples.ratio_quartiles(ours, reference),
         )
 
     def noting(self, note: str) -> Row:
@@ -56,8 +65,10 @@ class Row:
         return None if self.reference is None else self.ours / self.reference
 
     @property
-    def met(self) -> bool:
-        """Whether the goal is reached."""
+    def met(self) -> bool | None:
+        """Whether the goal is reached, where there is one."""
+        if self.goal is None:
+            return None
         return (self.ours if self.ratio is None else self.ratio) <= self.goal
 
     def as_json(self) -> dict[str, object]:

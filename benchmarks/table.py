@@ -26,8 +26,8 @@ def print_row(row: Row) -> None:
         row.unit,
         "" if row.ratio is None else f"{row.ratio:.2f}",
         "" if row.spread is None else f"{row.spread[0]:.2f}-{row.spread[1]:.2f}",
-        f"≤ {row.goal:g}",
-        "yes" if row.met else "NO",
+        "" if row.goal is None else f"≤ {row.goal:g}",
+        {True: "yes", False: "NO", None: ""}[row.met],
     )
     print(f"{line}  ({row.note})" if row.note else line, flush=True)
 
