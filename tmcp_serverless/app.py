@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.transports.asgi import HttpProblem, path_of
-from tmcp_serverless.transports.connections import Serving
+from tmcp_serverless.transports.serving import Serving
 from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class App:
     """An ASGI application that serves both protocol eras on one URL.
 
     The era is decided request by request, by the `MCP-Protocol-Version` header: some clients try the modern
-    one and then fall back to `initialize`, on the same URL. `beside` is what is served at other paths, behind
-    the same authentication, and `health` what is served in front of it. `disconnect` is called whenever the
+    one and then fall back to `initialize`, on the same URL. `extra_apps` is what is served at other paths,
+    behind the same authentication, and `health` what is served in front of it. `disconnect` is called when the
     last of the requests under way has ended, and `observer` sees every one of them.
     """
 
@@ -46,7 +46,7 @@ class App:
         drain: Callable[[], Awaitable[None]],
         path: str,
         policy: OriginPolicy,
-        beside: Mapping[str, ASGIApp] | None = None,
+        extra_apps: Mapping[str, ASGIApp] | None = None,
         health: Health | None = None,
         disconnect: Callable[[], Awaitable[None]] | None = None,
         observer: Observer | None = None,
@@ -58,7 +58,7 @@ class App:
         self._handshake = handshake
         self._modern = modern
         self._path = path.rstrip("/")
-        self._beside = beside or {}
+        self._extra_apps = extra_apps or {}
         self._policy = policy
         self._health = health
         self.serving = Serving(disconnect) if disconnect else None
@@ -109,14 +109,14 @@ class App:
         It would redirect otherwise, and clients drop bodies when they are redirected.
         """
         path = path_of(scope)
-        if path != self._path and path not in self._beside:
+        if path != self._path and path not in self._extra_apps:
             return scope
         return {**scope, "path": scope["path"].rstrip("/") if path else f"{scope['path'].rstrip('/')}/"}
 
     @cached_property
     def _guarded(self) -> ASGIApp:
         """The transports, behind the server's own authentication and beside its own routes."""
-        return self._runtime.guarded(self._serve_era, path=self._path or "/", beside=self._beside)
+        return self._runtime.guarded(self._serve_era, path=self._path or "/", extra_paths=self._extra_apps)
 
     @cached_property
     def _cross_origin(self) -> ASGIApp:
@@ -126,7 +126,7 @@ class App:
         return with_cors(self._guarded)
 
     async def _serve_era(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._beside and (other := self._beside.get(path_of(scope))) is not None:
+        if self._extra_apps and (other := self._extra_apps.get(path_of(scope))) is not None:
             await other(scope, receive, send)
             return
         version = _header(scope, b"mcp-protocol-version")

@@ -14,9 +14,9 @@ from tmcp_serverless.config import Settings
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.health import Health
 from tmcp_serverless.maintenance import sweep
-from tmcp_serverless.managers import open_managers
+from tmcp_serverless.managers import managers_for
 from tmcp_serverless.notifier import Notifier
-from tmcp_serverless.observability import configure
+from tmcp_serverless.observability import observer_for
 from tmcp_serverless.sessions.bus import StreamSubscriptionBus
 from tmcp_serverless.transports.http import HttpTransport
 from tmcp_serverless.transports.legacy_sse import SseTransport
@@ -154,7 +154,7 @@ def create_handler(
     """
     given = settings.model_dump(exclude_unset=True) if settings is not None else {}
     settings = Settings.load(**given | overrides)
-    managers = session_manager or open_managers(settings)
+    managers = session_manager or managers_for(settings)
     bus = StreamSubscriptionBus(managers.streams)
     runtime = ServerRuntime(server, answer_session_methods=settings.answer_session_methods, bus=bus)
     policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
@@ -193,10 +193,10 @@ def create_handler(
         drain=drain,
         path=settings.path,
         policy=policy,
-        beside={} if legacy is None else dict.fromkeys(legacy.paths, legacy),
+        extra_apps={} if legacy is None else dict.fromkeys(legacy.paths, legacy),
         health=Health(managers.check, health_path=settings.health_path, ready_path=settings.ready_path),
         disconnect=None if settings.keep_connections else managers.disconnect,
-        observer=configure(settings),
+        observer=observer_for(settings),
     )
     return Handler(app=app, managers=managers, runtime=runtime, bus=bus)
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.managers import open_managers
+from tmcp_serverless.managers import managers_for
 
 if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
@@ -49,7 +49,7 @@ async def sweep_database(settings: Settings, *, limit: int = 10_000, seconds: fl
     """
     if not settings.has_database:
         raise ConfigurationError("there is no database: set TMCP_DATABASE_URL")
-    managers = open_managers(settings)
+    managers = managers_for(settings)
     try:
         return await sweep(managers, limit=limit, seconds=seconds)
     finally:
@@ -65,6 +65,6 @@ async def migrate(settings: Settings) -> list[str]:
 
     """
     from tmcp_serverless.postgres import schema  # noqa: PLC0415 - imports the driver
-    from tmcp_serverless.postgres.configured import open_database  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - the same
 
-    return await schema.migrate(open_database(settings))
+    return await schema.migrate(database_for(settings))

@@ -10,12 +10,12 @@ from tmcp_serverless.sessions.contracts import SessionManagers
 if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
 
-__all__ = ["open_managers"]
+__all__ = ["managers_for"]
 
 logger = logging.getLogger(__name__)
 
 
-def open_managers(settings: Settings) -> SessionManagers:
+def managers_for(settings: Settings) -> SessionManagers:
     """Return the managers over the configured database; without one, over this process's memory."""
     if not settings.has_database:
         logger.warning("TMCP_DATABASE_URL is not set: sessions stay in the memory of this process")
@@ -33,9 +33,9 @@ def open_managers(settings: Settings) -> SessionManagers:
         PostgresInfoSessionManager,
         PostgresStreamSessionManager,
     )
-    from tmcp_serverless.postgres.configured import open_database  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - the same
 
-    database = open_database(settings)
+    database = database_for(settings)
     return SessionManagers(
         streams=PostgresStreamSessionManager(
             database,

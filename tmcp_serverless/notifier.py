@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tmcp_serverless.config import Settings
 from tmcp_serverless.errors import TmcpError
-from tmcp_serverless.managers import open_managers
+from tmcp_serverless.managers import managers_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,7 +40,7 @@ class Notifier:
         self._owned = isinstance(target, str)
         if isinstance(target, str):
             # Everything else is as the environment says, as it is for the handlers.
-            self._managers = open_managers(Settings.load(database_url=target, database_connections=2))
+            self._managers = managers_for(Settings.load(database_url=target, database_connections=2))
         else:
             self._managers = target
 

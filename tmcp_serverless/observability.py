@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.place import place
+from tmcp_serverless.instance import instance_name
 from tmcp_serverless.transports.observing import OBSERVED_EXTENSION
 from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
     from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Observer", "configure", "request_fields"]
+__all__ = ["Observer", "observer_for", "request_fields"]
 
 logger = logging.getLogger("tmcp_serverless.requests")
 
@@ -53,7 +53,7 @@ def request_fields() -> dict[str, str]:
     return dict(_current.get() or {})
 
 
-def configure(settings: Settings) -> Observer | None:
+def observer_for(settings: Settings) -> Observer | None:
     """Return what watches requests; `None` where nothing is to be watched. Sets up the logger for JSON.
 
     Raises:
@@ -173,7 +173,7 @@ def _fields_of(scope: Scope) -> dict[str, str]:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     version = headers.get("mcp-protocol-version")
     era = "handshake" if version is None or version in HANDSHAKE_VERSIONS else "modern"
-    found = {"era": era, "instance": place()}
+    found = {"era": era, "instance": instance_name()}
     context = scope.get("aws.context")
     ids = [getattr(context, "aws_request_id", None), *map(headers.get, _REQUEST_IDS)]
     if (id := next(filter(None, ids), None)) is not None:

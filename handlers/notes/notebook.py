@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tmcp_serverless import Database, Settings
-from tmcp_serverless.postgres.configured import open_database
+from tmcp_serverless.postgres.configured import database_for
 from tmcp_serverless.postgres.database import Connection
 
 __all__ = ["Note", "Notebook"]
@@ -40,7 +40,7 @@ class Notebook:
     @asynccontextmanager
     async def lifespan(self, _server: object) -> AsyncGenerator[None]:
         """Keep the notes open. The first query connects, so that a cold start does not wait for it."""
-        self._database = open_database(Settings.load())
+        self._database = database_for(Settings.load())
         try:
             yield
         finally:
@@ -52,7 +52,7 @@ class Notebook:
         sql = (
             f"INSERT INTO team_notes (title, text, tags, author) VALUES ($1, $2, $3, $4) RETURNING {_COLUMNS}"
         )
-        return (await self._query(sql, title, text, list(tags), author, again=False))[0]
+        return (await self._query(sql, title, text, list(tags), author, idempotent=False))[0]
 
     async def find(self, words: str = "", *, tag: str = "") -> list[Note]:
         """Return the newest notes that have all these words, and this tag; at most twenty."""
@@ -72,16 +72,18 @@ class Notebook:
         """Remove a note; `False` where somebody else has been faster."""
         # Not again after a lost reply: it would look as if there had been no such note.
         return bool(
-            await self._query(f"DELETE FROM team_notes WHERE id = $1 RETURNING {_COLUMNS}", id, again=False)
+            await self._query(
+                f"DELETE FROM team_notes WHERE id = $1 RETURNING {_COLUMNS}", id, idempotent=False
+            )
         )
 
-    async def _query(self, sql: str, *values: object, again: bool = True) -> list[Note]:
+    async def _query(self, sql: str, *values: object, idempotent: bool = True) -> list[Note]:
         if self._database is None:
             raise RuntimeError("the notebook is not open")
         if not self._is_made:
-            await self._database.script(_make)
+            await self._database.run_on_connection(_make)
             self._is_made = True
-        rows: list[Any] = await self._database.fetch(sql, *values, again=again)
+        rows: list[Any] = await self._database.fetch(sql, *values, idempotent=idempotent)
         return [Note.model_validate(dict(row)) for row in rows]
 
 

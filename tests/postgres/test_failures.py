@@ -82,11 +82,11 @@ async def test_a_lock_that_was_not_had_in_time_is_worth_another_try(database_url
 
 async def test_what_is_wrong_with_a_statement_is_not_taken_for_an_outage(database_url: str) -> None:
     database = Database(database_url)
-    for again in (True, False):
+    for idempotent in (True, False):
         with pytest.raises(asyncpg.PostgresSyntaxError):
-            await database.fetchrow("SELEKT 1", again=again)
+            await database.fetchrow("SELEKT 1", idempotent=idempotent)
         with pytest.raises(asyncpg.DivisionByZeroError):
-            await database.fetch("SELECT 1 / 0", again=again)
+            await database.fetch("SELECT 1 / 0", idempotent=idempotent)
     await database.aclose()
 
 
@@ -109,12 +109,12 @@ async def test_tables_under_two_sets_of_names_are_in_each_others_way(database_ur
 async def test_a_value_that_the_server_does_not_take_names_the_variable(database_url: str) -> None:
     wrong = Database(database_url, server_settings={"synchronous_commit": "banana"})
     with pytest.raises(ConfigurationError, match="TMCP_SYNCHRONOUS_COMMIT"):
-        await wrong.fetchrow("SELECT 1", again=True)
+        await wrong.fetchrow("SELECT 1", idempotent=True)
     for_long = Database(database_url, idle_seconds=3e6)
     with pytest.raises(ConfigurationError, match="TMCP_DATABASE_IDLE_SECONDS"):
-        await for_long.fetchrow("SELECT 1", again=True)
+        await for_long.fetchrow("SELECT 1", idempotent=True)
     with pytest.raises(ConfigurationError, match="TMCP_DATABASE_URL"):
-        await Database(f"{database_url}?work_mem=much").fetchrow("SELECT 1", again=True)
+        await Database(f"{database_url}?work_mem=much").fetchrow("SELECT 1", idempotent=True)
 
 
 @asynccontextmanager
@@ -148,4 +148,4 @@ async def refusing(code: str, message: str) -> AsyncGenerator[str]:
 async def test_who_is_let_in_by_nobody_now_may_try_again(code: str, message: str) -> None:
     async with refusing(code, message) as dsn:
         with pytest.raises(StoreUnavailableError, match=message.partition(" ")[0]):
-            await Database(dsn).fetchrow("SELECT 1", again=True)
+            await Database(dsn).fetchrow("SELECT 1", idempotent=True)

@@ -85,6 +85,6 @@ async def test_loading_is_never_planned_anew(database_url: str) -> None:
             await info.load("session 1")
         rows = await database.fetch(
             "SELECT custom_plans FROM pg_prepared_statements WHERE statement LIKE 'SELECT protocol_version%'",
-            again=True,
+            idempotent=True,
         )
     assert [row[0] <= 5 for row in rows] == [True]

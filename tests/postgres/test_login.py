@@ -18,7 +18,7 @@ from moto import mock_aws
 from tests.support.guarded import GuardedPostgres, guarded_postgres
 from tmcp_serverless import ConfigurationError, Notifier, Settings, StoreUnavailableError
 from tmcp_serverless.postgres import iam, login
-from tmcp_serverless.postgres.configured import open_database
+from tmcp_serverless.postgres.configured import database_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -82,12 +82,12 @@ def rds_json(server: GuardedPostgres, password: str, **more: Any) -> str:
 
 
 def database(**settings: Any) -> Database:
-    return open_database(Settings.load(environment={}, **settings))
+    return database_for(Settings.load(environment={}, **settings))
 
 
 async def user_of(database: Database) -> str:
     try:
-        row = await database.fetchrow("SELECT current_user || '@' || current_database()", again=True)
+        row = await database.fetchrow("SELECT current_user || '@' || current_database()", idempotent=True)
     finally:
         await database.aclose()
     assert row is not None

@@ -213,14 +213,16 @@ async def test_no_statement_that_reads_or_writes_a_message_is_planned_anew(datab
             "append": ("session 1", "x", None),
             "read": ("session 1", "nobody", 0, 0, True),
             "read_next": ("session 1", "nobody", 0),
-            "read_next_wide": ("session 1", "nobody", 0),
+            "read_next_topic": ("session 1", "nobody", 0),
             "peek": (0, 0),
             "has": ("session 1", None),
         }
         for name, args in calls.items():
             for _ in range(12):
-                await database.fetchrow(sql[name], *args, again=True)
-        rows = await database.fetch("SELECT statement, custom_plans FROM pg_prepared_statements", again=True)
+                await database.fetchrow(sql[name], *args, idempotent=True)
+        rows = await database.fetch(
+            "SELECT statement, custom_plans FROM pg_prepared_statements", idempotent=True
+        )
     anew = {name for name in calls for row in rows if row[0] == sql[name] and row[1] > 5}
     assert anew == set()
 
@@ -228,10 +230,10 @@ async def test_no_statement_that_reads_or_writes_a_message_is_planned_anew(datab
 async def test_a_statement_is_prepared_once_from_its_first_run_on(database_url: str) -> None:
     database = Database(database_url, size=1)
     for number in range(3):
-        row = await database.fetchrow("SELECT $1::int", number, again=True)
+        row = await database.fetchrow("SELECT $1::int", number, idempotent=True)
         assert row is not None
         assert row[0] == number
-    rows = await database.fetch("SELECT statement FROM pg_prepared_statements", again=True)
+    rows = await database.fetch("SELECT statement FROM pg_prepared_statements", idempotent=True)
     assert [row[0] for row in rows].count("SELECT $1::int") == 1
     await database.aclose()
 
@@ -246,10 +248,10 @@ def test_a_page_is_as_long_as_the_statements_say() -> None:
 async def test_a_statement_outlives_a_change_of_the_columns_that_it_returns(database_url: str) -> None:
     connection = await asyncpg.connect(database_url, connection_class=Connection)
     await connection.execute("CREATE TABLE t (value text); INSERT INTO t VALUES ('x')")
-    assert (await connection.first("SELECT value FROM t"))[0] == "x"
+    assert (await connection.fetchrow_prepared("SELECT value FROM t"))[0] == "x"
     await connection.execute("ALTER TABLE t ALTER value TYPE varchar(10)")
-    assert (await connection.first("SELECT value FROM t"))[0] == "x"
-    assert (await connection.first("SELECT value FROM t"))[0] == "x"
+    assert (await connection.fetchrow_prepared("SELECT value FROM t"))[0] == "x"
+    assert (await connection.fetchrow_prepared("SELECT value FROM t"))[0] == "x"
     await connection.close()
 
 

@@ -10,10 +10,10 @@ from tmcp_serverless import Database
 
 async def main(dsn: str, idle_seconds: str) -> None:
     database = Database(dsn, idle_seconds=float(idle_seconds))
-    await asyncio.gather(*(database.fetch("SELECT pg_sleep(0.1)", again=True) for _ in range(3)))
+    await asyncio.gather(*(database.fetch("SELECT pg_sleep(0.1)", idempotent=True) for _ in range(3)))
     print("holding", flush=True)
     while await asyncio.to_thread(sys.stdin.readline):
-        found = await database.fetch("SELECT 'answered'", again=True)
+        found = await database.fetch("SELECT 'answered'", idempotent=True)
         print(found[0][0], flush=True)
 
 

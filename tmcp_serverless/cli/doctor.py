@@ -40,11 +40,11 @@ def _shown(settings: Settings) -> list[str]:
 
 
 async def _examine(settings: Settings) -> bool:
-    from tmcp_serverless.postgres.configured import open_database  # noqa: PLC0415  # imports the driver
+    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415  # imports the driver
     from tmcp_serverless.postgres.diagnosis import diagnose  # noqa: PLC0415  # the same
 
     sound = True
-    async for finding in diagnose(open_database(settings), settings):
+    async for finding in diagnose(database_for(settings), settings):
         click.echo(f"{_MARKS[finding.grade]}  {finding.about}: {finding.said}")
         sound = sound and finding.grade != "wrong"
     return sound

@@ -60,9 +60,9 @@ def serve_connection(config: uvicorn.Config, connection: socket.socket) -> None:
 
 
 async def _serve(config: uvicorn.Config, connection: socket.socket) -> None:
-    told = asyncio.Event()
+    stop_requested = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, told.set)
+    loop.add_signal_handler(signal.SIGTERM, stop_requested.set)
     lifespan: LifespanOn | LifespanOff = config.lifespan_class(config)
     await lifespan.startup()
     if lifespan.should_exit:
@@ -78,7 +78,7 @@ async def _serve(config: uvicorn.Config, connection: socket.socket) -> None:
         lambda: _OneRequest(config, state, lifespan.state), connection
     )
     silence = loop.call_later(_SILENT_SECONDS, _close_if_silent, protocol)
-    await _finish(protocol, state, told)
+    await _finish(protocol, state, stop_requested)
     silence.cancel()
     async with asyncio.timeout(_LIFESPAN_SECONDS):
         await lifespan.shutdown()
@@ -96,10 +96,10 @@ def _close_if_silent(protocol: _OneRequest) -> None:
         protocol.transport.close()
 
 
-async def _finish(protocol: _OneRequest, state: ServerState, told: asyncio.Event) -> None:
-    """Return when the connection is closed and the application has returned, or soon after `told`."""
+async def _finish(protocol: _OneRequest, state: ServerState, stop_requested: asyncio.Event) -> None:
+    """Return when the connection is closed and the application has returned, or soon after a stop."""
     over = asyncio.create_task(_is_over(protocol, state))
-    waiting = asyncio.create_task(told.wait())
+    waiting = asyncio.create_task(stop_requested.wait())
     await asyncio.wait({over, waiting}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
     if not over.done():

@@ -57,10 +57,10 @@ def delete(settings: Settings, id: str) -> None:
 
 
 async def _list(settings: Settings, limit: int) -> list[SessionSummary]:
-    from tmcp_serverless.postgres.configured import open_database  # noqa: PLC0415  # imports the driver
+    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415  # imports the driver
     from tmcp_serverless.postgres.overview import list_sessions  # noqa: PLC0415  # the same
 
-    database = open_database(settings)
+    database = database_for(settings)
     try:
         return await list_sessions(database, idle_seconds=settings.session_idle_seconds, limit=limit)
     finally:
@@ -68,10 +68,10 @@ async def _list(settings: Settings, limit: int) -> list[SessionSummary]:
 
 
 async def _delete(settings: Settings, id: str) -> bool:
-    from tmcp_serverless.managers import open_managers  # noqa: PLC0415  # imports the driver
+    from tmcp_serverless.managers import managers_for  # noqa: PLC0415  # imports the driver
 
     # No tables are made for the sake of deleting something from them.
-    managers = open_managers(settings.model_copy(update={"create_tables": False}))
+    managers = managers_for(settings.model_copy(update={"create_tables": False}))
     try:
         existed = await managers.info.get_client_info(id) is not None
         await managers.info.delete(id)

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
     from tmcp_serverless.postgres.login import Login
 
-__all__ = ["open_database"]
+__all__ = ["database_for"]
 
 
-def open_database(settings: Settings) -> Database:
+def database_for(settings: Settings) -> Database:
     """Return the configured database. Nothing is opened or fetched before the first statement.
 
     Raises:

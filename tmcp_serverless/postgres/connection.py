@@ -15,7 +15,7 @@ __all__ = ["Connection"]
 
 
 class Connection(asyncpg.Connection):
-    """asyncpg's connection, and `first`, for the statements that are run again and again.
+    """asyncpg's connection, and `fetchrow_prepared`, for the statements that are run again and again.
 
     asyncpg has a cache of its own, which it looks up and keeps in order, with clocks read in between: 3 of
     the 50 µs that a statement takes.
@@ -52,7 +52,7 @@ class Connection(asyncpg.Connection):
         if self._listeners.pop(channel, None) is not None and not self.is_closed():
             await self.execute(f'UNLISTEN "{channel}"')
 
-    async def first(self, sql: str, *args: object) -> Any:
+    async def fetchrow_prepared(self, sql: str, *args: object) -> Any:
         """Run a statement, prepared when it was run first, and return its first row or `None`."""
         statement = self._statements.get(sql)
         if statement is None:

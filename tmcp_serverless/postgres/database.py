@@ -1,8 +1,8 @@
 """A database and this process's connections to it.
 
 asyncpg's own pool pays for a proxy and a reset at every use: 109 µs for a query that takes 55 µs on a held
-connection. Here a connection is taken off a stack and put back, nothing in between: the statements of this
-package leave no state behind.
+connection. Our pool takes and puts back, nothing in between: the statements of this package leave no state
+behind.
 
 Connections are caches: they may vanish between any two requests. One that was idle for so long that the
 process may have been frozen is dropped, and a statement that fails on a lost link is run once more on a fresh
@@ -25,9 +25,9 @@ from tmcp_serverless.postgres.failures import (
     POOLED_STATEMENT,
     ROLLED_BACK,
     is_healthy_after,
-    raise_meant,
+    raise_translated,
 )
-from tmcp_serverless.postgres.stack import Stack
+from tmcp_serverless.postgres.pool import ConnectionPool
 from tmcp_serverless.postgres.target import Target
 
 if TYPE_CHECKING:
@@ -102,42 +102,42 @@ class Database:
         self._size = size
         # Half of what the server waits: a connection that it is about to close is not used any more.
         self._gap_seconds = min(_FROZEN_GAP_SECONDS, idle_seconds / 2 or _FROZEN_GAP_SECONDS)
-        self._stacks: WeakKeyDictionary[asyncio.AbstractEventLoop, Stack] = WeakKeyDictionary()
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, ConnectionPool] = WeakKeyDictionary()
         self._prepares = True
 
-    async def fetchrow(self, sql: str, *args: object, again: bool) -> Row | None:
-        """Run a statement and return its first row. `again`: it may be run twice without harm."""
-        stack = self._stack()
-        if (connection := stack.take()) is not None:
+    async def fetchrow(self, sql: str, *args: object, idempotent: bool) -> Row | None:
+        """Run a statement and return its first row. `idempotent`: running it twice does no harm."""
+        pool = self._pool()
+        if (connection := pool.take()) is not None:
             # The way of most requests: a connection is there and works.
             try:
-                row = await _first(connection, sql, args)
+                row = await _fetchrow(connection, sql, args)
             except BaseException as error:
-                stack.put_back(connection, healthy=is_healthy_after(error))
+                pool.put_back(connection, healthy=is_healthy_after(error))
                 if not isinstance(error, FROM_DATABASE):
                     raise
-                if not self._may_run_again(error, stack, again=again):
-                    raise_meant(error, self.target.setting)
+                if not self._may_run_again(error, pool, idempotent=idempotent):
+                    raise_translated(error, self.target.setting)
             else:
-                stack.put_back(connection)
+                pool.put_back(connection)
                 return row
 
         async def work(connection: Connection) -> Any:
-            return await _first(connection, sql, args)
+            return await _fetchrow(connection, sql, args)
 
-        return await self._run(work, again=again)
+        return await self._run(work, idempotent=idempotent)
 
-    async def fetch(self, sql: str, *args: object, again: bool) -> list[Row]:
-        """Run a statement and return its rows. `again`: it may be run twice without harm."""
+    async def fetch(self, sql: str, *args: object, idempotent: bool) -> list[Row]:
+        """Run a statement and return its rows. `idempotent`: running it twice does no harm."""
 
         async def work(connection: Connection) -> Any:
             return await connection.fetch(sql, *args)
 
-        return await self._run(work, again=again)
+        return await self._run(work, idempotent=idempotent)
 
-    async def script(self, work: Callable[[Connection], Awaitable[Any]]) -> Any:
+    async def run_on_connection(self, work: Callable[[Connection], Awaitable[Any]]) -> Any:
         """Run several statements on one connection."""
-        return await self._run(work, again=False)
+        return await self._run(work, idempotent=False)
 
     async def check_writable(self) -> None:
         """Find out whether the database takes writes: after a failover we may be at one that does not.
@@ -152,7 +152,7 @@ class Database:
             if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
                 raise asyncpg.ReadOnlySQLTransactionError("transaction_read_only is on")
 
-        await self._run(work, again=True)
+        await self._run(work, idempotent=True)
 
     async def connect(self, *, listen: bool = False) -> Connection:
         """Open a connection that is the caller's to close; `listen`: one that LISTEN works on."""
@@ -166,7 +166,7 @@ class Database:
 
     async def aclose(self) -> None:
         """Close the idle connections of this event loop. The database can be used again afterwards."""
-        await self._stack().aclose()
+        await self._pool().aclose()
 
     async def _open(self, *, listen: bool = False) -> Connection:
         prepares = self._prepares
@@ -179,44 +179,46 @@ class Database:
         connection.prepares = prepares
         return connection
 
-    def _stack(self) -> Stack:
+    def _pool(self) -> ConnectionPool:
         loop = asyncio.get_running_loop()
-        stack = self._stacks.get(loop)
-        if stack is None:
-            for ended in [each for each in self._stacks if each.is_closed()]:
+        pool = self._pools.get(loop)
+        if pool is None:
+            for ended in [each for each in self._pools if each.is_closed()]:
                 # Its connections hold on to it, so it would stay here for ever.
-                self._stacks.pop(ended).abandon()
-            stack = self._stacks[loop] = Stack(self._open, size=self._size, gap_seconds=self._gap_seconds)
-        return stack
+                self._pools.pop(ended).abandon()
+            pool = self._pools[loop] = ConnectionPool(
+                self._open, size=self._size, gap_seconds=self._gap_seconds
+            )
+        return pool
 
-    async def _run(self, work: Callable[[Connection], Awaitable[Any]], *, again: bool) -> Any:
-        stack = self._stack()
+    async def _run(self, work: Callable[[Connection], Awaitable[Any]], *, idempotent: bool) -> Any:
+        pool = self._pool()
         try:
-            return await _run_once(stack, work)
+            return await _run_once(pool, work)
         except FROM_DATABASE as error:
-            if not self._may_run_again(error, stack, again=again):
-                raise_meant(error, self.target.setting)
+            if not self._may_run_again(error, pool, idempotent=idempotent):
+                raise_translated(error, self.target.setting)
         try:
-            return await _run_once(stack, work)
+            return await _run_once(pool, work)
         except FROM_DATABASE as error:
-            self._may_run_again(error, stack, again=False)
-            raise_meant(error, self.target.setting)
+            self._may_run_again(error, pool, idempotent=False)
+            raise_translated(error, self.target.setting)
 
-    def _may_run_again(self, error: BaseException, stack: Stack, *, again: bool) -> bool:
+    def _may_run_again(self, error: BaseException, pool: ConnectionPool, *, idempotent: bool) -> bool:
         """Return whether a statement that failed like this is run once more, with what is known now."""
         if isinstance(error, LOST_LINK):
             # Where one link is gone, so are the others: they lead to the same server.
-            stack.drop_idle()
-            return again
+            pool.drop_idle()
+            return idempotent
         if isinstance(error, POOLED_STATEMENT):
-            self._stop_preparing(stack)
+            self._stop_preparing(pool)
             return True
         if isinstance(error, ROLLED_BACK):
             logger.debug("run again: %r", error)
             return True
         return False
 
-    def _stop_preparing(self, stack: Stack) -> None:
+    def _stop_preparing(self, pool: ConnectionPool) -> None:
         """Do without prepared statements: a pooler hands each statement to another server connection."""
         if self._prepares:
             self._prepares = False
@@ -224,21 +226,23 @@ class Database:
                 "%s leads through a pooler in transaction mode: statements are not prepared",
                 self.target.setting,
             )
-        stack.stop_preparing()
+        pool.stop_preparing()
 
 
-def _first(connection: Connection, sql: str, args: tuple[object, ...]) -> Awaitable[Row | None]:
-    return connection.first(sql, *args) if connection.prepares else connection.fetchrow(sql, *args)
+def _fetchrow(connection: Connection, sql: str, args: tuple[object, ...]) -> Awaitable[Row | None]:
+    return (
+        connection.fetchrow_prepared(sql, *args) if connection.prepares else connection.fetchrow(sql, *args)
+    )
 
 
-async def _run_once(stack: Stack, work: Callable[[Connection], Awaitable[Any]]) -> Any:
-    connection = await stack.acquire()
+async def _run_once(pool: ConnectionPool, work: Callable[[Connection], Awaitable[Any]]) -> Any:
+    connection = await pool.acquire()
     try:
         result = await work(connection)
     except BaseException as error:
-        stack.put_back(connection, healthy=is_healthy_after(error))
+        pool.put_back(connection, healthy=is_healthy_after(error))
         raise
-    stack.put_back(connection)
+    pool.put_back(connection)
     return result
 
 

@@ -12,7 +12,7 @@ import asyncpg
 from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.postgres.dsn import hosts_and_ports
 from tmcp_serverless.postgres.failures import FROM_DATABASE
-from tmcp_serverless.postgres.nonce import hear_nonce
+from tmcp_serverless.postgres.listen_probe import hear_nonce
 from tmcp_serverless.postgres.privileges import lacks_for_migrating, lacks_for_use
 from tmcp_serverless.postgres.schema import found_and_latest, info_component, streams_component
 from tmcp_serverless.postgres.tls import sslmode_of

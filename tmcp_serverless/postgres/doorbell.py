@@ -25,7 +25,7 @@ import asyncpg
 from tmcp_serverless.errors import StoreUnavailableError, TmcpError
 from tmcp_serverless.postgres.database import LISTENING_IDLE_SECONDS
 from tmcp_serverless.postgres.failures import LOST_LINK, ROLLED_BACK
-from tmcp_serverless.postgres.nonce import delivers
+from tmcp_serverless.postgres.listen_probe import delivers
 from tmcp_serverless.postgres.pace import Pace
 from tmcp_serverless.postgres.rings import Rings
 
@@ -151,7 +151,7 @@ class Doorbell:
         """
         async with self._using:
             try:
-                return await self._connection.first(sql, *args) if self._connection else None
+                return await self._connection.fetchrow_prepared(sql, *args) if self._connection else None
             except LOST_LINK as error:
                 logger.debug("the doorbell lost its connection: %r", error)
                 self._lost.set()

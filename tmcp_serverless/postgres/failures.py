@@ -22,10 +22,10 @@ __all__ = [
     "REFUSED_LOGIN",
     "REFUSED_SETTING",
     "ROLLED_BACK",
-    "connecting",
     "is_healthy_after",
-    "raise_meant",
+    "raise_translated",
     "schema_error",
+    "translated_connect_errors",
 ]
 
 LOST_LINK = (
@@ -111,7 +111,7 @@ def is_healthy_after(error: BaseException) -> bool:
     return isinstance(error, asyncpg.PostgresError) and not isinstance(error, _BROKEN)
 
 
-def raise_meant(error: BaseException, setting: str) -> NoReturn:
+def raise_translated(error: BaseException, setting: str) -> NoReturn:
     """Raise what a statement's failure means to the caller; the error itself where the statement is wrong."""
     match error:
         case asyncpg.ReadOnlySQLTransactionError():
@@ -137,7 +137,7 @@ def raise_meant(error: BaseException, setting: str) -> NoReturn:
 
 
 @contextmanager
-def connecting(setting: str) -> Generator[None]:
+def translated_connect_errors(setting: str) -> Generator[None]:
     """Turn what goes wrong while connecting into one sentence that names the setting."""
     try:
         yield

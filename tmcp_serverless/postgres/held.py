@@ -36,14 +36,14 @@ class HeldStream:
     heard: int = 0
     """How often its own mailbox was heard of since the last read began: once for each message."""
 
-    heard_wide: int = 0
+    heard_topic: int = 0
     """How often the topic was."""
 
     unsure: bool = True
     """Whether there may be more to read than was heard of."""
 
     @property
-    def place(self) -> Cursor:
+    def resume_cursor(self) -> Cursor:
         """Where the next stream is to go on, when this one has been stopped."""
         return self.before if self.pump.discarded else self.cursor
 
@@ -57,9 +57,9 @@ class HeldStream:
         self.heard += 1
         self._look(notified)
 
-    def ring_wide(self, notified: bool = False) -> None:  # noqa: FBT001, FBT002 - what a doorbell calls
+    def ring_topic(self, notified: bool = False) -> None:  # noqa: FBT001, FBT002 - what a doorbell calls
         """Look again: a message was appended to the topic, or some may have been to either."""
-        self.heard_wide += 1
+        self.heard_topic += 1
         self._look(notified)
 
     def _look(self, notified: bool) -> None:  # noqa: FBT001 - as above

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tmcp_serverless.errors import ConfigurationError
 
-__all__ = ["TableNames", "beside", "channel_name", "derived", "quote"]
+__all__ = ["TableNames", "channel_name", "derived", "quote", "sibling"]
 
 _PART = re.compile(r'"(?:[^"]|"")+"(?=\.|$)|[^.]+')
 _QUOTED = re.compile(r'^"((?:[^"]|"")+)"$')
@@ -70,7 +70,7 @@ def derived(name: str, suffix: str) -> str:
     return ".".join(_quoted(part) for part in [*schema, grown])
 
 
-def beside(name: str, table: str) -> str:
+def sibling(name: str, table: str) -> str:
     """Return the name of another table in the same schema, quoted."""
     *schema, _ = _parts(name)
     return ".".join(_quoted(part) for part in [*schema, table])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.schema import info_component
-from tmcp_serverless.postgres.tables import OverTables, Tables
+from tmcp_serverless.postgres.tables import PostgresManager, Tables
 from tmcp_serverless.sessions.contracts import InfoSessionManager
 from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["PostgresInfoSessionManager"]
 
 
-class PostgresInfoSessionManager(OverTables, InfoSessionManager):
+class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
     """What sessions are, where every instance finds it.
 
     The idle clock is slid by `load`, in the same statement, once a thousandth of the idle time has passed
@@ -101,7 +101,7 @@ class PostgresInfoSessionManager(OverTables, InfoSessionManager):
 
     async def get_subscriptions(self, uri: str) -> set[str]:
         """Return the ids of the sessions that are subscribed and have not expired."""
-        rows = await self._tables.fetch("get_subscriptions", uri, self._idle, again=True)
+        rows = await self._tables.fetch("get_subscriptions", uri, self._idle, idempotent=True)
         return {row[0] for row in rows}
 
     async def add_subscription(self, id: str, uri: str) -> None:
@@ -133,7 +133,8 @@ class PostgresInfoSessionManager(OverTables, InfoSessionManager):
         A reply that is lost counts as a use: the statement is not run again.
         """
         return (
-            await self._tables.fetchrow("spend", token, timedelta(seconds=seconds), again=False) is not None
+            await self._tables.fetchrow("spend", token, timedelta(seconds=seconds), idempotent=False)
+            is not None
         )
 
     async def sweep(self, *, limit: int = 100) -> int:
@@ -151,4 +152,4 @@ class PostgresInfoSessionManager(OverTables, InfoSessionManager):
 
     async def _fetchrow(self, name: str, *args: object) -> Row | None:
         # Every statement of this manager may be run twice without harm.
-        return await self._tables.fetchrow(name, *args, again=True)
+        return await self._tables.fetchrow(name, *args, idempotent=True)

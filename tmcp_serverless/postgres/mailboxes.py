@@ -43,40 +43,42 @@ class Mailboxes:
 
     async def append(self, id: str, data: str) -> str:
         """Append to one mailbox, which is made where there is none; return the message's cursor."""
-        row = await self._tables.fetchrow("deliver", id, data, self._lease, again=False)
+        row = await self._tables.fetchrow("deliver", id, data, self._lease, idempotent=False)
         if row is None:
             # It is the first message of its mailbox.
-            row = await self._tables.fetchrow("append", id, data, self._lease, again=False)
+            row = await self._tables.fetchrow("append", id, data, self._lease, idempotent=False)
         assert row is not None  # noqa: S101 - the statement returns the row that it wrote
         await self._trim_if_due(id, row)
         return str(Cursor(row[0], 0))
 
     async def append_at(self, id: str, number: int, data: str) -> str:
         """Append to one mailbox at the number that its only writer gives the message."""
-        row = await self._tables.fetchrow("append_at", id, number, data, self._lease, again=True)
+        row = await self._tables.fetchrow("append_at", id, number, data, self._lease, idempotent=True)
         await self._trim_if_due(id, row)
         return str(Cursor(number, 0))
 
     async def append_to_all(self, ids: Sequence[str], data: str) -> None:
         """Append the same to several mailboxes."""
-        row = await self._tables.fetchrow("append_many", ids, data, self._lease, _TRIM_EVERY, again=False)
+        row = await self._tables.fetchrow(
+            "append_many", ids, data, self._lease, _TRIM_EVERY, idempotent=False
+        )
         if row is not None and row[0]:
             await self._trim(row[0])
 
     async def deliver(self, id: str, data: str) -> bool:
         """Append to one mailbox, if there is one."""
-        row = await self._tables.fetchrow("deliver", id, data, self._lease, again=False)
+        row = await self._tables.fetchrow("deliver", id, data, self._lease, idempotent=False)
         await self._trim_if_due(id, row)
         return row is not None
 
     async def broadcast(self, data: str, channel: str) -> None:
         """Append to the topic of all sessions, and ring its channel."""
-        row = await self._tables.fetchrow("broadcast", data, channel, again=False)
+        row = await self._tables.fetchrow("broadcast", data, channel, idempotent=False)
         await self._trim_if_due(BROADCAST, row)
 
     async def publish(self, data: str, channel: str) -> None:
         """Append to the topic of events, and ring its channel."""
-        row = await self._tables.fetchrow("publish", data, channel, again=False)
+        row = await self._tables.fetchrow("publish", data, channel, idempotent=False)
         await self._trim_if_due(EVENTS, row)
 
     async def _trim_if_due(self, id: str, appended: Row | None) -> None:
@@ -86,7 +88,7 @@ class Mailboxes:
     async def _trim(self, ids: Sequence[str]) -> None:
         """Hold mailboxes within their bounds: looked at once in a while, not at every message."""
         try:
-            await self._tables.fetchrow("trim", ids, *self._bounds, again=True)
+            await self._tables.fetchrow("trim", ids, *self._bounds, idempotent=True)
         except StoreUnavailableError as error:
             # The message is committed, and whoever sent it is not to send it again.
             logger.debug("mailboxes were not trimmed: %s", error)

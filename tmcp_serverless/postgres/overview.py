@@ -51,8 +51,8 @@ async def list_sessions(database: Database, *, idle_seconds: float, limit: int) 
     """
     info = Tables(database, info_component(), create=False)
     streams = Tables(database, streams_component(), create=False)
-    rows = await info.fetch("list", timedelta(seconds=idle_seconds), limit, again=True)
-    leases = await streams.fetch("leases", [row[0] for row in rows], _LEASE, again=True)
+    rows = await info.fetch("list", timedelta(seconds=idle_seconds), limit, idempotent=True)
+    leases = await streams.fetch("leases", [row[0] for row in rows], _LEASE, idempotent=True)
     places = {session: _place(holder) for session, inside, holder in leases if not inside}
     running = [session for session, inside, _ in leases if inside.startswith("in.")]
     return [

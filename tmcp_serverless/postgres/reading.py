@@ -32,8 +32,8 @@ class Reading:
 
     async def read(self, stream: HeldStream) -> Page | CloseReason:
         """Return what comes next, or why the stream is no longer its holder's."""
-        heard, unsure = (stream.heard, stream.heard_wide), stream.unsure
-        stream.heard, stream.heard_wide, stream.unsure = 0, 0, False
+        heard, unsure = (stream.heard, stream.heard_topic), stream.unsure
+        stream.heard, stream.heard_topic, stream.unsure = 0, 0, False
         stream.before = stream.cursor
         try:
             if not unsure and sum(heard) == 1 and (page := await self._next(stream, own=heard[0] == 1)):
@@ -49,7 +49,7 @@ class Reading:
 
     async def peek(self, stream: HeldStream) -> Page:
         """Return what comes next for one that watches."""
-        rows = await self._tables.fetch("peek", *stream.cursor, again=True)
+        rows = await self._tables.fetch("peek", *stream.cursor, idempotent=True)
         page, stream.cursor = page_of(rows, stream.cursor, last=stream.last)
         return page
 
@@ -60,11 +60,11 @@ class Reading:
         since everything was read there is one message. Where there is one more that did not ring, because
         nobody held a fresh lease then, the heartbeat finds it.
         """
-        name, cursor = ("read_next", stream.cursor.own) if own else ("read_next_wide", stream.cursor.topic)
+        name, cursor = ("read_next", stream.cursor.own) if own else ("read_next_topic", stream.cursor.topic)
         if self._doorbell.is_idle:
             row = await self._doorbell.fetchrow(self._tables.sql[name], stream.id, stream.holder, cursor)
         else:
-            row = await self._tables.fetchrow(name, stream.id, stream.holder, cursor, again=True)
+            row = await self._tables.fetchrow(name, stream.id, stream.holder, cursor, idempotent=True)
         if row is None:
             return None
         stream.cursor = Cursor(row[0], stream.cursor.topic) if own else Cursor(stream.cursor.own, row[0])
@@ -72,18 +72,18 @@ class Reading:
 
     async def _page(self, stream: HeldStream) -> Page | CloseReason:
         rows = await self._tables.fetch(
-            "read", stream.id, stream.holder, *stream.cursor, not is_private(stream.id), again=True
+            "read", stream.id, stream.holder, *stream.cursor, not is_private(stream.id), idempotent=True
         )
         if not rows:
             return await self._why_fenced(stream.id)
         page, stream.cursor = page_of(rows, stream.cursor, last=stream.last)
         if page.missed:
             # The cursor has jumped over what expired, and no row of the page has said so to the lease.
-            await self._tables.fetchrow("move", stream.id, stream.holder, *stream.cursor, again=True)
+            await self._tables.fetchrow("move", stream.id, stream.holder, *stream.cursor, idempotent=True)
         return page
 
     async def _why_fenced(self, id: str) -> CloseReason:
-        if await self._tables.fetchrow("holder", id, again=True) is not None:
+        if await self._tables.fetchrow("holder", id, idempotent=True) is not None:
             return CloseReason.SUPERSEDED
-        row = await self._tables.fetchrow("exists", id, again=True)
+        row = await self._tables.fetchrow("exists", id, idempotent=True)
         return CloseReason.INTERRUPTED if row is not None and row[0] else CloseReason.DELETED

@@ -19,7 +19,7 @@ import asyncpg
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.failures import ALREADY_THERE, schema_error
-from tmcp_serverless.postgres.identifiers import TableNames, beside, derived, quote
+from tmcp_serverless.postgres.identifiers import TableNames, derived, quote, sibling
 from tmcp_serverless.postgres.statements import fill
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def streams_component(table_name: str = "tmcp_sessions") -> Component:
             "messages": derived(stem, "_messages"),
             "forget": derived(stem, "_forget"),
         },
-        beside(table_name, "tmcp_schema"),
+        sibling(table_name, "tmcp_schema"),
         frozenset({"forget"}),
     )
 
@@ -107,7 +107,7 @@ def info_component(names: TableNames | None = None) -> Component:
         "slide": derived(stem, "_slide"),
     }
     added = frozenset({"secrets", "spent", "slide"})
-    return Component("info", tables, beside(names.context, "tmcp_schema"), added)
+    return Component("info", tables, sibling(names.context, "tmcp_schema"), added)
 
 
 async def _version(connection: Connection, component: Component) -> int:
@@ -158,7 +158,7 @@ async def ensure(database: Database, component: Component, *, create: bool) -> l
                 f"name of theirs ({error}): move it away, or choose others with table_name and table_names"
             ) from error
 
-    return await database.script(work)
+    return await database.run_on_connection(work)
 
 
 async def _apply(

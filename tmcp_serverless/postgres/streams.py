@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from tmcp_serverless.errors import StoreUnavailableError
-from tmcp_serverless.place import place
+from tmcp_serverless.instance import instance_name
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
 from tmcp_serverless.postgres.held import HeldStream, OpenStreams
@@ -24,7 +24,7 @@ from tmcp_serverless.postgres.mailboxes import Mailboxes
 from tmcp_serverless.postgres.reading import Reading
 from tmcp_serverless.postgres.schema import streams_component
 from tmcp_serverless.postgres.sweeping import sweep_streams
-from tmcp_serverless.postgres.tables import OverTables, Tables
+from tmcp_serverless.postgres.tables import PostgresManager, Tables
 from tmcp_serverless.sessions.contracts import StreamSessionManager
 from tmcp_serverless.sessions.cursors import Cursor
 from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private, mint_watch
@@ -45,7 +45,7 @@ __all__ = ["PostgresStreamSessionManager"]
 logger = logging.getLogger(__name__)
 
 
-class PostgresStreamSessionManager(OverTables, StreamSessionManager):
+class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
     """Streams that any instance can send to, wherever they are open.
 
     Args:
@@ -108,24 +108,26 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
 
     async def prepare(self, id: str) -> None:
         """Make the session's mailbox, whose broadcasts begin here."""
-        await self._tables.fetchrow("prepare", id, again=True)
+        await self._tables.fetchrow("prepare", id, idempotent=True)
 
     async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
         """Claim the session's stream for this controller."""
-        place = (None, None) if after is None else Cursor.parse(after)
+        start = (None, None) if after is None else Cursor.parse(after)
         stream = self._new_stream(id, controller)
         await self._tables.ready()
         # One after the other: who claims last is to be the one that is registered, in this process too.
         async with self._claiming.setdefault(id, asyncio.Lock()):
-            await self._claim(stream, place)
+            await self._claim(stream, start)
 
-    async def _claim(self, stream: HeldStream, place: tuple[int | None, int | None]) -> None:
+    async def _claim(self, stream: HeldStream, start: tuple[int | None, int | None]) -> None:
         id, channel = stream.id, channel_name(self._scope, stream.id)
         await self._doorbell.open(channel, stream.ring)
         try:
             if not is_private(id):
-                await self._doorbell.open(self._topic_channel, stream.ring_wide)
-            claimed = await self._tables.fetchrow("claim", id, stream.holder, channel, *place, again=True)
+                await self._doorbell.open(self._topic_channel, stream.ring_topic)
+            claimed = await self._tables.fetchrow(
+                "claim", id, stream.holder, channel, *start, idempotent=True
+            )
             assert claimed is not None  # noqa: S101 - the statement returns the row that it wrote
         except BaseException:
             await self._doorbell.close(*self._doors(stream))
@@ -142,7 +144,7 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
             return await (self._reading.peek(stream) if stream.watches else self._reading.read(stream))
 
         # The holder is a fencing token; the place in front of it is for `tmcp-serverless sessions`.
-        holder = f"{place()} {secrets.token_hex(12)}"
+        holder = f"{instance_name()} {secrets.token_hex(12)}"
         start = Cursor(0, 0)
         stream = HeldStream(id, holder, Pump(controller, read), cursor=start, before=start, last=start)
         return stream
@@ -154,7 +156,7 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
         await self._doorbell.open(self._events_channel, stream.ring)
         try:
             await self._doorbell.open(self._topic_channel, stream.ring)
-            row = await self._tables.fetchrow("watch", again=True)
+            row = await self._tables.fetchrow("watch", idempotent=True)
             assert row is not None  # noqa: S101 - the statement returns the row that it wrote
         except BaseException:
             await self._doorbell.close(*self._doors(stream))
@@ -177,13 +179,15 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
         try:
             await stream.pump.stop()
             if not stream.watches:
-                await self._tables.fetchrow("release", id, stream.holder, *stream.place, again=True)
+                await self._tables.fetchrow(
+                    "release", id, stream.holder, *stream.resume_cursor, idempotent=True
+                )
         finally:
             await self._doorbell.close(*self._doors(stream))
 
     async def delete(self, id: str) -> None:
         """End the session's streams wherever they are, and forget its messages."""
-        await self._tables.fetch("delete", id, again=True)
+        await self._tables.fetch("delete", id, idempotent=True)
         ended = [key for key in self._streams if key == id or key.startswith(f"{id}/")]
         streams = [self._streams.pop(key) for key in ended]
         for stream in streams:
@@ -193,7 +197,7 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
 
     async def has(self, id: str) -> bool:
         """Return whether a fresh lease exists."""
-        row = await self._tables.fetchrow("has", id, self._lease, again=True)
+        row = await self._tables.fetchrow("has", id, self._lease, idempotent=True)
         return bool(row and row[0])
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
@@ -221,7 +225,7 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
 
     async def interrupt(self, id: str) -> None:
         """End the session's stream wherever it is; its cursor stays."""
-        await self._tables.fetchrow("interrupt", id, again=True)
+        await self._tables.fetchrow("interrupt", id, idempotent=True)
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` stale leases, old messages and unused mailboxes each; returns how many."""
@@ -248,7 +252,7 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
         if not open_now.holders:
             return
         if connection is None:
-            rows = await self._tables.fetch("heartbeat", *open_now.columns, again=True)
+            rows = await self._tables.fetch("heartbeat", *open_now.columns, idempotent=True)
         else:
             rows = await connection.fetch(self._tables.sql["heartbeat"], *open_now.columns)
         self._ring(open_now.holders - {row[0] for row in rows})
@@ -258,14 +262,14 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
         open_now = OpenStreams.of(self._streams.values())
         if not open_now.holders:
             return False
-        rows = await self._tables.fetch("news", *open_now.columns, again=True)
+        rows = await self._tables.fetch("news", *open_now.columns, idempotent=True)
         self._ring({row[0] for row in rows})
         return bool(rows)
 
     def _ring(self, holders: set[str]) -> None:
         for stream in self._streams.values():
             if stream.holder in holders:
-                stream.ring_wide()
+                stream.ring_topic()
 
     def _on_gone(self) -> None:
         for stream in self._streams.values():
@@ -281,4 +285,4 @@ class PostgresStreamSessionManager(OverTables, StreamSessionManager):
         if stream.watches:
             return (self._topic_channel, stream.ring), (self._events_channel, stream.ring)
         own = channel_name(self._scope, stream.id)
-        return (self._topic_channel, stream.ring_wide), (own, stream.ring)
+        return (self._topic_channel, stream.ring_topic), (own, stream.ring)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.sessions.ids import random_place
+from tmcp_serverless.sessions.ids import random_sweep_start
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -33,14 +33,16 @@ async def sweep_streams(
     ages = (lease, retention, unused)
     if limit < _ALL:
         near = _LOOKED_AT * limit
-        row = await tables.fetchrow("sweep", *ages, limit, limit, random_place(), near, near, again=True)
+        row = await tables.fetchrow(
+            "sweep", *ages, limit, limit, random_sweep_start(), near, near, idempotent=True
+        )
         return sum(row[:3]) if row else 0
     leases = messages = mailboxes = 0
     place: str | None = ""
     while place is not None and max(leases, mailboxes) < limit:
         left = limit - max(leases, mailboxes)
         row = await tables.fetchrow(
-            "sweep", *ages, left, limit - messages, place, _WINDOW_ROWS, 0, again=True
+            "sweep", *ages, left, limit - messages, place, _WINDOW_ROWS, 0, idempotent=True
         )
         assert row is not None  # noqa: S101 - the statement returns one row
         leases, messages, mailboxes = leases + row[0], messages + row[1], mailboxes + row[2]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Database, Row
     from tmcp_serverless.postgres.schema import Component
 
-__all__ = ["OverTables", "Tables"]
+__all__ = ["PostgresManager", "Tables"]
 
 
 class Tables:
@@ -53,28 +53,28 @@ class Tables:
         await self.ready()
         await self.database.check_writable()
 
-    async def fetchrow(self, name: str, *args: object, again: bool) -> Row | None:
-        """Run a statement and return its first row. `again`: it may be run twice without harm."""
+    async def fetchrow(self, name: str, *args: object, idempotent: bool) -> Row | None:
+        """Run a statement and return its first row. `idempotent`: running it twice does no harm."""
         if not self._ready:
             await self.ready()
         try:
-            return await self.database.fetchrow(self.sql[name], *args, again=again)
+            return await self.database.fetchrow(self.sql[name], *args, idempotent=idempotent)
         except SchemaError:
             self._ready = False
             raise
 
-    async def fetch(self, name: str, *args: object, again: bool) -> list[Row]:
-        """Run a statement and return its rows. `again`: it may be run twice without harm."""
+    async def fetch(self, name: str, *args: object, idempotent: bool) -> list[Row]:
+        """Run a statement and return its rows. `idempotent`: running it twice does no harm."""
         if not self._ready:
             await self.ready()
         try:
-            return await self.database.fetch(self.sql[name], *args, again=again)
+            return await self.database.fetch(self.sql[name], *args, idempotent=idempotent)
         except SchemaError:
             self._ready = False
             raise
 
 
-class OverTables:
+class PostgresManager:
     """What all managers over Postgres share."""
 
     _tables: Tables

@@ -10,7 +10,7 @@ import asyncpg
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.postgres.connection import Connection
 from tmcp_serverless.postgres.dsn import arguments, parse
-from tmcp_serverless.postgres.failures import REFUSED_LOGIN, REFUSED_SETTING, connecting
+from tmcp_serverless.postgres.failures import REFUSED_LOGIN, REFUSED_SETTING, translated_connect_errors
 from tmcp_serverless.postgres.tls import ENCRYPTED, make_context, sslmode_of
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Target:
             StoreUnavailableError: The database, or AWS, cannot be reached now.
 
         """
-        with connecting(self.setting):
+        with translated_connect_errors(self.setting):
             parameters = await self.parameters()
             seconds = self._idle_seconds if idle_seconds is None else idle_seconds
             try:

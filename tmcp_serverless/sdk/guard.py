@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["guarded"]
 
 
-def guarded(server: Any, app: ASGIApp, *, path: str, beside: Collection[str] = ()) -> ASGIApp:
+def guarded(server: Any, app: ASGIApp, *, path: str, extra_paths: Collection[str] = ()) -> ASGIApp:
     """Return the application as the server wants it reached: behind its authentication, beside its routes.
 
     A server that has neither gets the application itself. It is reached at `path`, and behind the same
-    authentication at the paths in `beside`, unless the server has routes of its own there.
+    authentication at the paths in `extra_paths`, unless the server has routes of its own there.
     """
     if _is_fastmcp(server):
-        app = _telling_fastmcp(app, beside)
+        app = _telling_fastmcp(app, extra_paths)
     built = _built(server, path)
     if built is None:
         return app
@@ -42,7 +42,7 @@ def guarded(server: Any, app: ASGIApp, *, path: str, beside: Collection[str] = (
             else:
                 route.app = cast("Any", app)
             route.methods = None
-            built.router.routes += [_at(other, route) for other in beside]
+            built.router.routes += [_at(other, route) for other in extra_paths]
             return cast("ASGIApp", built)
     raise ConfigurationError(f"the server's own application has nothing at {path!r}")
 
@@ -58,7 +58,7 @@ def _is_fastmcp(server: Any) -> bool:
     return hasattr(server, "_get_additional_http_routes")
 
 
-def _telling_fastmcp(app: ASGIApp, beside: Collection[str]) -> ASGIApp:
+def _telling_fastmcp(app: ASGIApp, extra_paths: Collection[str]) -> ASGIApp:
     """Return the application with what a FastMCP's own would say: which transport a request comes by.
 
     Where nobody says so, a FastMCP takes requests without a session for those of one client on stdio, and
@@ -71,7 +71,7 @@ def _telling_fastmcp(app: ASGIApp, beside: Collection[str]) -> ASGIApp:
 
     async def telling(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
-        token = set_transport("sse" if path in beside else "streamable-http")
+        token = set_transport("sse" if path in extra_paths else "streamable-http")
         try:
             await app(scope, receive, send)
         finally:

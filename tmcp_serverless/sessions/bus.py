@@ -65,7 +65,7 @@ class StreamSubscriptionBus:
         self._held: dict[object, Callable[[], None]] = {}
         self._turn = asyncio.Lock()
         self._watch: _Watch | None = None
-        self._settling: asyncio.Task[None] | None = None
+        self._reconciling: asyncio.Task[None] | None = None
 
     async def publish(self, event: ServerEvent) -> None:
         """Tell every stream that listens, on every instance. Committed when it returns."""
@@ -83,11 +83,11 @@ class StreamSubscriptionBus:
         """
         token = object()
         self._listeners[token] = listener
-        self._settle()
+        self._reconcile_in_background()
 
         def unsubscribe() -> None:
             if self._listeners.pop(token, None) is not None and not self._is_wanted:
-                self._settle()
+                self._reconcile_in_background()
 
         return unsubscribe
 
@@ -104,23 +104,23 @@ class StreamSubscriptionBus:
         token = object()
         self._held[token] = on_lost
         try:
-            await self._adjust()
+            await self._reconcile()
             yield
         finally:
             self._held.pop(token, None)  # `aclose` has let go of it already.
             # A client that went away has cancelled the scope around us; LISTEN must end all the same.
             with anyio.move_on_after(_LET_GO_SECONDS, shield=True):
-                await self._let_go()
+                await self._close_unwanted_watch()
 
     async def aclose(self) -> None:
         """End the streams, and stop watching. Idempotent."""
         self._listeners.clear()
         self._end_streams()
         self._held.clear()
-        if self._settling is not None:
-            self._settling.cancel()
-            await asyncio.gather(self._settling, return_exceptions=True)
-        await self._let_go()
+        if self._reconciling is not None:
+            self._reconciling.cancel()
+            await asyncio.gather(self._reconciling, return_exceptions=True)
+        await self._close_unwanted_watch()
 
     async def __aenter__(self) -> Self:
         return self
@@ -135,47 +135,47 @@ class StreamSubscriptionBus:
         return bool(self._held or self._listeners)
 
     @property
-    def _is_settled(self) -> bool:
+    def _is_reconciled(self) -> bool:
         """Whether there is a watch that hears where it is wanted, and none where it is not."""
         if self._watch is None:
             return not self._is_wanted
         return self._is_wanted and not self._watch.closed
 
-    async def _adjust(self) -> None:
+    async def _reconcile(self) -> None:
         """Watch if anybody listens, and stop if nobody does."""
         async with self._turn:
-            await self._release()
+            await self._drop_unwanted_watch()
             if self._watch is None and self._is_wanted:
                 watch = _Watch(self._hear, self._lose)
                 watch.address = await self._streams.watch(watch)
                 self._watch = watch
 
-    async def _let_go(self) -> None:
+    async def _close_unwanted_watch(self) -> None:
         """Stop watching if nobody listens any more; open nothing, for whoever leaves has no use for it."""
         async with self._turn:
-            await self._release()
+            await self._drop_unwanted_watch()
 
-    async def _release(self) -> None:
+    async def _drop_unwanted_watch(self) -> None:
         """Give the watch back where it has been closed, or is not wanted."""
-        if self._watch is not None and not self._is_settled:
+        if self._watch is not None and not self._is_reconciled:
             watch, self._watch = self._watch, None
             try:
                 await self._streams.release(watch.address, watch)
             except TmcpError as error:
                 logger.debug("a watch is left to the store: %s", error)
 
-    def _settle(self, *, after_seconds: float = 0.0) -> None:
+    def _reconcile_in_background(self, *, after_seconds: float = 0.0) -> None:
         """See to the watch in the background, where no stream of ours does."""
-        if not self._is_settled and (self._settling is None or self._settling.done()):
-            self._settling = asyncio.get_running_loop().create_task(self._keep_settling(after_seconds))
+        if not self._is_reconciled and (self._reconciling is None or self._reconciling.done()):
+            self._reconciling = asyncio.get_running_loop().create_task(self._keep_reconciling(after_seconds))
 
-    async def _keep_settling(self, after_seconds: float) -> None:
+    async def _keep_reconciling(self, after_seconds: float) -> None:
         """Try until the watch is as it should be: who listens may come and go while it is being opened."""
         await asyncio.sleep(after_seconds)
         again_seconds = _AGAIN_SECONDS
-        while not self._is_settled:
+        while not self._is_reconciled:
             try:
-                await self._adjust()
+                await self._reconcile()
             except Exception as error:  # noqa: BLE001 - whatever it is, who listens would be deaf for good
                 logger.warning("events from other instances are not heard for now: %r", error)
                 await asyncio.sleep(again_seconds)
@@ -193,7 +193,7 @@ class StreamSubscriptionBus:
         self._end_streams()
         if reason is not CloseReason.SHUTDOWN:
             # Streams take a moment to end; and a watch may be lost as soon as it is open, again and again.
-            self._settle(after_seconds=_AGAIN_SECONDS)
+            self._reconcile_in_background(after_seconds=_AGAIN_SECONDS)
 
     def _end_streams(self) -> None:
         for on_lost in list(self._held.values()):

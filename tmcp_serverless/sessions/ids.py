@@ -15,7 +15,7 @@ __all__ = [
     "mint_stream_session_id",
     "mint_watch",
     "private_mailbox",
-    "random_place",
+    "random_sweep_start",
 ]
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -42,7 +42,7 @@ def mint_stream_session_id() -> str:
     return _STREAM_PREFIX + mint_session_id()
 
 
-def random_place() -> str:
+def random_sweep_start() -> str:
     """Return where ids of either kind might begin, for what visits some of them in no order."""
     return secrets.choice(("", _STREAM_PREFIX)) + secrets.token_urlsafe(3)
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.contracts import SessionManagers
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import Receive, Scope, Send
-    from tmcp_serverless.transports.loaded import LoadedSession
-    from tmcp_serverless.transports.messages import MessageRunner
     from tmcp_serverless.transports.options import HttpOptions
+    from tmcp_serverless.transports.runner import MessageRunner
+    from tmcp_serverless.transports.session import LoadedSession
 
 __all__ = ["HandshakeTransport", "check_content_type", "check_version", "split_batch"]
 
@@ -67,7 +67,7 @@ class HandshakeTransport:
 
     @cached_property
     def _runner(self) -> MessageRunner:
-        from tmcp_serverless.transports.messages import (  # noqa: PLC0415 - it imports mcp, which GET,
+        from tmcp_serverless.transports.runner import (  # noqa: PLC0415 - it imports mcp, which GET,
             MessageRunner,  # DELETE and answers do without
         )
 

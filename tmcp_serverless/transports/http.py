@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tmcp_serverless.errors import SessionNotFoundError
 from tmcp_serverless.sessions.ids import is_session_id, is_stream_session_id, mint_session_id
 from tmcp_serverless.transports.asgi import HttpProblem, path_of, respond
+from tmcp_serverless.transports.get_streams import GetStreams
 from tmcp_serverless.transports.handshake import (
     HandshakeTransport,
     check_content_type,
@@ -20,9 +21,8 @@ from tmcp_serverless.transports.handshake import (
 )
 from tmcp_serverless.transports.host import host_of
 from tmcp_serverless.transports.jsonrpc import Kind, dump, kind_of, parse
-from tmcp_serverless.transports.listening import Listening
-from tmcp_serverless.transports.loaded import LoadedSession
 from tmcp_serverless.transports.options import HttpOptions
+from tmcp_serverless.transports.session import LoadedSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,12 +66,12 @@ class HttpTransport(HandshakeTransport):
             policy=policy,
             options=HttpOptions(**options),
         )
-        self._listening = Listening(session_manager.streams, self._options)
+        self._get_streams = GetStreams(session_manager.streams, self._options)
         self._path = path.rstrip("/")
 
     async def drain(self) -> None:
         """End the open streams that clients can continue elsewhere; what runs goes on running."""
-        self._listening.drain()
+        self._get_streams.drain()
         if "_runner" in vars(self):
             await self._runner.drain()
 
@@ -83,14 +83,14 @@ class HttpTransport(HandshakeTransport):
             case "POST":
                 await self._post(request, send)
             case "GET":
-                self._listening.check(request)
-                await self._listening.serve(request, send, await self._session(request))
+                self._get_streams.check(request)
+                await self._get_streams.serve(request, send, await self._session(request))
             case "DELETE":
                 await self._delete(request, send)
             case "OPTIONS":
-                await respond(send, 204, b"", [(b"allow", self._listening.allowed_methods)])
+                await respond(send, 204, b"", [(b"allow", self._get_streams.allowed_methods)])
             case _:
-                allowed = [(b"allow", self._listening.allowed_methods)]
+                allowed = [(b"allow", self._get_streams.allowed_methods)]
                 raise HttpProblem(405, "Method Not Allowed", headers=allowed)
 
     async def _post(self, request: Request, send: Send) -> None:

@@ -23,9 +23,9 @@ from tmcp_serverless.transports.handshake import (
 )
 from tmcp_serverless.transports.jsonrpc import Kind, kind_of, parse
 from tmcp_serverless.transports.legacy_stream import LegacyStreams
-from tmcp_serverless.transports.loaded import LoadedSession
 from tmcp_serverless.transports.options import HttpOptions
 from tmcp_serverless.transports.outlet import Outlet
+from tmcp_serverless.transports.session import LoadedSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,8 +19,8 @@ from tmcp_serverless.sessions.records import SessionRecord
 from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.asgi import HttpProblem
 from tmcp_serverless.transports.host import host_of
-from tmcp_serverless.transports.loaded import LoadedSession
 from tmcp_serverless.transports.readers import StreamReader
+from tmcp_serverless.transports.session import LoadedSession
 from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
 
 if TYPE_CHECKING:

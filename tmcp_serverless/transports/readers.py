@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.records import StoredEvent
     from tmcp_serverless.transports.addresses import EventId
     from tmcp_serverless.transports.asgi import Request, Send
-    from tmcp_serverless.transports.loaded import LoadedSession
     from tmcp_serverless.transports.options import HttpOptions
+    from tmcp_serverless.transports.session import LoadedSession
 
 __all__ = ["RequestReader", "StandaloneReader", "StreamReader"]
 

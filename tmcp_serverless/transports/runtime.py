@@ -55,16 +55,16 @@ class ServerRuntime:
             connect(self.server, self._bus)
         return Kernel(self.server, answer_session_methods=self._answer_session_methods)
 
-    def guarded(self, app: ASGIApp, *, path: str, beside: Collection[str] = ()) -> ASGIApp:
+    def guarded(self, app: ASGIApp, *, path: str, extra_paths: Collection[str] = ()) -> ASGIApp:
         """Return the application behind the server's own authentication, and beside its own routes.
 
-        It is at `path`, and at the paths in `beside`.
+        It is at `path`, and at the paths in `extra_paths`.
         """
         if not any(hasattr(self.server, name) for name in _HAVE_ROUTES):
             return app
         from tmcp_serverless.sdk import guarded  # noqa: PLC0415 - only for servers that mcp has made
 
-        return guarded(self.server, app, path=path, beside=beside)
+        return guarded(self.server, app, path=path, extra_paths=extra_paths)
 
     async def lifespan_state(self) -> Any:
         """Return what the server's lifespan yielded, entering it first where that is due.

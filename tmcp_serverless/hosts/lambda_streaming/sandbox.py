@@ -38,7 +38,7 @@ class Sandbox:
     def __init__(self, handler: LambdaHandler, api: RuntimeApi) -> None:
         self._handler = handler
         self._api = api
-        self._told = asyncio.Event()
+        self._stop_requested = asyncio.Event()
         self._answering = False
 
     async def run(self) -> None:
@@ -48,14 +48,14 @@ class Sandbox:
             OSError: The Runtime API is gone, or in no state to go on; the process has to end.
 
         """
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._told.set)
-        told = asyncio.create_task(self._told.wait())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop_requested.set)
+        stopping = asyncio.create_task(self._stop_requested.wait())
         waiting = asyncio.create_task(self._wait_as_extension(await self._register()))
         try:
-            while not told.done():
-                await self._serve_one(told)
+            while not stopping.done():
+                await self._serve_one(stopping)
         finally:
-            for task in (waiting, told):
+            for task in (waiting, stopping):
                 task.cancel()
             await _briefly(self._handler.aclose(), _CLOSE_SECONDS)
             self._api.close()
@@ -73,10 +73,10 @@ class Sandbox:
             with contextlib.suppress(OSError):
                 await self._api.wait_as_extension(id)
 
-    async def _serve_one(self, told: asyncio.Task[Any]) -> None:
+    async def _serve_one(self, stopping: asyncio.Task[Any]) -> None:
         work = asyncio.create_task(self._answer_next())
         try:
-            await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done() and self._answering:
                 await _briefly(self._handler.drain(), _STEP_SECONDS)
                 await asyncio.wait({work}, timeout=_STEP_SECONDS)
@@ -85,7 +85,7 @@ class Sandbox:
             await asyncio.wait({work}, timeout=_STEP_SECONDS)
         if work.done() and not work.cancelled():
             work.result()
-        elif not told.done():
+        elif not stopping.done():
             # With an open invocation, `next` would bring the same again, until its deadline.
             raise ConnectionAbortedError("an invocation was cancelled from inside, and has no answer")
 

@@ -123,7 +123,7 @@ FROM {messages} AS next
 WHERE lease.id = $1 AND lease.holder = $2 AND next.mailbox = $1 AND next.n = $3::bigint + 1
 RETURNING next.n, next.data, set_config('synchronous_commit', 'off', true);
 
--- read_next_wide: the same, from the topic
+-- read_next_topic: the same, from the topic
 UPDATE {sessions} AS lease SET topic_delivered = next.n
 FROM {messages} AS next
 WHERE lease.id = $1 AND lease.holder = $2 AND next.mailbox = '/broadcast' AND next.n = $3::bigint + 1

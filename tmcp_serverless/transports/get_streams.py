@@ -18,15 +18,15 @@ from tmcp_serverless.transports.readers import RequestReader, StandaloneReader, 
 if TYPE_CHECKING:
     from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.transports.asgi import Request, Send
-    from tmcp_serverless.transports.loaded import LoadedSession
     from tmcp_serverless.transports.options import HttpOptions
+    from tmcp_serverless.transports.session import LoadedSession
 
-__all__ = ["Listening"]
+__all__ = ["GetStreams"]
 
 logger = logging.getLogger(__name__)
 
 
-class Listening:
+class GetStreams:
     """Serves the GETs of a transport."""
 
     def __init__(self, streams: StreamSessionManager, options: HttpOptions) -> None:

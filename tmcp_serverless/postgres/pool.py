@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.postgres.connection import Connection
 
-__all__ = ["Stack"]
+__all__ = ["ConnectionPool"]
 
 _BUSY_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
 
 
-class Stack:
+class ConnectionPool:
     """A few connections, the last used on top.
 
     Args:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import socket
 
-__all__ = ["place"]
+__all__ = ["instance_name"]
 
 
-def place() -> str:
+def instance_name() -> str:
     """Return Lambda's log stream, or the revision (Cloud Run), host and process id. No spaces in it."""
     if stream := os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME"):
         return stream.replace(" ", "")

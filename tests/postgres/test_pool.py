@@ -15,7 +15,7 @@ from tests.postgres.test_streams import pgbouncer
 from tests.support.activity import connections
 from tests.support.waiting import eventually
 from tmcp_serverless import Database, StoreUnavailableError
-from tmcp_serverless.postgres import stack, target
+from tmcp_serverless.postgres import pool, target
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -31,11 +31,11 @@ SLEEP = "SELECT pg_sleep(30)"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for what never comes finds out soon."""
-    monkeypatch.setattr(stack, "_BUSY_SECONDS", 2.0)
+    monkeypatch.setattr(pool, "_BUSY_SECONDS", 2.0)
 
 
 async def pid_of(database: Database) -> int:
-    row = await database.fetchrow(PID, again=True)
+    row = await database.fetchrow(PID, idempotent=True)
     assert row is not None
     return row[0]
 
@@ -121,7 +121,7 @@ async def test_there_are_never_more_than_was_allowed_however_many_are_cancelled(
 async def test_what_is_still_being_opened_is_closed_too(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stack, "_CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(pool, "_CLOSE_SECONDS", 0.1)
     database = Database(database_url)
     gate = Gate(database, monkeypatch)
     first = begun(pid_of(database))
@@ -163,7 +163,7 @@ async def test_who_is_cancelled_when_it_is_their_turn_passes_it_on(database_url:
         # Runs when the second has been handed the connection, and has not woken yet.
         asyncio.get_running_loop().call_soon(second.cancel)
 
-    holder = begun(database.script(hold))
+    holder = begun(database.run_on_connection(hold))
     await entered.wait()
     second, third = begun(pid_of(database)), begun(pid_of(database))
     await settle()
@@ -205,7 +205,7 @@ async def test_one_who_comes_again_and_again_does_not_keep_others_waiting(databa
 async def test_where_all_stay_busy_the_error_says_which_setting(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stack, "_BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(pool, "_BUSY_SECONDS", 0.1)
     database = Database(database_url, size=1)
     entered = asyncio.Event()
 
@@ -213,7 +213,7 @@ async def test_where_all_stay_busy_the_error_says_which_setting(
         entered.set()
         await asyncio.Event().wait()
 
-    holder = begun(database.script(hold))
+    holder = begun(database.run_on_connection(hold))
     await entered.wait()
     with pytest.raises(StoreUnavailableError, match="TMCP_DATABASE_CONNECTIONS"):
         await pid_of(database)
@@ -226,7 +226,7 @@ async def test_a_connection_that_was_idle_for_long_is_not_trusted_though_another
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1_000.0
-    monkeypatch.setattr(stack, "time", SimpleNamespace(time=lambda: now))
+    monkeypatch.setattr(pool, "time", SimpleNamespace(time=lambda: now))
     database = Database(database_url, size=2)
     both = await asyncio.gather(pid_of(database), pid_of(database))
     now += 20
@@ -245,7 +245,7 @@ async def still_running(dsn: str) -> list[str]:
 
 async def test_a_statement_that_was_cancelled_ends_on_the_server_too(database_url: str) -> None:
     database = Database(database_url, size=1)
-    task = begun(database.fetchrow(SLEEP, again=False))
+    task = begun(database.fetchrow(SLEEP, idempotent=False))
 
     async def is_running() -> list[str]:
         return await still_running(database_url)
@@ -265,7 +265,7 @@ async def test_a_statement_that_took_too_long_ends_on_the_server_too(
     monkeypatch.setattr(target, "_STATEMENT_SECONDS", 0.2)
     database = Database(database_url, size=1)
     with pytest.raises(StoreUnavailableError):
-        await database.fetchrow(SLEEP, again=False)
+        await database.fetchrow(SLEEP, idempotent=False)
     await database.aclose()
     assert await still_running(database_url) == []
 
@@ -316,11 +316,11 @@ async def test_a_connection_that_prepares_is_not_used_any_more_when_preparing_ha
         await leave.wait()
         return await connection.fetchval(PID)
 
-    holder = begun(database.script(hold))
+    holder = begun(database.run_on_connection(hold))
     await entered.wait()
     # As pgbouncer answers, when a statement was prepared on another connection of its own.
     with pytest.raises(StoreUnavailableError, match="a pooler has lost a prepared statement"):
-        await database.fetch("EXECUTE nothing", again=True)
+        await database.fetch("EXECUTE nothing", idempotent=True)
     leave.set()
     prepared = await holder
     assert prepared not in await asyncio.gather(*(pid_of(database) for _ in range(4)))
@@ -331,7 +331,7 @@ async def test_behind_a_pooler_in_transaction_mode_many_at_once_are_answered(pgb
     database = Database(pgbouncer)
     for number in range(3):
         sql = f"SELECT {number}"
-        rows = await asyncio.gather(*(database.fetchrow(sql, again=True) for _ in range(40)))
+        rows = await asyncio.gather(*(database.fetchrow(sql, idempotent=True) for _ in range(40)))
         assert [row[0] for row in rows if row] == [number] * 40
     await database.aclose()
 
@@ -344,7 +344,7 @@ def test_connections_of_event_loops_that_have_ended_are_let_go(database_url: str
     descriptors: list[int] = []
 
     async def once() -> Row | None:
-        return await database.fetchrow(PID, again=True)
+        return await database.fetchrow(PID, idempotent=True)
 
     for _ in range(10):
         asyncio.run(once())

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from tmcp_serverless import sdk
 from tmcp_serverless.sessions.records import SessionRecord
 from tmcp_serverless.transports.asgi import INTERNAL_ERROR
+from tmcp_serverless.transports.attendance import Attendance
 from tmcp_serverless.transports.conversation import Conversation
 from tmcp_serverless.transports.exchange import Exchange
 from tmcp_serverless.transports.host import host_of
 from tmcp_serverless.transports.jsonrpc import dump, error_answer
-from tmcp_serverless.transports.lasting import Attendance
 from tmcp_serverless.transports.outbound import LogFilter, SessionOutbound
 from tmcp_serverless.transports.recording import RECORDED, record
 from tmcp_serverless.transports.stream_exchange import StreamExchange
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import Scope, Send
     from tmcp_serverless.transports.host import Host
-    from tmcp_serverless.transports.loaded import LoadedSession
     from tmcp_serverless.transports.options import HttpOptions
     from tmcp_serverless.transports.runtime import ServerRuntime
+    from tmcp_serverless.transports.session import LoadedSession
 
 __all__ = ["MessageRunner"]
 

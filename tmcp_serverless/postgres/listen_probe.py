@@ -48,7 +48,7 @@ async def hear_nonce(database: Database, connection: Connection) -> float | None
     try:
         await connection.listen([channel], on_nonce)
         sent_at = time.perf_counter()
-        await database.fetchrow("SELECT pg_notify($1, '')", channel, again=True)
+        await database.fetchrow("SELECT pg_notify($1, '')", channel, idempotent=True)
         seconds = _NONCE_SECONDS if database.listen_target.takes_idle_time else _POOLED_NONCE_SECONDS
         async with asyncio.timeout(seconds):
             await heard.wait()
