@@ -33,8 +33,8 @@ class App:
 
     The era is decided request by request, by the `MCP-Protocol-Version` header: some clients try the modern
     one and then fall back to `initialize`, on the same URL. `extra_apps` is what is served at other paths,
-    behind the same authentication, and `health` what is served in front of it. `disconnect` is called when the
-    last of the requests under way has ended, and `observer` sees every one of them.
+    behind the same authentication, and `health` what is served in front of it. `disconnect` is called when
+    the last of the requests under way has ended, and `observer` sees every one of them.
     """
 
     def __init__(
