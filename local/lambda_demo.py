@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from examples.report import TourError
 from local.lambda_tour import tour
 from local.package import ROOT, build, pack, unpack
+from local.sam import UnavailableError
 from local.template import Template
-from tests.support.sam import UnavailableError
 from tmcp_serverless.cli.lambda_emulator import Function, LambdaEmulator
 from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.testing.postgres import EmbeddedPostgres

@@ -9,7 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from tests.support.sam import sam
+from local.sam import sam
 from tmcp_serverless.errors import TmcpError
 
 __all__ = ["TEMPLATE", "BuildError", "build", "pack", "unpack"]

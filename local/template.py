@@ -26,6 +26,7 @@ _PSEUDO = {
 
 _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "Fn::And": all,
+    "Fn::EachMemberEquals": lambda pair: all(each == pair[1] for each in pair[0].split(",")),
     "Fn::Equals": lambda pair: str(pair[0]) == str(pair[1]),
     "Fn::GetAtt": lambda names: ".".join(names) if isinstance(names, list) else names,
     "Fn::Join": lambda pair: pair[0].join(pair[1] if isinstance(pair[1], list) else [pair[1]]),

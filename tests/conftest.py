@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.databases import Databases
 from tests.support.shared_postgres import SharedPostgres
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.testing.postgres import EmbeddedPostgres, create_database_sync, list_binaries
+from tmcp_serverless.testing.postgres import EmbeddedPostgres, list_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -48,10 +48,27 @@ def postgres_url(pytestconfig: pytest.Config) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def databases(postgres_url: str) -> Generator[Databases]:
+    """The databases of this run, see `tests.support.databases`."""
+    with Databases(postgres_url) as databases:
+        yield databases
+
+
 @pytest.fixture
-def database_url(postgres_url: str) -> str:
-    """An empty database of this test's own."""
-    return create_database_sync(postgres_url, f"t_{uuid.uuid4().hex}")
+def database_url(databases: Databases) -> Generator[str]:
+    """A database of this test's own, with the tables in place."""
+    url = databases.take()
+    yield url
+    databases.give_back(url)
+
+
+@pytest.fixture
+def empty_database_url(databases: Databases) -> Generator[str]:
+    """A database of this test's own, without tables: for what is about making them."""
+    url = databases.take_empty()
+    yield url
+    databases.give_back(url)
 
 
 @pytest.fixture

@@ -14,6 +14,14 @@ from starlette.responses import PlainTextResponse
 from tests.support.client import Client
 from tests.support.sse_client import SseClient
 from tests.support.users import two_users
+from tmcp_serverless import (
+    HttpTransport,
+    InMemoryInfoSessionManager,
+    InMemoryStreamSessionManager,
+    SessionManagers,
+    SseTransport,
+)
+from tmcp_serverless.transports import ServerRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +99,63 @@ async def test_row_35_a_session_is_its_users_even_within_one_client(client: Clie
     assert (await client.delete()).status == 404
     client.always = {"authorization": "Bearer alice"}
     assert (await client.delete()).status == 200
+
+
+def in_memory() -> SessionManagers:
+    return SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
+
+
+ALICE = {"authorization": "Bearer alice"}
+
+
+@pytest.mark.parametrize("server", [official, fast], ids=["MCPServer", "FastMCP"])
+@pytest.mark.parametrize("path", ["/mcp", "/"])
+async def test_a_transport_by_itself_is_behind_the_servers_authentication_too(server: Any, path: str) -> None:
+    client = Client(HttpTransport(server(), session_manager=in_memory(), path=path))
+    for client.path in {path, f"{path.rstrip('/')}/"}:
+        for verb in ("POST", "GET", "DELETE"):
+            async with client.send(verb, PING if verb == "POST" else None) as refused:
+                assert (await refused.whole()).status == 401
+    client.always = ALICE
+    for client.path in {path, f"{path.rstrip('/')}/"}:
+        await client.initialize()
+        assert await client.result("ping") == {}
+        assert (await client.ask("ping", authorization="Bearer bob")).status == 404
+    client.path = "/about"
+    async with client.send("GET") as about:
+        assert (await about.whole()).text == "about"
+    async with client.send("GET", origin="https://evil.example") as foreign:
+        assert (await foreign.whole()).status == 403
+
+
+@pytest.mark.parametrize("server", [official, fast], ids=["MCPServer", "FastMCP"])
+async def test_http_sse_by_itself_is_behind_the_servers_authentication_too(server: Any) -> None:
+    client = SseClient(SseTransport(server(), session_manager=in_memory()))
+    for client.path, verb in (("/sse", "GET"), ("/sse/", "GET"), ("/message?session_id=x", "POST")):
+        async with client.send(verb, PING if verb == "POST" else None) as refused:
+            assert (await refused.whole()).status == 401
+    client.path = "/sse"
+    client.always = ALICE
+    async with client:
+        await client.initialize()
+        assert await client.result("ping") == {}
+        assert (await client.post(PING, authorization="Bearer bob")).status == 404
+        assert (await client.post(PING, authorization=None)).status == 401
+
+
+async def test_in_front_of_a_runtime_that_is_shared_is_what_its_owner_puts_there() -> None:
+    client = Client(HttpTransport(ServerRuntime(official()), session_manager=in_memory()))
+    await client.initialize()
+    assert await client.result("ping") == {}
+
+
+async def test_a_transport_by_itself_serves_http_and_nothing_else() -> None:
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    transport = HttpTransport(official(), session_manager=in_memory())
+    with pytest.raises(RuntimeError, match="'lifespan'"):
+        await transport({"type": "lifespan"}, nothing, nothing)
 
 
 @pytest.mark.parametrize("server", [official, fast], ids=["MCPServer", "FastMCP"])

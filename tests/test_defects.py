@@ -18,7 +18,7 @@ import asyncpg
 import pytest
 from mcp.server.mcpserver import Context
 
-from tests.support.client import Client
+from tests.support.client import Client, initialize_message
 from tests.support.fixtures import postgres_managers
 from tests.support.servers import small_server
 from tests.support.sse_client import SseClient
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
     from tests.support.fixtures import NewHandler, NewManagers
 
-RECORD = SessionRecord("2025-11-25", {"name": "c", "version": "1"}, {})
+RECORD = SessionRecord(
+    protocol_version="2025-11-25", client_info={"name": "c", "version": "1"}, client_capabilities={}
+)
 TABLES = [
     "tmcp_sessions",
     "tmcp_session_client_capabilities",
@@ -304,12 +306,7 @@ async def test_row_13_a_database_that_is_down_at_the_start_is_a_503_until_it_is_
     own_postgres.stop_immediately()
     handler = create_handler(small_server(), database_url=own_postgres.dsn)
     client = Client(handler.app)
-    params = {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": {"name": "c", "version": "1"},
-    }
-    refused = await client.post({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
+    refused = await client.post(initialize_message())
     assert refused.status == 503
     assert refused.headers["retry-after"] == "1"
     own_postgres.start()
@@ -320,9 +317,10 @@ async def test_row_13_a_database_that_is_down_at_the_start_is_a_503_until_it_is_
     await handler.aclose()
 
 
-async def test_row_14_fifty_cold_starts_on_an_empty_database_all_serve(database_url: str) -> None:
+async def test_row_14_fifty_cold_starts_on_an_empty_database_all_serve(empty_database_url: str) -> None:
     handlers = [
-        create_handler(small_server(), database_url=database_url, database_connections=2) for _ in range(50)
+        create_handler(small_server(), database_url=empty_database_url, database_connections=2)
+        for _ in range(50)
     ]
     clients = await asyncio.gather(*(Client(handler.app).initialize() for handler in handlers))
     assert len({client.session for client in clients}) == 50
@@ -331,18 +329,16 @@ async def test_row_14_fifty_cold_starts_on_an_empty_database_all_serve(database_
 
 
 async def test_row_15_requests_before_the_schema_wait_for_it_or_fail_clearly(
-    database_url: str, caplog: pytest.LogCaptureFixture
+    empty_database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    handler = create_handler(small_server(), database_url=database_url, create_tables=False)
+    handler = create_handler(small_server(), database_url=empty_database_url, create_tables=False)
     with caplog.at_level(logging.ERROR):
-        refused = await Client(handler.app).post(
-            {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": _initialize_params()}
-        )
+        refused = await Client(handler.app).post(initialize_message())
     assert refused.status == 503
     assert "mcp-session-id" not in refused.headers
     assert "tmcp-serverless migrate" in caplog.text
-    assert await fetch(database_url, "SELECT FROM pg_tables WHERE tablename LIKE 'tmcp%'") == []
-    creating = create_handler(small_server(), database_url=database_url)
+    assert await fetch(empty_database_url, "SELECT FROM pg_tables WHERE tablename LIKE 'tmcp%'") == []
+    creating = create_handler(small_server(), database_url=empty_database_url)
     clients = await asyncio.gather(*(Client(creating.app).initialize() for _ in range(10)))
     assert len(clients) == 10
     await Client(handler.app).initialize()
@@ -365,8 +361,11 @@ async def test_row_16_a_message_that_arrives_while_the_client_disconnects_harms_
 
 
 async def test_row_17_time_zones_end_no_session(database_url: str) -> None:
+    databases: list[Database] = []
+
     def managers(zone: str) -> tuple[PostgresStreamSessionManager, PostgresInfoSessionManager]:
         database = Database(database_url, server_settings={"TimeZone": zone})
+        databases.append(database)
         return PostgresStreamSessionManager(database), PostgresInfoSessionManager(
             database, idle_seconds=3_600
         )
@@ -380,8 +379,8 @@ async def test_row_17_time_zones_end_no_session(database_url: str) -> None:
     assert await there_info.sweep() == 0
     assert await there_info.load("s") == RECORD
     assert await here.has("s")
-    for manager in (here, here_info, there, there_info):
-        await manager.aclose()
+    for opened in (here, here_info, there, there_info, *databases):
+        await opened.aclose()
 
 
 async def test_row_18_channels_are_short_and_never_shared() -> None:
@@ -393,9 +392,9 @@ async def test_row_18_channels_are_short_and_never_shared() -> None:
 @pytest.mark.parametrize(
     "name", ["MixedCase", "with-hyphen", 'ta"ble', "żółć", "select", "x" * 63, "Tenant.Sessions"]
 )
-async def test_row_19_any_identifier_names_a_table(database_url: str, name: str) -> None:
-    await fetch(database_url, 'CREATE SCHEMA "Tenant"')
-    async with PostgresStreamSessionManager(database_url, table_name=name) as streams:
+async def test_row_19_any_identifier_names_a_table(empty_database_url: str, name: str) -> None:
+    await fetch(empty_database_url, 'CREATE SCHEMA "Tenant"')
+    async with PostgresStreamSessionManager(empty_database_url, table_name=name) as streams:
         controller = RecordingController()
         await streams.create("s", controller)
         await streams.send(["s"], "x")
@@ -403,7 +402,7 @@ async def test_row_19_any_identifier_names_a_table(database_url: str, name: str)
         assert await streams.has("s")
         await streams.delete("s")
     async with PostgresInfoSessionManager(
-        database_url, table_names=TableNames(client_info=f"{name[:40]}-info")
+        empty_database_url, table_names=TableNames(client_info=f"{name[:40]}-info")
     ) as info:
         await info.initialize("s", RECORD)
         await info.add_subscription("s", "a://1")
@@ -411,10 +410,10 @@ async def test_row_19_any_identifier_names_a_table(database_url: str, name: str)
         assert await info.get_subscriptions("a://1") == {"s"}
 
 
-async def test_row_19_a_name_in_quotes_may_have_dots_and_quotes(database_url: str) -> None:
-    async with PostgresStreamSessionManager(database_url, table_name='"x.""y"') as streams:
+async def test_row_19_a_name_in_quotes_may_have_dots_and_quotes(empty_database_url: str) -> None:
+    async with PostgresStreamSessionManager(empty_database_url, table_name='"x.""y"') as streams:
         await streams.prepare("s")
-    [row] = await fetch(database_url, "SELECT count(*) FROM pg_class WHERE relname = 'x.\"y'")
+    [row] = await fetch(empty_database_url, "SELECT count(*) FROM pg_class WHERE relname = 'x.\"y'")
     assert row[0] == 1
 
 
@@ -442,18 +441,20 @@ async def test_row_20_a_heartbeat_is_one_statement_and_a_broadcast_one_row() -> 
 
 
 async def test_row_21_metadata_expires_and_is_swept(database_url: str) -> None:
-    async with PostgresInfoSessionManager(database_url, idle_seconds=0.5) as info:
+    async def used(ago: str) -> None:
+        await fetch(database_url, f"UPDATE tmcp_session_context SET updated_at = now() - interval '{ago}'")
+
+    async with PostgresInfoSessionManager(database_url, idle_seconds=3_600) as info:
         await info.initialize("s", RECORD)
         await info.set_log_level("s", "info")
         await info.add_subscription("s", "a://1")
-        for _ in range(5):
-            await asyncio.sleep(0.2)
-            assert await info.load("s") is not None, "a session that is used does not expire"
-
-        async def expired() -> bool:
-            return await info.get_subscriptions("a://1") == set()
-
-        await eventually(expired)
+        await used("59 min")
+        assert await info.load("s") is not None
+        recent = "SELECT FROM tmcp_session_context WHERE updated_at > now() - interval '30 min'"
+        assert len(await fetch(database_url, recent)) == 1, "a session that is used does not expire"
+        assert await info.sweep() == 0
+        await used("61 min")
+        assert await info.get_subscriptions("a://1") == set()
         assert await info.load("s") is None
         assert await info.sweep() == 1
         for table in [*TABLES[1:], "tmcp_session_context"]:
@@ -631,10 +632,6 @@ async def test_row_35_a_session_id_alone_is_not_enough(new_handler: NewHandler) 
     assert await owner.result("ping") == {}
 
 
-def _initialize_params() -> dict[str, Any]:
-    return {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
-
-
 async def test_rows_are_written_as_json_text(database_url: str) -> None:
     async with PostgresInfoSessionManager(database_url) as info:
         await info.initialize("s", RECORD)
@@ -642,7 +639,7 @@ async def test_rows_are_written_as_json_text(database_url: str) -> None:
         assert json.loads(rows[0]["value"]) == RECORD.client_info
 
 
-async def test_a_missing_table_names_the_command(database_url: str) -> None:
-    async with PostgresInfoSessionManager(database_url, create=False) as info:
+async def test_a_missing_table_names_the_command(empty_database_url: str) -> None:
+    async with PostgresInfoSessionManager(empty_database_url, create=False) as info:
         with pytest.raises(SchemaError, match="tmcp-serverless migrate"):
             await info.load("s")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastmcp import FastMCP
+from fastmcp.server.context import _current_transport  # pyright: ignore[reportPrivateUsage]
 from fastmcp.tools import Tool
 from key_value.aio.stores.memory import MemoryStore
 
@@ -14,6 +15,7 @@ from tests.support.fast_server import NOTE, Stage, fast_server, order
 from tests.support.modern import META, ModernClient, methods
 from tests.support.sse_client import SseClient
 from tests.support.sse_client import text_of as text_of_answer
+from tmcp_serverless.sdk import guarded
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
@@ -102,6 +104,23 @@ async def test_middleware_runs_around_tools_and_lists_in_both_eras(
         "tool add",
         "message tools/list",
     ]
+
+
+@pytest.mark.parametrize("root", ["", "/api", "/api/"])
+async def test_the_transport_is_known_below_any_root_path(root: str) -> None:
+    said: list[str | None] = []
+
+    async def app(*_: Any) -> None:
+        said.append(_current_transport.get())
+
+    around = guarded(FastMCP("x"), app, path="/mcp", extra_paths=("/sse",))
+    for path in ("/sse", "/sse/", "/mcp"):
+        scope = {"type": "http", "path": f"{root.rstrip('/')}{path}", "root_path": root}
+        await around(scope, _nothing, _nothing)
+    assert said == ["sse", "sse", "streamable-http"]
+
+
+async def _nothing(*_: Any) -> Any: ...
 
 
 async def test_a_tool_knows_by_which_transport_it_was_called(
@@ -212,6 +231,20 @@ async def test_servers_without_a_name_open_each_others_states(handlers: list[Han
     day = {"day": {"action": "accept", "content": {"day": "Monday"}}}
     told = await second.answer(asked, day, "guarded")
     assert text_of(told.messages[-1]["result"]) == "step one, Monday"
+
+
+async def test_why_it_cannot_be_told_whether_a_tool_is_replayable_is_logged(
+    modern: ModernClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is wrong with the tool is said by whoever runs it."""
+
+    async def broken(*_: Any, **__: Any) -> None:
+        raise LookupError("the tools are away")
+
+    caplog.set_level("DEBUG", logger="tmcp_serverless.sdk.replay")
+    monkeypatch.setattr(FastMCP, "get_tool", broken)
+    await modern.ask("tools/call", {"name": "order", "arguments": {}})
+    assert "cannot tell whether 'order' is replayable: LookupError('the tools are away')" in caplog.text
 
 
 # Subscriptions

@@ -13,6 +13,7 @@ from tests.support.roles import execute, poor_role
 from tests.support.servers import small_server
 from tests.test_authentication import official
 from tmcp_serverless import Settings, StoreUnavailableError, create_handler, health
+from tmcp_serverless.postgres import schema
 
 if TYPE_CHECKING:
     from tests.differential.wire import Exchange
@@ -68,8 +69,9 @@ async def test_probes_need_no_credentials_and_come_with_a_host_of_their_own(
 
 
 async def test_the_paths_can_be_changed_and_switched_off(new_handler: NewHandler, server: MCPServer) -> None:
-    app = new_handler(server, health_path="/_/live", ready_path="").app
+    app = new_handler(server, health_path="/_/live/", ready_path="").app
     assert (await ask(app, "/_/live")).status == 200
+    assert (await ask(app, "/_/live/")).status == 200
     assert (await ask(app, "/healthz")).status == 404
     assert (await ask(app, "/readyz")).status == 404
     assert (await ask(app, "/elsewhere/_/live")).status == 404
@@ -94,14 +96,14 @@ def said(exchange: Exchange) -> tuple[int, Any, str]:
 
 
 async def test_missing_tables_are_not_ready_where_they_are_not_made(
-    server: MCPServer, database_url: str
+    server: MCPServer, empty_database_url: str
 ) -> None:
-    handler = create_handler(server, database_url=database_url, create_tables=False)
+    handler = create_handler(server, database_url=empty_database_url, create_tables=False)
     status, problem, message = said(await ask(handler.app, "/readyz"))
     assert (status, problem) == (503, "schema")
     assert "tmcp-serverless migrate" in message
     assert (await ask(handler.app, "/healthz")).status == 200
-    other = create_handler(server, database_url=database_url)
+    other = create_handler(server, database_url=empty_database_url)
     assert (await ask(other.app, "/readyz")).status == 200, "it makes them, as the first request would"
     assert (await ask(handler.app, "/readyz")).status == 200
     for each in (handler, other):
@@ -122,9 +124,9 @@ async def test_tables_that_are_dropped_later_are_not_ready(server: MCPServer, da
 
 
 async def test_a_role_that_may_not_make_tables_is_not_ready_and_the_log_says_what_to_grant(
-    server: MCPServer, database_url: str, caplog: pytest.LogCaptureFixture
+    server: MCPServer, empty_database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with poor_role(database_url) as (role, dsn):
+    async with poor_role(empty_database_url) as (role, dsn):
         handler = create_handler(server, database_url=dsn)
         status, problem, message = said(await ask(handler.app, "/readyz"))
         assert (status, problem) == (503, "configuration")
@@ -132,8 +134,23 @@ async def test_a_role_that_may_not_make_tables_is_not_ready_and_the_log_says_wha
         assert f"the role {role} may not" in caplog.text
         with pytest.raises(AssertionError, match="not configured rightly"):
             await Client(handler.app).initialize()
-        await execute(database_url, f"GRANT CREATE ON SCHEMA public TO {role}")
+        await execute(empty_database_url, f"GRANT CREATE ON SCHEMA public TO {role}")
         assert (await ask(handler.app, "/readyz")).status == 200
+        await handler.aclose()
+
+
+async def test_a_role_that_may_not_use_the_tables_is_not_ready_before_anybody_initializes(
+    server: MCPServer, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await schema.migrate(database_url)
+    async with poor_role(database_url) as (role, dsn):
+        await execute(database_url, f"GRANT SELECT ON tmcp_schema TO {role}")
+        handler = create_handler(server, database_url=dsn)
+        assert said(await ask(handler.app, "/readyz"))[:2] == (503, "configuration")
+        assert "GRANT DELETE, INSERT, SELECT, UPDATE ON" in caplog.text
+        await execute(database_url, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+        assert (await ask(handler.app, "/readyz")).status == 200
+        await Client(handler.app).initialize()
         await handler.aclose()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 
@@ -26,8 +27,9 @@ def test_importing_the_package_imports_no_driver_no_sdk_and_no_cloud_library() -
 
 def test_making_a_handler_imports_no_sdk() -> None:
     code = (
+        "from tests.support.stand_in import STAND_IN\n"
         "from tmcp_serverless import create_handler\n"
-        "create_handler(object(), database_url='postgresql://nowhere.invalid/x')"
+        "create_handler(STAND_IN, database_url='postgresql://nowhere.invalid/x')"
     )
     assert not modules_after(code) & {"mcp", "mcp_types", "boto3", "mangum", "uvicorn"}
 
@@ -45,10 +47,27 @@ def test_the_transports_do_not_import_the_database() -> None:
 def test_every_public_name_is_there_and_documented(name: str) -> None:
     thing = getattr(tmcp_serverless, name)
     assert thing.__doc__
+    # A dataclass without one is given its signature.
+    assert not thing.__doc__.startswith(f"{name}(")
 
 
-def test_the_public_names_are_those_that_dir_shows() -> None:
+def test_the_public_names_are_those_that_have_a_home() -> None:
+    homes = tmcp_serverless._HOMES.values()  # pyright: ignore[reportPrivateUsage]
+    assert sorted(tmcp_serverless.__all__) == sorted(
+        ["__version__", *(name for names in homes for name in names)]
+    )
     assert dir(tmcp_serverless) == sorted(tmcp_serverless.__all__)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert tmcp_serverless.__version__ == importlib.metadata.version("tmcp-serverless")
+
+
+def test_the_command_line_is_a_module_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tmcp_serverless", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"tmcp-serverless, version {tmcp_serverless.__version__}\n"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -59,11 +78,12 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 WITHOUT_THE_SDK = """\
 import asyncio
 from tests.support.client import Client
+from tests.support.stand_in import STAND_IN
 from tmcp_serverless import create_handler
 from tmcp_serverless.transports.host import HOST_EXTENSION, Host
 
 async def main():
-    handler = create_handler(object(), database_url=sys.argv[1], buffered_wait_seconds=0.1)
+    handler = create_handler(STAND_IN, database_url=sys.argv[1], buffered_wait_seconds=0.1)
     client = Client(handler.app, scope={{"extensions": {{HOST_EXTENSION: Host(streams=False)}}}})
     client.session = "s"
     async with client.send({request}) as exchange:
@@ -88,7 +108,9 @@ async def test_a_get_a_delete_and_an_answer_import_no_sdk(
     request_: str, status: int, database_url: str
 ) -> None:
     async with tmcp_serverless.PostgresInfoSessionManager(database_url) as info:
-        record = tmcp_serverless.SessionRecord("2025-11-25", {"name": "c", "version": "1"}, {})
+        record = tmcp_serverless.SessionRecord(
+            protocol_version="2025-11-25", client_info={"name": "c", "version": "1"}, client_capabilities={}
+        )
         await info.initialize("s", record)
     loaded = modules_after(WITHOUT_THE_SDK.format(request=request_, status=status), database_url)
     assert not loaded & {"mcp", "mcp_types", "boto3", "botocore", "mangum", "aws_lambda_powertools"}

@@ -17,6 +17,7 @@ from tests.support.client import Client
 from tests.support.servers import small_server
 from tests.support.waiting import eventually
 from tmcp_serverless import ConfigurationError, create_handler, observability
+from tmcp_serverless.log_lines import INVOCATION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -171,6 +172,50 @@ async def test_on_lambda_lines_are_json_by_themselves(
     assert len(written(capsys)[0]) == 1, "a second handler does not write it twice"
 
 
+@pytest.mark.parametrize(
+    ("variables", "level"),
+    [
+        ({}, "INFO"),
+        ({"AWS_LAMBDA_LOG_LEVEL": "TRACE"}, "DEBUG"),
+        ({"AWS_LAMBDA_LOG_LEVEL": "FATAL"}, "CRITICAL"),
+        ({"AWS_LAMBDA_LOG_LEVEL": "WARN"}, "WARNING"),
+        ({"POWERTOOLS_LOG_LEVEL": "debug", "AWS_LAMBDA_LOG_LEVEL": "ERROR"}, "DEBUG"),
+        ({"POWERTOOLS_LOG_LEVEL": "loud", "AWS_LAMBDA_LOG_LEVEL": "ERROR"}, "ERROR"),
+        ({"POWERTOOLS_LOG_LEVEL": "loud"}, "INFO"),
+    ],
+)
+def test_a_log_level_may_be_written_as_lambda_and_powertools_take_it(
+    server: MCPServer, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], level: str
+) -> None:
+    monkeypatch.delenv("AWS_LAMBDA_LOG_LEVEL", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    create_handler(server, log_format="json")
+    assert logging.getLevelName(logging.getLogger("tmcp_serverless").level) == level
+
+
+async def test_a_path_cannot_forge_a_log_line(
+    new_handler: NewHandler, server: MCPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(new_handler(server, metrics=True, log_format="plain").app)
+    client.path = "/x\r\nERROR forged"
+    with caplog.at_level(logging.INFO, logger="tmcp_serverless.requests"):
+        async with client.send("GET") as exchange:
+            await exchange.whole()
+    assert caplog.messages == ["GET /x%0D%0AERROR%20forged 404"]
+
+
+async def test_what_is_said_of_an_invocation_outside_of_its_request_has_its_id(
+    server: MCPServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_handler(server, log_format="json")
+    token = INVOCATION_ID.set("8f5b1c9e")
+    logging.getLogger("tmcp_serverless.hosts").warning("lost")
+    INVOCATION_ID.reset(token)
+    logging.getLogger("tmcp_serverless.hosts").warning("over")
+    assert [line.get("request_id") for line in written(capsys)[0]] == ["8f5b1c9e", None]
+
+
 def test_without_powertools_it_is_an_error_only_where_it_was_asked_for(
     server: MCPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,8 +235,9 @@ def test_without_powertools_it_is_an_error_only_where_it_was_asked_for(
 def test_powertools_is_imported_only_where_it_is_asked_for() -> None:
     code = (
         "import sys\n"
+        "from tests.support.stand_in import STAND_IN\n"
         "from tmcp_serverless import create_handler\n"
-        "create_handler(object(){given})\n"
+        "create_handler(STAND_IN{given})\n"
         "sys.exit('aws_lambda_powertools' in sys.modules)"
     )
     for given, imported in (("", 0), (", metrics=True", 1), (", log_format='json'", 1)):

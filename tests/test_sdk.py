@@ -13,17 +13,31 @@ from mcp.server import MCPServer
 from mcp.server._streamable_http_modern import handle_modern_request
 from mcp.server.connection import Connection
 from mcp.server.lowlevel.server import HandlerEntry, Server
-from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateBoundary
+from mcp.server.request_state import (
+    AESGCMRequestStateCodec,
+    RequestStateBoundary,
+    authenticated_principal,
+)
 from mcp.server.runner import ServerRunner
 from mcp.server.session import ServerSession
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.dispatcher import DispatchContext
 from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.subscriptions import (
+    PromptsListChanged,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ToolsListChanged,
+    event_from_wire,
+    event_to_notification,
+)
 from mcp.shared.transport_context import TransportContext
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from tmcp_serverless import ConfigurationError
 from tmcp_serverless.sdk import Call, lowlevel_server
+from tmcp_serverless.sdk.events import event_of, message_of
+from tmcp_serverless.server_kind import server_kind
 from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
 
 
@@ -112,6 +126,31 @@ def test_a_boundary_knows_its_policy_and_audience() -> None:
         assert private._audience == "a"
 
 
+def test_a_users_request_states_are_bound_to_the_components_of_its_token() -> None:
+    assert "compact_json(principal_components(token))" in inspect.getsource(authenticated_principal)
+
+
+@pytest.mark.parametrize(
+    ("event", "method", "params"),
+    [
+        (ToolsListChanged(), "notifications/tools/list_changed", None),
+        (PromptsListChanged(), "notifications/prompts/list_changed", None),
+        (ResourcesListChanged(), "notifications/resources/list_changed", None),
+        (ResourceUpdated("note://ż"), "notifications/resources/updated", {"uri": "note://ż"}),
+    ],
+)
+def test_an_event_has_a_message_and_is_read_from_it(event: Any, method: str, params: Any) -> None:
+    assert parameters(event_to_notification) == ["event", "meta"]
+    assert parameters(event_from_wire) == ["method", "params"]
+    message = message_of(event)
+    assert message == {"jsonrpc": "2.0", "method": method} | ({"params": params} if params else {})
+    assert event_of(message) == event
+
+
+def test_other_notifications_are_no_events() -> None:
+    assert event_of({"jsonrpc": "2.0", "method": "notifications/message", "params": {}}) is None
+
+
 def test_a_fastmcp_without_a_name_makes_one_up_in_a_known_form() -> None:
     assert re.fullmatch(r"FastMCP-[0-9a-f]{4}", FastMCP().name)
 
@@ -153,6 +192,42 @@ def test_the_lowlevel_server_inside_is_found(server: Any) -> None:
     assert isinstance(lowlevel_server(server), Server)
 
 
-def test_what_is_no_server_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"not an MCP server: builtins\.int"):
-        lowlevel_server(7)
+class OwnServer(MCPServer):
+    """Somebody's subclass."""
+
+
+class OwnFastMCP(FastMCP[Any]):
+    """Somebody's subclass."""
+
+
+class OwnLowlevel(Server[Any]):
+    """Somebody's subclass."""
+
+
+@pytest.mark.parametrize(
+    ("server", "kind"),
+    [
+        (MCPServer("a"), "MCPServer"),
+        (OwnServer("a"), "MCPServer"),
+        (FastMCP("b"), "FastMCP"),
+        (OwnFastMCP("b"), "FastMCP"),
+        (Server("c"), "lowlevel"),
+        (OwnLowlevel("c"), "lowlevel"),
+    ],
+)
+def test_what_kind_of_server_it_is_is_told_by_its_class(server: Any, kind: str) -> None:
+    assert server_kind(server) == kind
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        (7, r"builtins\.int"),
+        (MCPServer, r"the class mcp\.server\.mcpserver\.server\.MCPServer"),
+        (inspect, r"builtins\.module"),
+    ],
+)
+def test_what_is_no_server_is_named(what: Any, name: str) -> None:
+    expected = rf"not an MCP server: {name} \(expected an object of mcp\.server\.MCPServer, "
+    with pytest.raises(ConfigurationError, match=expected):
+        lowlevel_server(what)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from tmcp_serverless.handler import Handler, create_handler
     from tmcp_serverless.marks import replayable
     from tmcp_serverless.notifier import Notifier
+    from tmcp_serverless.overrides import SettingsOverrides
     from tmcp_serverless.postgres import (
+        Connection,
         Database,
         PostgresInfoSessionManager,
         PostgresStreamSessionManager,
@@ -37,7 +39,16 @@ if TYPE_CHECKING:
         StreamController,
         StreamSessionManager,
     )
-    from tmcp_serverless.transports import Host, HttpTransport, SseTransport
+    from tmcp_serverless.transports import (
+        HOST_EXTENSION,
+        Host,
+        HttpOptions,
+        HttpTransport,
+        OriginPolicy,
+        SseTransport,
+    )
+
+    __version__: str
 
 _HOMES = {
     "config": ("Settings",),
@@ -51,7 +62,9 @@ _HOMES = {
     ),
     "handler": ("Handler", "create_handler"),
     "notifier": ("Notifier",),
+    "overrides": ("SettingsOverrides",),
     "postgres": (
+        "Connection",
         "Database",
         "PostgresInfoSessionManager",
         "PostgresStreamSessionManager",
@@ -70,21 +83,32 @@ _HOMES = {
         "StreamController",
         "StreamSessionManager",
     ),
-    "transports": ("Host", "HttpTransport", "SseTransport"),
+    "transports": (
+        "HOST_EXTENSION",
+        "Host",
+        "HttpOptions",
+        "HttpTransport",
+        "OriginPolicy",
+        "SseTransport",
+    ),
 }
 
 __all__ = [
+    "HOST_EXTENSION",
     "CloseReason",
     "ConfigurationError",
+    "Connection",
     "Database",
     "Handler",
     "Host",
+    "HttpOptions",
     "HttpTransport",
     "InMemoryInfoSessionManager",
     "InMemoryStreamSessionManager",
     "InfoSessionManager",
     "InvalidCursorError",
     "Notifier",
+    "OriginPolicy",
     "PostgresInfoSessionManager",
     "PostgresStreamSessionManager",
     "PostgresSubscriptionBus",
@@ -93,6 +117,7 @@ __all__ = [
     "SessionNotFoundError",
     "SessionRecord",
     "Settings",
+    "SettingsOverrides",
     "SseTransport",
     "StoreUnavailableError",
     "StoredEvent",
@@ -100,16 +125,28 @@ __all__ = [
     "StreamSessionManager",
     "TableNames",
     "TmcpError",
+    "__version__",
     "create_handler",
     "replayable",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     for home, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"tmcp_serverless.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - nearly nobody asks
+
+    try:
+        return version("tmcp-serverless")
+    except PackageNotFoundError:
+        return "unknown"  # it was copied, and not installed
 
 
 def __dir__() -> list[str]:

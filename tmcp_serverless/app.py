@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.transports.asgi import HttpProblem, path_of
+from tmcp_serverless.transports.asgi import HttpProblem, as_routed, path_of
 from tmcp_serverless.transports.serving import Serving
-from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
+from tmcp_serverless.transports.versions import era_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from tmcp_serverless.health import Health
     from tmcp_serverless.observability import Observer
@@ -34,7 +34,8 @@ class App:
     The era is decided request by request, by the `MCP-Protocol-Version` header: some clients try the modern
     one and then fall back to `initialize`, on the same URL. `extra_apps` is what is served at other paths,
     behind the same authentication, and `health` what is served in front of it. `disconnect` is called when
-    the last of the requests under way has ended, and `observer` sees every one of them.
+    the last of the requests under way has ended, and `observer` sees every one of them. `closing` is called
+    at the end, the last first.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class App:
         handshake: ASGIApp,
         modern: ASGIApp,
         drain: Callable[[], Awaitable[None]],
+        closing: Sequence[Callable[[], Awaitable[None]]] = (),
         path: str,
         policy: OriginPolicy,
         extra_apps: Mapping[str, ASGIApp] | None = None,
@@ -54,6 +56,10 @@ class App:
         self.drain = drain
         """Ends the open streams; a host calls it before it stops."""
 
+        self.path = path or "/"
+        """Where the MCP endpoint is."""
+
+        self._closing = closing
         self._runtime = runtime
         self._handshake = handshake
         self._modern = modern
@@ -70,8 +76,18 @@ class App:
                 self._serve, but=lambda scope: bool(health and health.answers(scope))
             )
 
+    async def aclose(self) -> None:
+        """Leave the server's lifespan, and close what is open, each of it though another one raises.
+
+        Idempotent. A request that comes afterwards enters the lifespan again, and opens what it needs.
+        """
+        async with AsyncExitStack() as stack:
+            for close in self._closing:
+                stack.push_async_callback(close)
+            stack.push_async_callback(self._runtime.aclose)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve an ASGI connection: HTTP, or the server's lifespan."""
+        """Serve an ASGI connection: HTTP, or the lifespan, at whose end is closed what is open."""
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         elif scope["type"] == "http":
@@ -100,18 +116,8 @@ class App:
             await problem.answer(send)
             return
         if scope["path"].endswith("/") or not self._path:
-            scope = self._as_routed(scope)
+            scope = as_routed(scope, {self._path, *self._extra_apps})
         await (self._guarded if origin is None else self._cross_origin)(scope, receive, send)
-
-    def _as_routed(self, scope: Scope) -> Scope:
-        """Return the scope with the path as a server's own router knows it.
-
-        It would redirect otherwise, and clients drop bodies when they are redirected.
-        """
-        path = path_of(scope)
-        if path != self._path and path not in self._extra_apps:
-            return scope
-        return {**scope, "path": scope["path"].rstrip("/") if path else f"{scope['path'].rstrip('/')}/"}
 
     @cached_property
     def _guarded(self) -> ASGIApp:
@@ -129,8 +135,8 @@ class App:
         if self._extra_apps and (other := self._extra_apps.get(path_of(scope))) is not None:
             await other(scope, receive, send)
             return
-        version = _header(scope, b"mcp-protocol-version")
-        modern = version is not None and version not in HANDSHAKE_VERSIONS and path_of(scope) == self._path
+        era = era_of(_header(scope, b"mcp-protocol-version"))
+        modern = era == "modern" and path_of(scope) == self._path
         await (self._modern if modern else self._handshake)(scope, receive, send)
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
@@ -143,7 +149,12 @@ class App:
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await self._runtime.aclose()
+        try:
+            await self.aclose()
+        except Exception as error:
+            logger.exception("not everything could be closed")
+            await send({"type": "lifespan.shutdown.failed", "message": str(error)})
+            return
         await send({"type": "lifespan.shutdown.complete"})
 
 

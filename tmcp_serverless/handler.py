@@ -7,11 +7,10 @@ import inspect
 import logging
 from contextlib import nullcontext
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from tmcp_serverless.app import App
-from tmcp_serverless.config import Settings
-from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.config import Settings, unknown_variables
 from tmcp_serverless.health import Health
 from tmcp_serverless.maintenance import sweep
 from tmcp_serverless.managers import managers_for
@@ -27,15 +26,18 @@ from tmcp_serverless.transports.security import OriginPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
+    from tmcp_serverless.overrides import SettingsOverrides
     from tmcp_serverless.sessions.contracts import SessionManagers
-    from tmcp_serverless.transports.asgi import Scope
+    from tmcp_serverless.transports.asgi import ASGIApp, Scope
 
 __all__ = ["Handler", "create_handler"]
 
 logger = logging.getLogger(__name__)
 
 EventFunction = TypeVar("EventFunction", bound="Callable[[Any, Any], Any]")
+Options = TypeVar("Options", HttpOptions, ModernOptions)
 
 
 class Handler:
@@ -44,16 +46,12 @@ class Handler:
     Called with `(event, context)` it is a Lambda handler that answers whole (Function URL, API Gateway REST
     and HTTP API, ALB; needs the extra `aws`); run by `tmcp_serverless.hosts.lambda_streaming`, one that
     streams. `app` is the ASGI application for containers.
+
+    An ASGI server that says when it starts and stops (`lifespan`), as uvicorn does, closes it; elsewhere,
+    `async with create_handler(server) as handler: ...` or `aclose` does.
     """
 
-    def __init__(
-        self,
-        *,
-        app: App,
-        managers: SessionManagers,
-        runtime: ServerRuntime,
-        bus: StreamSubscriptionBus,
-    ) -> None:
+    def __init__(self, *, app: App, managers: SessionManagers, runtime: ServerRuntime) -> None:
         self.app = app
         """The ASGI application: both protocol eras on one URL, and HTTP+SSE beside it."""
 
@@ -64,7 +62,6 @@ class Handler:
         """Tells clients that something changed."""
 
         self._runtime = runtime
-        self._bus = bus
         self._lambda: Callable[[Any, Any], Any] | None = None
         self._on_event: Callable[[Any, Any], Any] | None = None
 
@@ -90,7 +87,7 @@ class Handler:
         return function
 
     async def handle_event(self, event: Any, context: Any) -> Any:
-        """Answer a Lambda event that is no HTTP request. For hosts."""
+        """Answer a Lambda event that is no HTTP request. For hosts. What the function raises is raised."""
         if self._on_event is None:
             logger.info("answered null to an event that is no HTTP request: there is no `on_event` function")
             return None
@@ -99,14 +96,20 @@ class Handler:
                 return await self._on_event(event, context)
             return await asyncio.to_thread(self._on_event, event, context)
 
-    async def sweep(self, *, limit: int = 10_000) -> int:
-        """Remove expired rows, at most `limit` of each kind, and return how many went."""
-        return await sweep(self.managers, limit=limit)
+    async def sweep(self, *, limit: int | None = None) -> int:
+        """Remove expired rows, with a `limit` at most so many of each kind, and return how many went.
+
+        Raises:
+            ConfigurationError: A setting is wrong, the tables are missing, or the role may not do it.
+            StoreUnavailableError: The store cannot be reached now.
+
+        """
+        return (await sweep(self.managers, limit=limit)).removed
 
     async def prime(self) -> None:
         """Do beforehand what the first request would have to wait for, and leave nothing open. For hosts.
 
-        The server's lifespan is entered and left again. No store is touched.
+        The server's lifespan is entered and left again, and what it raises is raised. No store is touched.
         """
         from tmcp_serverless.priming import rehearse  # noqa: PLC0415 - for hosts that take snapshots
 
@@ -121,12 +124,21 @@ class Handler:
         await self.app.drain()
 
     async def aclose(self) -> None:
-        """Leave the server's lifespan, end the streams, and close the connections."""
-        try:
-            await self._runtime.aclose()
-            await self._bus.aclose()
-        finally:
-            await self.managers.aclose()
+        """Leave the server's lifespan, end the streams, and close what was opened for them. Idempotent.
+
+        Session managers that were given to `create_handler` stay open: close them where they were made. What
+        the lifespan raises on leaving is raised when the rest is closed. The handler can be used again, and
+        opens again what it needs.
+        """
+        await self.app.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
 
 def create_handler(
@@ -135,15 +147,16 @@ def create_handler(
     session_manager: SessionManagers | None = None,
     settings: Settings | None = None,
     principal: Callable[[Scope], str] | None = None,
-    **overrides: Any,
+    **overrides: Unpack[SettingsOverrides],
 ) -> Handler:
     """Return a handler that serves the server on functions and containers.
 
     Args:
         server: An `MCPServer`, a lowlevel `Server` (mcp 2.x), or a `FastMCP` (4.x).
         session_manager: Where sessions are; by default Postgres at `TMCP_DATABASE_URL`, or, without one, the
-            memory of this process.
-        settings: The settings; by default they are read from `TMCP_*` environment variables.
+            memory of this process. It stays the caller's: the handler does not close it.
+        settings: The settings, whole: what they leave out has its default. By default they are read from
+            `TMCP_*` environment variables, as `Settings.load` does.
         principal: Returns who is asking, from the ASGI scope, as text; by default the SDK's authenticated
             user. A session is found by its principal only, and a request state opened for nobody else.
         **overrides: Single settings, such as `database_url=` or `disable_sse=`, over those of `settings`.
@@ -152,68 +165,93 @@ def create_handler(
         ConfigurationError: A setting is wrong.
 
     """
-    given = settings.model_dump(exclude_unset=True) if settings is not None else {}
-    settings = Settings.load(**given | overrides)
-    managers = session_manager or managers_for(settings)
+    settings = _effective(settings, overrides)
+    managers = managers_for(settings) if session_manager is None else session_manager
     bus = StreamSubscriptionBus(managers.streams)
     runtime = ServerRuntime(server, answer_session_methods=settings.answer_session_methods, bus=bus)
     policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
-    options = _options(settings, HttpOptions)
-    shared: dict[str, Any] = {
-        "session_manager": managers,
-        "policy": policy,
-        "principal": principal,
-        **options,
-    }
-    _check_paths(settings)
-    transport = HttpTransport(runtime, path=settings.path, **shared)
-    modern = ModernTransport(
-        runtime,
-        bus=bus,
-        info=managers.info,
-        http=HttpOptions(**options),
-        options=ModernOptions(**_options(settings, ModernOptions)),
-        principal=principal,
-    )
-    legacy = None
-    if not settings.disable_legacy_sse:
-        legacy = SseTransport(runtime, path=settings.sse_path, message_path=settings.message_path, **shared)
-        _check_apart(settings.path, legacy)
-
-    async def drain() -> None:
-        modern.drain()
-        await transport.drain()
-        if legacy is not None:
-            await legacy.drain()
-
+    transports = _Transports(runtime, managers, bus, policy=policy, settings=settings, principal=principal)
+    # Who made the managers may use them for others: only the streams that were opened here end then.
+    close_streams = managers.aclose if session_manager is None else transports.drain
     app = App(
         runtime,
-        handshake=transport,
-        modern=modern,
-        drain=drain,
+        handshake=transports.handshake,
+        modern=transports.modern,
+        drain=transports.drain,
+        closing=(close_streams, bus.aclose),
         path=settings.path,
         policy=policy,
-        extra_apps={} if legacy is None else dict.fromkeys(legacy.paths, legacy),
+        extra_apps=transports.extra_apps,
         health=Health(managers.check, health_path=settings.health_path, ready_path=settings.ready_path),
         disconnect=None if settings.keep_connections else managers.disconnect,
         observer=observer_for(settings),
     )
-    return Handler(app=app, managers=managers, runtime=runtime, bus=bus)
+    return Handler(app=app, managers=managers, runtime=runtime)
 
 
-def _options(settings: Settings, kind: type[HttpOptions | ModernOptions]) -> dict[str, Any]:
-    return {option.name: getattr(settings, option.name) for option in fields(kind)}
+def _effective(settings: Settings | None, overrides: SettingsOverrides) -> Settings:
+    """Return the settings that are given, with the overrides on top; else those of the environment."""
+    if settings is not None:
+        return settings.but(**overrides) if overrides else settings
+    for sentence in unknown_variables():
+        logger.warning("%s", sentence)
+    return Settings.load(**overrides)
 
 
-def _check_paths(settings: Settings) -> None:
-    for name in ("path", "sse_path", "message_path"):
-        path = getattr(settings, name)
-        if path and not path.startswith("/"):
-            raise ConfigurationError(f"{name} is {path!r}, and has to begin with a slash")
+class _Transports:
+    """What serves each kind of client, over the same server and the same sessions."""
 
-
-def _check_apart(path: str, legacy: SseTransport) -> None:
-    if path.rstrip("/") in legacy.paths:
-        raise ConfigurationError(
-            f"path is {path!r}, and so is sse_path or message_path; change one, or set disable_legacy_sse"
+    def __init__(
+        self,
+        runtime: ServerRuntime,
+        managers: SessionManagers,
+        bus: StreamSubscriptionBus,
+        *,
+        policy: OriginPolicy,
+        settings: Settings,
+        principal: Callable[[Scope], str] | None,
+    ) -> None:
+        options = _options(settings, HttpOptions)
+        self.handshake = HttpTransport(
+            runtime,
+            session_manager=managers,
+            path=settings.path,
+            principal=principal,
+            policy=policy,
+            options=options,
         )
+        self.modern = ModernTransport(
+            runtime,
+            bus=bus,
+            info=managers.info,
+            http=options,
+            options=_options(settings, ModernOptions),
+            principal=principal,
+        )
+        self._legacy: SseTransport | None = None
+        if not settings.disable_legacy_sse:
+            self._legacy = SseTransport(
+                runtime,
+                session_manager=managers,
+                path=settings.sse_path,
+                message_path=settings.message_path,
+                principal=principal,
+                policy=policy,
+                options=options,
+            )
+
+    @property
+    def extra_apps(self) -> dict[str, ASGIApp]:
+        """What is served beside the endpoint, by its path."""
+        return {} if self._legacy is None else dict.fromkeys(self._legacy.paths, self._legacy)
+
+    async def drain(self) -> None:
+        """End the open streams of all of them."""
+        self.modern.drain()
+        await self.handshake.drain()
+        if self._legacy is not None:
+            await self._legacy.drain()
+
+
+def _options(settings: Settings, kind: type[Options]) -> Options:
+    return kind(**{option.name: getattr(settings, option.name) for option in fields(kind)})

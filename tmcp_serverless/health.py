@@ -46,8 +46,9 @@ class Health:
         self, check: Callable[[], Awaitable[None]], *, health_path: str = "", ready_path: str = ""
     ) -> None:
         self._check = check
-        self._ready_path = ready_path
-        self._paths = tuple(path for path in (health_path, ready_path) if path)
+        # As `path_of` has it: without a slash at the end.
+        self._ready_path = ready_path.rstrip("/") if ready_path else None
+        self._paths = tuple(path.rstrip("/") for path in (health_path, ready_path) if path)
         self._asking = asyncio.Lock()
         self._verdict = _READY
         self._asked_at = float("-inf")
@@ -55,7 +56,7 @@ class Health:
     def answers(self, scope: Scope) -> bool:
         """Return whether the request is for one of the two paths."""
         path: str = scope["path"]
-        return path.endswith(self._paths) and path_of(scope) in self._paths
+        return path.rstrip("/").endswith(self._paths) and path_of(scope) in self._paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.managers import managers_for
@@ -12,34 +12,47 @@ if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
     from tmcp_serverless.sessions.contracts import SessionManagers
 
-__all__ = ["migrate", "sweep", "sweep_database"]
+__all__ = ["Swept", "migrate", "sweep", "sweep_database"]
 
 _BATCH_ROWS = 1_000
 """So many rows of each kind go in one statement: locks are short, and a statement ends in its time."""
 
 
-async def sweep(managers: SessionManagers, *, limit: int = 10_000, seconds: float | None = None) -> int:
-    """Remove expired rows, at most `limit` of each kind, and return how many went.
+class Swept(NamedTuple):
+    """What came of a sweep."""
+
+    removed: int
+    more: bool
+    """Whether it stopped at its limit or its time, so that there may be more."""
+
+
+async def sweep(
+    managers: SessionManagers, *, limit: int | None = None, seconds: float | None = None
+) -> Swept:
+    """Remove expired rows, batch after batch, until there are none.
 
     Args:
         managers: Whose rows.
-        limit: How many of each kind: sessions, leases, messages, mailboxes.
+        limit: How many at the most of each kind: sessions, leases, messages, mailboxes.
         seconds: After this time no further batch is begun.
 
     """
     ends_at = float("inf") if seconds is None else time.monotonic() + seconds
-    removed, left = 0, limit
+    left = float("inf") if limit is None else limit
+    removed = 0
     while left > 0 and time.monotonic() < ends_at:
-        batch = min(left, _BATCH_ROWS)
+        batch = int(min(left, _BATCH_ROWS))
         gone = await managers.info.sweep(limit=batch) + await managers.streams.sweep(limit=batch)
         removed += gone
         left -= batch
         if gone < batch:
-            break
-    return removed
+            return Swept(removed, more=False)
+    return Swept(removed, more=True)
 
 
-async def sweep_database(settings: Settings, *, limit: int = 10_000, seconds: float | None = None) -> int:
+async def sweep_database(
+    settings: Settings, *, limit: int | None = None, seconds: float | None = None
+) -> Swept:
     """Do what `sweep` does, in the configured database, over connections of its own.
 
     Raises:

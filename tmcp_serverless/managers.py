@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.sessions.contracts import SessionManagers
@@ -14,9 +15,21 @@ __all__ = ["managers_for"]
 
 logger = logging.getLogger(__name__)
 
+_UNUSED_IDLE_TIMES = 7
+"""For how many times a session's idle time its place in the topic is kept: longer than it can live."""
+
+_LINGER_SECONDS = 2.0
+"""How long the connection that LISTENs outlasts the last stream of a process that goes on running."""
+
 
 def managers_for(settings: Settings) -> SessionManagers:
-    """Return the managers over the configured database; without one, over this process's memory."""
+    """Return the managers over the configured database; without one, over this process's memory.
+
+    Raises:
+        ConfigurationError: Two settings contradict each other.
+
+    """
+    unused_seconds = _UNUSED_IDLE_TIMES * settings.session_idle_seconds
     if not settings.has_database:
         logger.warning("TMCP_DATABASE_URL is not set: sessions stay in the memory of this process")
         from tmcp_serverless.sessions import (  # noqa: PLC0415 - only without a database
@@ -24,7 +37,7 @@ def managers_for(settings: Settings) -> SessionManagers:
             InMemoryStreamSessionManager,
         )
 
-        streams = InMemoryStreamSessionManager(unused_seconds=7 * settings.session_idle_seconds)
+        streams = InMemoryStreamSessionManager(unused_seconds=unused_seconds)
         return SessionManagers(
             streams=streams,
             info=InMemoryInfoSessionManager(idle_seconds=settings.session_idle_seconds, streams=streams),
@@ -41,9 +54,17 @@ def managers_for(settings: Settings) -> SessionManagers:
             database,
             create=settings.create_tables,
             doorbell=settings.doorbell,
-            unused_seconds=7 * settings.session_idle_seconds,
+            unused_seconds=unused_seconds,
+            linger_seconds=_linger_seconds(),
         ),
         info=PostgresInfoSessionManager(
             database, create=settings.create_tables, idle_seconds=settings.session_idle_seconds
         ),
+        resources=(database,),
     )
+
+
+def _linger_seconds() -> float:
+    # Lambda freezes a sandbox when its invocation ends, with whatever is still open.
+    on_lambda = "AWS_LAMBDA_FUNCTION_NAME" in os.environ or "AWS_LAMBDA_RUNTIME_API" in os.environ
+    return 0.0 if on_lambda else _LINGER_SECONDS

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 from tmcp_serverless.config import Settings
-from tmcp_serverless.errors import TmcpError
+from tmcp_serverless.errors import ConfigurationError, TmcpError
 from tmcp_serverless.managers import managers_for
 
 if TYPE_CHECKING:
@@ -30,19 +30,25 @@ class Notifier:
     once, on the stream that it has open or on its next one; and each `subscriptions/listen` stream of the
     2026-07-28 revision that asked for it and is open now, once.
 
+    Every method raises `StoreUnavailableError` where the database cannot be reached now (what it was to send
+    may or may not have been committed), `ConfigurationError` where a setting is wrong or the tables are
+    missing, and `TmcpError` after `aclose`.
+
     Args:
-        target: A Postgres connection string, with all other settings from the environment; or the session
-            managers to send through.
+        target: A Postgres connection string, with all other settings from the environment; empty where these
+            name the database. What they say of another database (`TMCP_DATABASE_NAME`, `TMCP_LISTEN_URL`) is
+            passed over, and so are a secret where the string has a user, and IAM where it has a password. Or
+            the session managers to send through, which stay open.
+
+    Raises:
+        ConfigurationError: No database is named, or a setting is wrong.
 
     """
 
     def __init__(self, target: str | SessionManagers) -> None:
         self._owned = isinstance(target, str)
-        if isinstance(target, str):
-            # Everything else is as the environment says, as it is for the handlers.
-            self._managers = managers_for(Settings.load(database_url=target, database_connections=2))
-        else:
-            self._managers = target
+        self._closed = False
+        self._managers = _managers_at(target) if isinstance(target, str) else target
 
     async def tools_changed(self) -> None:
         """Tell everybody that the list of tools has changed."""
@@ -58,6 +64,7 @@ class Notifier:
 
     async def resource_updated(self, uri: str) -> None:
         """Tell those who are subscribed to the resource, and only these, that it has changed."""
+        self._check_open()
         uri = str(uri)
         if "\0" in uri:
             return  # Nobody can be subscribed to it.
@@ -73,15 +80,27 @@ class Notifier:
             sessions: Session ids.
             notification: A JSON object with `method` and, where it has any, `params`.
 
+        Raises:
+            TmcpError: That is no notification, or `sessions` is one id instead of several.
+
         """
+        self._check_open()
+        if isinstance(sessions, (str, bytes)):
+            # Its characters would be taken for sessions, none of which is there.
+            raise TmcpError("`sessions` is one text; one session is a list of one id")
         if not isinstance(notification.get("method"), str) or "id" in notification:
             raise TmcpError('a notification has a "method" and no "id"')
         await self._managers.streams.send(sessions, _message(notification))
 
     async def aclose(self) -> None:
-        """Close the connections, where they are this object's own."""
+        """Close the connections, where they are this object's own; it cannot be used then. Idempotent."""
         if self._owned:
+            self._closed = True
             await self._managers.aclose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise TmcpError("this notifier is closed")
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,6 +109,19 @@ class Notifier:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _managers_at(address: str) -> SessionManagers:
+    """Return managers over few connections, and otherwise as the environment says, as for the handlers."""
+    if not address:
+        settings = Settings.load(database_connections=2)
+    else:
+        from tmcp_serverless.postgres.configured import settings_at  # noqa: PLC0415 - imports the driver
+
+        settings = settings_at(address, setting="Notifier's target", database_connections=2)
+    if not settings.has_database:
+        raise ConfigurationError("there is no database: give Notifier a connection string")
+    return managers_for(settings)
 
 
 def _message(notification: dict[str, Any]) -> str:

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.instance import instance_name
+from tmcp_serverless.log_lines import INVOCATION_ID, level_from, loggable_path
 from tmcp_serverless.transports.observing import OBSERVED_EXTENSION
-from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
+from tmcp_serverless.transports.versions import era_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +141,7 @@ class Observer:
         logger.info(
             "%s %s %s",
             scope["method"],
-            scope["path"],
+            loggable_path(scope),
             seen.status or "unanswered",
             extra={
                 "status": seen.status,
@@ -171,9 +172,7 @@ class Observer:
 
 def _fields_of(scope: Scope) -> dict[str, str]:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    version = headers.get("mcp-protocol-version")
-    era = "handshake" if version is None or version in HANDSHAKE_VERSIONS else "modern"
-    found = {"era": era, "instance": instance_name()}
+    found = {"era": era_of(headers.get("mcp-protocol-version")), "instance": instance_name()}
     context = scope.get("aws.context")
     ids = [getattr(context, "aws_request_id", None), *map(headers.get, _REQUEST_IDS)]
     if (id := next(filter(None, ids), None)) is not None:
@@ -209,7 +208,11 @@ def _method_of(body: bytes) -> str | None:
 
 class _WithFields(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        for name, value in {"logger": record.name, **(_current.get() or {})}.items():
+        fields = {"logger": record.name, **(_current.get() or {})}
+        if id := INVOCATION_ID.get():
+            # What the host says of an invocation is said outside of its request.
+            fields.setdefault("request_id", id)
+        for name, value in fields.items():
             if not hasattr(record, name):
                 setattr(record, name, value)
         return True
@@ -227,9 +230,7 @@ def _log_json() -> None:
     handler.setFormatter(LambdaPowertoolsFormatter(utc=True, use_rfc3339=True))
     handler.addFilter(_WithFields())
     parent.addHandler(handler)
-    parent.setLevel(
-        os.environ.get("POWERTOOLS_LOG_LEVEL") or os.environ.get("AWS_LAMBDA_LOG_LEVEL") or "INFO"
-    )
+    parent.setLevel(level_from("POWERTOOLS_LOG_LEVEL", "AWS_LAMBDA_LOG_LEVEL") or "INFO")
     # Lambda's own handler would write every line a second time.
     parent.propagate = False
 

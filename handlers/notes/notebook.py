@@ -8,9 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tmcp_serverless import Database, Settings
-from tmcp_serverless.postgres.configured import database_for
-from tmcp_serverless.postgres.database import Connection
+from tmcp_serverless import Connection, Database, Settings
 
 __all__ = ["Note", "Notebook"]
 
@@ -40,7 +38,7 @@ class Notebook:
     @asynccontextmanager
     async def lifespan(self, _server: object) -> AsyncGenerator[None]:
         """Keep the notes open. The first query connects, so that a cold start does not wait for it."""
-        self._database = database_for(Settings.load())
+        self._database = Database.from_settings(Settings.load())
         try:
             yield
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -84,7 +84,9 @@ def plan(rng: Random, count: int, *, longest_seconds: float = 60.0) -> list[Faul
     chosen = rng.sample(names, min(count, len(names)))
     chosen += rng.choices(names, weights, k=count - len(chosen))
     rng.shuffle(chosen)
-    return [_fault(rng, name, number) for number, name in enumerate(chosen, 1)]
+    faults = [_fault(rng, name, number) for number, name in enumerate(chosen, 1)]
+    # After the last one every stream is probed: no pause shows more.
+    return [*faults[:-1], replace(faults[-1], pause_seconds=0.0)]
 
 
 def _fault(rng: Random, name: str, number: int) -> Fault:

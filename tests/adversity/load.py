@@ -36,6 +36,7 @@ class Load:
         calls: Makes tool calls.
         ledger: Where everything is written down.
         rate: How many events per second there are, about.
+        longest_step_seconds: How long a step of a call that lasts may take. The run ends with its calls.
         seeded: Returns a random generator for a name.
 
     """
@@ -49,6 +50,7 @@ class Load:
         calls: Calls,
         ledger: Ledger,
         rate: float,
+        longest_step_seconds: float,
         seeded: Callable[[str], Random],
     ) -> None:
         self._listeners = listeners
@@ -57,6 +59,7 @@ class Load:
         self._calls = calls
         self._ledger = ledger
         self._rate = rate
+        self._longest_step_seconds = longest_step_seconds
         self._seeded = seeded
         self.stopping = asyncio.Event()
 
@@ -107,7 +110,8 @@ class Load:
         for _ in range(_ATTEMPTS):
             listener = rng.choice(self._listeners)
             steps, lasting = rng.randint(0, 8), rng.random() < 0.15
-            pause_seconds = rng.uniform(0.5, 1.5) if lasting else rng.uniform(0.0, 0.3)
+            shortest, longest = (0.5, self._longest_step_seconds) if lasting else (0.0, 0.3)
+            pause_seconds = rng.uniform(shortest, longest)
             await self._calls.call(listener.index, listener.id, steps=steps, pause_seconds=pause_seconds)
             if await self._pause(rng.uniform(0, 30) / self._rate):
                 return

@@ -55,11 +55,18 @@ class Order:
 
     sessions: int = 8
 
+    @property
+    def is_short(self) -> bool:
+        """Whether it is the short form, in which nothing lasts."""
+        return self.faults < _SHORT_RUN_FAULTS
+
 
 async def run(order: Order, say: Callable[[str], None]) -> Reckoning:
     """Run it, and return what came of it."""
     async with AsyncExitStack() as stack, asyncio.timeout(order.limit_seconds):
-        postgres = stack.enter_context(EmbeddedPostgres())
+        # It crashes, but the machine does not: what was written is there without having been flushed.
+        crashing = EmbeddedPostgres(durable=False, settings={"synchronous_commit": "on"})
+        postgres = stack.enter_context(crashing)
         database_port = postgres.port
         environment = {"TMCP_RETRY_MILLISECONDS": str(_RETRY_MILLISECONDS)}
         if order.poll:
@@ -113,6 +120,7 @@ class _Run:
             calls=self._calls,
             ledger=ledger,
             rate=order.events / order.seconds,
+            longest_step_seconds=0.7 if order.is_short else 1.5,
             seeded=self._seeded,
         )
         self._broken = Broken(
@@ -155,8 +163,7 @@ class _Run:
     async def _break_things(self) -> None:
         """Break one thing after another while the load is on, until there have been enough of both."""
         loading = asyncio.create_task(self._load.run())
-        short = self._order.faults < _SHORT_RUN_FAULTS
-        longest = _LONGEST_FAULT_OF_SHORT_RUNS_SECONDS if short else 60.0
+        longest = _LONGEST_FAULT_OF_SHORT_RUNS_SECONDS if self._order.is_short else 60.0
         faults = plan(self._seeded("faults"), self._order.faults, longest_seconds=longest)
         try:
             async with asyncio.TaskGroup() as group:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from tests.adversity.listener import Listener
 from tests.adversity.wire import Answer, BrokenError, request
+from tests.support.client import initialize_message
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,16 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Sessions"]
 
-_INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 0,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": {"name": "adversity", "version": "1"},
-    },
-}
 _INITIALIZED = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 _ATTEMPTS = 100
 _AGAIN_SECONDS = 0.3
@@ -90,7 +81,7 @@ class Sessions:
         """Initialize as often as it takes: a session whose answer was lost is one that nobody knows of."""
         for _ in range(_ATTEMPTS):
             try:
-                answer = await self._post(None, _INITIALIZE)
+                answer = await self._post(None, initialize_message())
                 if answer.status == 200:
                     id = answer.headers["mcp-session-id"]
                     await self._until_accepted(id)

@@ -31,7 +31,7 @@ def note(event: str) -> None:
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    global served  # noqa: PLW0603  # what amnesia is about
+    global served  # noqa: PLW0603 - what amnesia is about
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
         return
@@ -105,7 +105,7 @@ async def _crash(_query: dict[str, str], _receive: Receive, _send: Send) -> None
 async def _block(_query: dict[str, str], _receive: Receive, _send: Send) -> None:
     """Hold the event loop, so that nothing in this process reacts to anything."""
     note(f"blocked {os.getpid()}")
-    time.sleep(60)  # noqa: ASYNC251  # that is the point
+    time.sleep(60)  # noqa: ASYNC251 - that is the point
 
 
 async def _gone(receive: Receive) -> None:
@@ -114,7 +114,7 @@ async def _gone(receive: Receive) -> None:
 
 
 async def _exists(path: str) -> None:
-    while not Path(path).exists():  # noqa: ASYNC240  # a file has no event
+    while not Path(path).exists():  # noqa: ASYNC240 - a file has no event
         await asyncio.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""`sweep`, `doctor` and `sessions`: what an operator asks of the configured database."""
+"""What an operator asks of the configured database: `sweep` and `sessions`; `doctor` is in `test_doctor`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.support import command, ended
-from tests.postgres.test_streams import pgbouncer
 from tests.support.roles import execute, poor_role
 from tmcp_serverless import (
     CloseReason,
@@ -23,10 +22,13 @@ from tmcp_serverless.testing.contracts import RecordingController
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-__all__ = ["pgbouncer"]
-
 UNREACHABLE = "postgresql://nobody:hidden@127.0.0.1:1/x"
-RECORD = SessionRecord("2025-11-25", {"name": "small\x1b[31m", "version": "1.2"}, {}, "alice")
+RECORD = SessionRecord(
+    protocol_version="2025-11-25",
+    client_info={"name": "small\x1b[31m", "version": "1.2"},
+    client_capabilities={},
+    principal="alice",
+)
 COMMANDS = [("sweep",), ("doctor",), ("sessions",), ("sessions", "delete", "x")]
 
 
@@ -80,7 +82,7 @@ async def test_sweep_removes_what_has_expired_in_as_many_batches_as_it_takes(
         "FROM generate_series(1, 2500) AS n",
     )
     assert ended(command("sweep", "--limit", "200", TMCP_DATABASE_URL=database_url))[1] == (
-        "Removed 200 rows.\n"
+        "Removed 200 rows. There may be more: this was the limit.\n"
     )
     assert ended(command("sweep", "--database-url", database_url)) == (0, "Removed 2300 rows.\n", "")
     assert ended(command("sweep", "--database-url", database_url))[1] == "Removed 0 rows.\n"
@@ -145,77 +147,71 @@ async def test_a_session_whose_id_begins_with_a_hyphen_is_deleted(
     assert await info.load(id, principal="alice") is None
 
 
-def test_sessions_makes_no_tables(database_url: str) -> None:
+@pytest.mark.parametrize("id", ["", "/broadcast", "/events", "s/in.r1", "ä", "s t"])
+async def test_what_is_no_sessions_id_deletes_nothing(
+    id: str, database_url: str, streams: PostgresStreamSessionManager
+) -> None:
+    """The topic of all sessions has an address that begins with nothing and a slash."""
+    await streams.prepare("s")
+    await streams.send(None, "first")
+    deleted = ended(command("sessions", "delete", id, TMCP_DATABASE_URL=database_url))
+    assert deleted == (1, "", f"Error: There is no session {id}.\n")
+    controller = RecordingController()
+    await streams.create("s", controller)
+    await streams.send(None, "second")
+    await controller.until(lambda: [event.data for event in controller.events] == ["first", "second"])
+
+
+def test_the_help_of_sessions_delete_needs_no_database() -> None:
+    code, output, errors = ended(command("sessions", "delete", "--help"))
+    assert (code, errors, "--database-url" in output) == (0, "", True)
+
+
+@pytest.mark.parametrize("id", ["s", "-h1", "--database"])
+async def test_sessions_delete_takes_the_address_behind_the_id(
+    id: str, database_url: str, info: PostgresInfoSessionManager
+) -> None:
+    await schema.migrate(database_url)
+    await info.initialize(id, RECORD)
+    deleted = ended(command("sessions", "delete", id, "--database-url", database_url))
+    assert deleted == (0, "Deleted.\n", "")
+    assert await info.load(id, principal="alice") is None
+
+
+def test_sessions_makes_no_tables(empty_database_url: str) -> None:
     for arguments in COMMANDS[2:]:
-        code, _, errors = ended(command(*arguments, TMCP_DATABASE_URL=database_url))
+        code, _, errors = ended(command(*arguments, TMCP_DATABASE_URL=empty_database_url))
         assert (code, "tmcp-serverless migrate" in errors) == (1, True)
 
 
-# doctor
+# --database-url
 
 
-def findings(output: str) -> dict[str, tuple[str, str]]:
-    matches = [re.fullmatch(r"(ok|note|WRONG) +([^:]+): (.*)", line) for line in output.splitlines()]
-    assert all(matches), output
-    return {match[2]: (match[1], match[3]) for match in matches if match}
-
-
-async def test_the_doctor_of_a_healthy_database(database_url: str) -> None:
-    await schema.migrate(database_url)
-    code, output, errors = ended(command("doctor", TMCP_DATABASE_URL=database_url, TMCP_PATH="/x"))
-    found = findings(output)
-    assert (code, errors) == (0, "")
-    assert {grade for grade, _ in found.values()} == {"ok"}
-    assert found["settings"][1] == "database_url is set, path='/x'"
-    assert found["database"][1].startswith("PostgreSQL ")
-    assert "(TMCP_DATABASE_URL)" in found["database"][1]
-    assert re.search(r"[\d.]+ ms", found["latency"][1])
-    assert found["pooler"][1] == "none"
-    assert found["LISTEN"][1].startswith("delivers after ")
-    assert found["tables, info"][1].startswith("version ")
-    assert "1min" in found["idle time"][1]
-
-
-def test_the_doctor_says_what_to_run_where_tables_are_missing(database_url: str) -> None:
-    code, output, _ = ended(
-        command("doctor", TMCP_DATABASE_URL=database_url, TMCP_CREATE_TABLES="false", TMCP_DOORBELL="poll")
-    )
-    found = findings(output)
-    assert code == 1
-    assert found["tables, info"][0] == found["tables, streams"][0] == "WRONG"
-    assert found["tables, info"][1].endswith("run `tmcp-serverless migrate`")
-    assert found["LISTEN"] == ("ok", "not needed: TMCP_DOORBELL is `poll`")
-    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=database_url))
-    assert (code, findings(output)["tables, info"][0]) == (0, "note")
-
-
-async def test_the_doctor_sees_a_pooler_and_that_listen_does_not_deliver(
-    pgbouncer: str, database_url: str
+@pytest.mark.parametrize("arguments", [("migrate",), *COMMANDS], ids=" ".join)
+def test_the_address_that_is_given_is_the_one_that_is_used_whatever_the_environment_says(
+    arguments: tuple[str, ...], database_url: str
 ) -> None:
-    await schema.migrate(database_url)
-    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=pgbouncer))
-    found = findings(output)
-    assert (code, found["pooler"][1].startswith("there is one")) == (0, True)
-    assert found["LISTEN"][0] == "note"
-    assert "TMCP_LISTEN_URL" in found["LISTEN"][1]
-    assert found["idle time"][0] == "note"
-    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=pgbouncer, TMCP_DOORBELL="listen"))
-    assert (code, findings(output)["LISTEN"][0]) == (1, "WRONG")
-    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=pgbouncer, TMCP_LISTEN_URL=database_url))
-    found = findings(output)
-    assert (code, found["LISTEN"][0]) == (0, "ok")
-    assert "(TMCP_LISTEN_URL)" in found["LISTEN"][1]
-
-
-def test_the_doctor_sees_that_the_address_to_listen_at_is_another_database(
-    database_url: str, postgres_url: str
-) -> None:
-    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=database_url, TMCP_LISTEN_URL=postgres_url))
-    assert code == 1
-    assert findings(output)["LISTEN"] == (
-        "WRONG",
-        "TMCP_LISTEN_URL is not a direct connection to the same database",
+    elsewhere = {"TMCP_DATABASE_NAME": "elsewhere", "TMCP_LISTEN_URL": UNREACHABLE}
+    given = ("--database-url", database_url)
+    assert ended(command("migrate", *given, folder=None, **elsewhere))[0] == 0
+    code, output, errors = ended(
+        command(*arguments, *given, folder=None, TMCP_DATABASE_URL=UNREACHABLE, **elsewhere)
     )
+    assert (code, errors) in ((0, ""), (1, "Error: There is no session x.\n")), output + errors
+    assert "WRONG" not in output
+    assert f"{database_url.rpartition('/')[2]} at" in output or arguments != ("doctor",)
+
+
+@pytest.mark.parametrize("arguments", [("migrate",), *COMMANDS], ids=" ".join)
+def test_an_error_about_the_address_that_is_given_says_so(arguments: tuple[str, ...]) -> None:
+    for address, complaint in (
+        (UNREACHABLE, "cannot connect to the database in --database-url"),
+        ("garbage", "--database-url is not a Postgres connection string"),
+    ):
+        code, output, errors = ended(command(*arguments, "--database-url", address))
+        assert code in (1, 2)
+        assert complaint in output + errors
+        assert "TMCP_DATABASE_URL" not in output + errors
 
 
 # A role that may do little
@@ -223,9 +219,9 @@ def test_the_doctor_sees_that_the_address_to_listen_at_is_another_database(
 
 @pytest.mark.parametrize("arguments", [("migrate",), ("sweep",)], ids=" ".join)
 async def test_a_role_that_may_not_make_tables_is_one_sentence(
-    arguments: tuple[str, ...], database_url: str
+    arguments: tuple[str, ...], empty_database_url: str
 ) -> None:
-    async with poor_role(database_url) as (role, dsn):
+    async with poor_role(empty_database_url) as (role, dsn):
         code, output, errors = ended(command(*arguments, TMCP_DATABASE_URL=dsn))
     assert (code, output, errors.count("\n")) == (1, "", 1)
     assert errors.startswith(f"Error: the role {role} may not make or change the tables")
@@ -241,42 +237,3 @@ async def test_tables_that_may_not_be_read_are_one_sentence(
         code, output, errors = ended(command(*arguments, TMCP_DATABASE_URL=dsn))
     assert (code, output, errors.count("\n")) == (1, "", 1)
     assert re.match(r"Error: the role .*permission denied .*GRANT it SELECT, INSERT", errors)
-
-
-async def test_the_doctor_of_a_role_that_may_not_make_the_tables(database_url: str) -> None:
-    async with poor_role(database_url) as (role, dsn):
-        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
-        assert code == 1
-        for kind in ("streams", "info"):
-            grade, said = findings(output)[f"tables, {kind}"]
-            assert (grade, "GRANT CREATE ON SCHEMA public TO " + role in said) == ("WRONG", True)
-        await execute(database_url, f"GRANT CREATE ON SCHEMA public TO {role}")
-        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
-        assert (code, findings(output)["tables, info"][0]) == (0, "note")
-
-
-async def test_the_doctor_of_a_role_that_may_not_use_the_tables(database_url: str) -> None:
-    await schema.migrate(database_url)
-    async with poor_role(database_url) as (role, dsn):
-        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
-        assert code == 1
-        assert findings(output)["tables, info"][0] == findings(output)["tables, streams"][0] == "WRONG"
-        await execute(database_url, f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {role}")
-        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
-        grade, said = findings(output)["tables, streams"]
-        assert (code, grade) == (1, "WRONG")
-        assert "may not DELETE, UPDATE" in said
-        await execute(database_url, said.partition(": ")[2])
-        await execute(database_url, "UPDATE tmcp_schema SET version = 1 WHERE component LIKE 'info%'")
-        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
-        assert findings(output)["tables, streams"][0] == "ok"
-        assert "does not own" in findings(output)["tables, info"][1]
-
-
-async def test_the_doctor_sees_that_the_database_takes_no_writes(database_url: str) -> None:
-    await schema.migrate(database_url)
-    name = database_url.rpartition("/")[2]
-    await execute(database_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=database_url))
-    grade, said = findings(output)["database"]
-    assert (code, grade, "takes no writes" in said) == (1, "WRONG", True)

@@ -29,13 +29,21 @@ server = MCPServer("here")
 def add(a: int, b: int) -> int:
     return a + b
 """
+HANDLER = f"{SERVER}\nfrom tmcp_serverless import create_handler\nhandler = create_handler(server)\n"
+NO_AWS = {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    "AWS_CONFIG_FILE": "/nope",
+}
 NOWHERE = "postgresql://user:secret@db.example/orders"
 
 
 @contextmanager
-def running(*arguments: str, folder: Path | None = None) -> Generator[tuple[subprocess.Popen[str], str]]:
+def running(
+    *arguments: str, folder: Path | None = None, **env: str
+) -> Generator[tuple[subprocess.Popen[str], str]]:
     """`tmcp-serverless dev` on a free port, and what it has printed when it listens."""
-    process = command("dev", *arguments, "--port", "0", folder=folder)
+    process = command("dev", *arguments, "--port", "0", folder=folder, **env)
     try:
         assert process.stdout is not None
         printed = ""
@@ -118,6 +126,63 @@ def test_a_database_of_its_own_goes_with_it() -> None:
         end(process, signal.SIGTERM)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
+
+
+OTHERS = {"TMCP_DATABASE_NAME": "x", "TMCP_LISTEN_URL": NOWHERE, "TMCP_DATABASE_TLS_CA": "/nope"}
+
+
+def test_what_the_shell_says_of_other_databases_is_not_mixed_with_one_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(HANDLER)
+    with running("mine:handler", folder=tmp_path, **OTHERS) as (_, printed):
+        assert "No database given: using a PostgreSQL" in printed
+        ready = httpx.get(f"{address(printed)}/readyz")
+        assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+
+
+def test_a_database_that_only_a_secret_names_is_used(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(HANDLER)
+    secret = {"TMCP_DATABASE_SECRET": "prod/orders", "TMCP_DATABASE_URL": ""}
+    process = command("dev", "mine:handler", "--port", "0", folder=tmp_path, **NO_AWS, **secret)
+    code, output, errors = ended(process)
+    assert (code, output) == (2, "")
+    assert errors.startswith("Error: TMCP_DATABASE_SECRET: the secret cannot be read: ")
+
+
+def test_a_database_that_is_given_is_not_mixed_with_what_the_shell_says_of_others(tmp_path: Path) -> None:
+    others = {"TMCP_DATABASE_SECRET": "x", "TMCP_DATABASE_NAME": "x", "TMCP_LISTEN_URL": NOWHERE}
+    with running(APP, "--database-url", NOWHERE, folder=tmp_path, **others) as (_, printed):
+        asked = dict.fromkeys(("TMCP_DATABASE_URL", *others), "")
+        env = httpx.get(address(printed), params=asked).json()["env"]
+    assert {name: value for name, value in env.items() if value} == {"TMCP_DATABASE_URL": NOWHERE}
+
+
+def test_a_database_that_cannot_be_is_told_before_anything_is_announced() -> None:
+    code, output, errors = ended(command("dev", APP, "--port", "0", "--database-url", "garbage"))
+    assert (code, output) == (2, "")
+    assert errors.startswith("Error: --database-url is not a Postgres connection string")
+
+
+def test_a_database_that_is_out_of_reach_is_told_and_may_come_later() -> None:
+    with running(APP, "--database-url", "postgresql://u:secret@127.0.0.1:1/x") as (_, printed):
+        assert "Database: 127.0.0.1\nIt is out of reach for now: " in printed
+        assert "secret" not in printed
+
+
+@pytest.mark.parametrize("amnesia", [(), ("--amnesia",)])
+def test_the_path_that_the_handler_has_is_the_one_that_is_announced(
+    amnesia: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(HANDLER.replace("(server)", "(server, path='/tools')"))
+    with running("mine:handler", *amnesia, "--database-url", NOWHERE, folder=tmp_path) as (_, printed):
+        assert f'Client("{address(printed)}/tools", mode="legacy")' in printed
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--timeout", "5"), ("--sandboxes", "2"), ("--front-door", "rest-api"), ("--exec-wrapper", "x")],
+)
+def test_what_goes_with_lambda_is_refused_without_it(option: tuple[str, str]) -> None:
+    assert ended(command("dev", APP, *option)) == (2, "", f"Error: {option[0]} goes with --lambda.\n")
 
 
 @pytest.mark.parametrize("on_lambda", [(), ("--lambda",)])

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import pytest
 from tests.cli.support import LIMIT_SECONDS, lives, until
 from tmcp_serverless.errors import ConfigurationError, TmcpError
 from tmcp_serverless.testing import _binaries
+from tmcp_serverless.testing import postgres as embedded
 from tmcp_serverless.testing.postgres import (
     EmbeddedPostgres,
     PostgresStartError,
@@ -69,6 +71,41 @@ async def test_commits_are_durable_unless_told_otherwise() -> None:
 async def test_not_durable_is_without_fsync(postgres: EmbeddedPostgres) -> None:
     assert await ask(postgres.dsn, "SHOW fsync") == "off"
     assert await ask(postgres.dsn, "SHOW max_connections") == "200"
+
+
+def test_not_durable_is_in_memory_where_that_has_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    memory = tmp_path_factory.mktemp("memory")
+    for folder in (memory, *memory.parents[:-2]):
+        folder.chmod(0o755)
+    monkeypatch.setattr(embedded, "_MEMORY", memory)
+    monkeypatch.setattr(embedded, "_MEMORY_BYTES", 1)
+    with EmbeddedPostgres(durable=False) as server:
+        assert server.folder is not None
+        assert server.folder.parent == memory
+    assert not [*memory.iterdir()]
+    with EmbeddedPostgres() as server:
+        assert server.folder is not None
+        assert server.folder.parent != memory
+
+
+@pytest.mark.parametrize(("memory", "needed"), [("/nowhere", 1), ("/", 1 << 60)], ids=["none", "full"])
+def test_where_memory_has_no_room_the_data_are_on_disk(
+    monkeypatch: pytest.MonkeyPatch, memory: str, needed: int
+) -> None:
+    monkeypatch.setattr(embedded, "_MEMORY", Path(memory))
+    monkeypatch.setattr(embedded, "_MEMORY_BYTES", needed)
+    with EmbeddedPostgres(durable=False) as server:
+        assert server.folder is not None
+        assert server.folder.parent == Path(tempfile.gettempdir())
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_database_is_copied_by_files_where_nothing_is_flushed(*, durable: bool) -> None:
+    with EmbeddedPostgres(durable=durable, settings={"log_statement": "ddl"}) as server:
+        server.create_database_sync("copy", template="template1")
+        assert ("STRATEGY FILE_COPY" in server.log()) is (not durable and server.major_version >= 15)
 
 
 async def test_a_crash_and_a_restart_keep_address_and_data_but_no_connection() -> None:

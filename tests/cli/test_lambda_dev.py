@@ -108,6 +108,12 @@ def test_a_deployed_package_needs_its_wrapper(folder: Path) -> None:
         assert (code, sentence in errors) == (2, True), errors
 
 
+def test_a_wrapper_without_a_package_is_refused(folder: Path) -> None:
+    arguments = ("dev", "mine:handler", "--lambda", "--port", "0", "--database-url", NOWHERE)
+    code, _, errors = ended(command(*arguments, "--exec-wrapper", "/var/task/x", folder=folder))
+    assert (code, "--exec-wrapper goes with --task-root" in errors) == (2, True), errors
+
+
 def test_instances_and_amnesia_are_something_else(folder: Path) -> None:
     for other in (("--instances", "2"), ("--amnesia",)):
         code, _, errors = ended(command("dev", "mine:handler", "--lambda", *other, folder=folder))

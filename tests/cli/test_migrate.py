@@ -17,27 +17,31 @@ async def tables(database_url: str) -> set[str]:
     return {row["tablename"] for row in rows}
 
 
-async def test_it_makes_the_tables_once(database_url: str) -> None:
-    first = ended(command("migrate", TMCP_DATABASE_URL=database_url))
+async def test_it_makes_the_tables_once(empty_database_url: str) -> None:
+    first = ended(command("migrate", TMCP_DATABASE_URL=empty_database_url))
     assert first[0] == 0
     assert first[1].startswith("Applied ")
-    assert {"tmcp_sessions", "tmcp_session_subscriptions"} <= await tables(database_url)
-    assert ended(command("migrate", "--database-url", database_url)) == (0, "Everything is up to date.\n", "")
+    assert {"tmcp_sessions", "tmcp_session_subscriptions"} <= await tables(empty_database_url)
+    assert ended(command("migrate", "--database-url", empty_database_url)) == (
+        0,
+        "Everything is up to date.\n",
+        "",
+    )
 
 
-async def test_what_it_prints_is_the_same_as_what_it_does(database_url: str) -> None:
+async def test_what_it_prints_is_the_same_as_what_it_does(empty_database_url: str) -> None:
     code, script, _ = ended(command("migrate", "--print", TMCP_DATABASE_URL=UNREACHABLE))
     assert (code, script) == (0, schema.script())
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(empty_database_url)
     await connection.execute(script)
     await connection.close()
-    assert ended(command("migrate", "--database-url", database_url))[1] == "Everything is up to date.\n"
+    assert ended(command("migrate", "--database-url", empty_database_url))[1] == "Everything is up to date.\n"
 
 
-async def test_a_database_of_the_first_release_is_brought_up_to_date(database_url: str) -> None:
+async def test_a_database_of_the_first_release_is_brought_up_to_date(empty_database_url: str) -> None:
     component = schema.info_component()
     (_, first), *later = component.migrations()
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(empty_database_url)
     await connection.execute(first)
     await connection.execute(
         "CREATE TABLE tmcp_schema (component text PRIMARY KEY, version integer NOT NULL, "
@@ -50,7 +54,7 @@ async def test_a_database_of_the_first_release_is_brought_up_to_date(database_ur
         '"tmcp_session_log_level", "tmcp_session_subscriptions"',
     )
     await connection.close()
-    code, output, _ = ended(command("migrate", "--database-url", database_url))
+    code, output, _ = ended(command("migrate", "--database-url", empty_database_url))
     applied = [line for line in output.splitlines() if "info" in line]
     assert (code, applied) == (0, [f"Applied info_{version:04}." for version, _ in later])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from local.package import build, pack, unpack
-from tests.support.sam import UnavailableError, sam
+from local.sam import UnavailableError, sam
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
@@ -16,9 +16,6 @@ from local.template import Template
 from tests.deploy.fresh import fresh
 from tmcp_serverless.cli.lambda_emulator import LambdaEmulator
 from tmcp_serverless.cli.lambda_emulator.front import INVOKE_PATH
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 EVENTS = Path(__file__).parents[2] / "local" / "events"
 PAGE = "https://app.example.com"
@@ -36,16 +33,6 @@ class Context:
 
 def event(name: str) -> Any:
     return json.loads((EVENTS / f"{name}.json").read_text())
-
-
-@pytest.fixture
-def sandbox_loop() -> Generator[asyncio.AbstractEventLoop]:
-    """The one event loop of a sandbox."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield loop
-    loop.close()
-    asyncio.set_event_loop(None)
 
 
 def initialized(answer: dict[str, Any]) -> dict[str, Any]:
@@ -110,13 +97,13 @@ async def test_the_streaming_handler_serves_the_front_doors_that_stream(
     assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
-def test_the_tables_are_made_once_and_swept(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
-    with fresh(monkeypatch, "migrate", TMCP_DATABASE_URL=database_url) as module:
+def test_the_tables_are_made_once_and_swept(monkeypatch: pytest.MonkeyPatch, empty_database_url: str) -> None:
+    with fresh(monkeypatch, "migrate", TMCP_DATABASE_URL=empty_database_url) as module:
         first = module.handler(event("migrate"), Context())
         assert {name.partition("_")[0] for name in first["applied"]} == {"info", "streams"}
         assert module.handler(event("migrate"), Context()) == {"applied": []}
-    with fresh(monkeypatch, "sweep", TMCP_DATABASE_URL=database_url) as module:
-        assert module.handler(event("sweep"), Context()) == {"removed": 0}
+    with fresh(monkeypatch, "sweep", TMCP_DATABASE_URL=empty_database_url) as module:
+        assert module.handler(event("sweep"), Context()) == {"removed": 0, "more": False}
 
 
 @pytest.mark.parametrize("path", sorted(EVENTS.glob("*.json")), ids=lambda path: path.stem)

@@ -220,13 +220,14 @@ def test_the_front_doors_that_are_open(front_door: str, *, rest_api: bool, funct
     assert [given.exists(name) for name in ("RestApiEndpoint", "RestApiErrors")] == [rest_api] * 2
     urls = ["StreamingUrl", "StreamingUrlPermission", "StreamingInvokePermission", "FunctionUrlEndpoint"]
     assert [given.exists(name) for name in urls] == [function_url] * 4
+    assert given.exists("FunctionUrlErrors") is function_url
     assert given.resource("StreamingUrl")["InvokeMode"] == "RESPONSE_STREAM"
 
 
 def test_streams_end_before_the_invocation_and_the_alarm_knows_the_limit() -> None:
     given = template(TimeoutSeconds="200")
     defaults = {name: said.get("Default") for name, said in given.document["Parameters"].items()}
-    assert defaults["StreamSeconds"] + 10 <= defaults["TimeoutSeconds"]
+    assert defaults["StreamSeconds"] + 10 <= 0.95 * defaults["TimeoutSeconds"]
     assert defaults["StreamSeconds"] < 300, "a REST API ends a stream on which nothing comes for five minutes"
     alarm = given.resource("StreamingNearTimeout")
     assert alarm["Metrics"][0]["Expression"] == "longest / (200 * 1000)"
@@ -240,10 +241,42 @@ def test_alarms_go_where_they_are_wanted() -> None:
         for name, each in template().document["Resources"].items()
         if each["Type"] == "AWS::CloudWatch::Alarm"
     ]
-    assert len(alarms) == 6
+    assert len(alarms) == 8
     for name in alarms:
         assert "AlarmActions" not in template().resource(name)
         assert template(AlarmTopicArn=topic).resource(name)["AlarmActions"] == [topic]
+
+
+def watched(name: str, given: Template) -> tuple[str, str, list[tuple[str, str]]]:
+    alarm = given.resource(name)
+    dimensions = [(each["Name"], each["Value"]) for each in alarm["Dimensions"]]
+    return alarm["Namespace"], alarm["MetricName"], dimensions
+
+
+def test_a_5xx_rings_an_alarm_behind_every_front_door() -> None:
+    given = template(FrontDoor="both", Buffered="true")
+    assert {
+        name: watched(name, given) for name in ("RestApiErrors", "FunctionUrlErrors", "BufferedApiErrors")
+    } == {
+        "RestApiErrors": ("AWS/ApiGateway", "5XXError", [("ApiName", "notes"), ("Stage", "v1")]),
+        "FunctionUrlErrors": ("AWS/Lambda", "Url5xxCount", [("FunctionName", "StreamingFunction")]),
+        "BufferedApiErrors": ("AWS/ApiGateway", "5xx", [("ApiId", "BufferedApi")]),
+    }
+    assert not template().exists("BufferedApiErrors")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "accepted"),
+    [
+        ({}, True),
+        ({"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"}, True),
+        ({"SubnetIds": "subnet-1,subnet-2"}, False),
+        ({"SecurityGroupIds": "sg-1"}, False),
+    ],
+)
+def test_subnets_and_security_groups_come_together(parameters: dict[str, str], *, accepted: bool) -> None:
+    objection = "give SubnetIds and SecurityGroupIds, both or neither"
+    assert template(**parameters).objections() == ([] if accepted else [objection])
 
 
 def test_the_functions_are_in_a_vpc_if_there_are_subnets() -> None:
@@ -251,7 +284,9 @@ def test_the_functions_are_in_a_vpc_if_there_are_subnets() -> None:
     given = template(SubnetIds="subnet-1,subnet-2", SecurityGroupIds="sg-1")
     assert given.resource("StreamingFunction")["VpcConfig"]["SecurityGroupIds"] == "sg-1"
     [policy] = given.resource("Role")["ManagedPolicyArns"]
-    assert policy.endswith("AWSLambdaVPCAccessExecutionRole")
+    assert policy == "arn:aws:iam::aws:policy/service-role/AWSLambdaENIManagementAccess", (
+        "and no right to logs"
+    )
 
 
 @pytest.mark.parametrize(("chosen", "applied"), [("true", "PublishedVersions"), ("false", "None")])

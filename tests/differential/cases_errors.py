@@ -45,6 +45,8 @@ WRONG_MEMBERS: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("result is a list", {"result": []}, NEITHER),
     ("error without code", {"error": {"message": "x"}}, NEITHER),
+    ("error with half a code", {"error": {"code": 1.5, "message": "x"}}, NEITHER),
+    ("error is null", {"error": None}, NEITHER),
 ]
 _NO_ID = 'Validation error: the member "id" must be a string or an integer, not'
 INVALID_IDS: list[tuple[Any, str]] = [
@@ -71,7 +73,7 @@ UNWANTED = (
 )
 NOT_BOTH = "Not Acceptable: Client must accept both application/json and text/event-stream"
 REBOUND = (
-    "Invalid Origin header: a page reached this server at a loopback address under another name; "
+    "a page may have reached this server at a loopback address under another name; "
     "where a proxy forwards that name, TMCP_ALLOWED_HOSTS has to list it"
 )
 PONG = done(1)
@@ -175,6 +177,13 @@ async def wrong_json_rpc_version(client: Client) -> Steps:
 async def wrong_json_rpc_members(client: Client) -> Steps:
     for name, members, _ in WRONG_MEMBERS:
         yield name, await client.send("POST", {"jsonrpc": "2.0", "id": 1, **members})
+
+
+@interaction(Difference("D8", "error without id", worded(f"Validation error: {NEITHER}")))
+async def errors_of_no_request(client: Client) -> Steps:
+    error = {"code": -32600, "message": "what was that?"}
+    yield "error without id", await client.send("POST", {"jsonrpc": "2.0", "error": error})
+    yield "error whose id is null", await client.send("POST", {"jsonrpc": "2.0", "id": None, "error": error})
 
 
 @interaction()
@@ -395,7 +404,8 @@ async def large_bodies(client: Client) -> Steps:
 @interaction(
     *everywhere("D7", ("https://evil.example", "null", "GET", "DELETE"), as_json_rpc),
     *everywhere("D12", ("evil.example", "evil.example:8000"), PONG),
-    Difference("D12", "rebound", instead(refused(403, REBOUND))),
+    Difference("D12", "rebound", instead(refused(403, f"Invalid Origin header: {REBOUND}"))),
+    Difference("D12", "rebound, GET", instead(refused(403, f"Invalid Host header: {REBOUND}"))),
 )
 async def origins_and_hosts(client: Client) -> Steps:
     for origin in ("http://localhost:3000", "http://127.0.0.1:8000", "https://evil.example", "null"):
@@ -406,6 +416,7 @@ async def origins_and_hosts(client: Client) -> Steps:
         yield host, await client.send("POST", PING, headers={"host": host})
     rebound: dict[str, str | None] = {"host": "evil.example", "origin": "http://evil.example"}
     yield "rebound", await client.send("POST", PING, headers=rebound)
+    yield "rebound, GET", await client.send("GET", headers={"host": "evil.example"})
 
 
 @interaction()

@@ -227,7 +227,47 @@ async def ping_from_the_server(client: Client) -> Steps:
         yield "stream", await client.mark(stream)
 
 
+@interaction()
+async def answers_with_members_that_are_null(client: Client) -> Steps:
+    result: dict[str, Any] = {"result": {"action": "decline"}}
+    error: dict[str, Any] = {"error": {"code": -1, "message": "the user left"}}
+    answers: list[dict[str, Any]] = [
+        {**result, "error": None},
+        {**result, "method": None, "params": None},
+        {**result, "method": 5},
+        {**error, "result": None},
+        {**error, **result},
+    ]
+    for answer in answers:
+        async with client.calling("elicit_raw") as exchange:
+            request = (await exchange.count(1))[0]
+            yield f"answering {answer}", await client.answer(request, **answer)
+            yield str(answer), client.seen(await exchange.whole())
+
+
+@interaction()
+async def answers_with_odd_error_codes(client: Client) -> Steps:
+    for code in (-1.0, "-1", " 7 ", True, 10**30):
+        async with client.calling("elicit_raw") as exchange:
+            error = {"code": code, "message": "", "data": None, "more": 1}
+            yield f"answering {code!r}", await client.answer((await exchange.count(1))[0], error=error)
+            yield repr(code), client.seen(await exchange.whole())
+
+
 # Cancellation
+
+
+@interaction()
+async def cancel_by_the_id_as_another_type(client: Client) -> Steps:
+    for id, other in ((7, "7"), ("8", 8)):
+        body = client.message("tools/call", {"name": "gate", "arguments": {"name": "g"}}, id=id)
+        async with client.start("POST", body) as exchange:
+            await exchange.count(1)
+            yield (
+                f"notification {other!r}",
+                await client.notify("notifications/cancelled", {"requestId": other}),
+            )
+            yield f"response {id!r}", client.seen(await exchange.whole())
 
 
 @interaction(versions=HANDSHAKE)

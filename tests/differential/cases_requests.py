@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from . import saying
-from .intended import ADVERTISED, advertised, done, everywhere, instead, without_meta
+from .intended import ADVERTISED, advertised, done, everywhere, instead, negotiated, without_meta
 from .interactions import HANDSHAKE, Difference, interaction
 
 if TYPE_CHECKING:
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 EVERYTHING = ("everything",)
 LOWLEVEL = ("lowlevel",)
+TOO_LONG: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "id": 0,
+    "error": {
+        "code": -32602,
+        "message": "Invalid params: clientInfo and capabilities have 66120 bytes of JSON together; "
+        "at most 65536 are accepted",
+    },
+}
 
 ODD_CLIENTS: dict[str, dict[str, Any]] = {
     "zero bytes": {"clientInfo": {"name": "a\x00b", "version": "\x00"}},
@@ -22,7 +31,7 @@ ODD_CLIENTS: dict[str, dict[str, Any]] = {
     "numbers": {"capabilities": {"experimental": {"a": {"b": [1.0, 1e300, 10**30, -0.0, 2**63]}}}},
     "emoji": {"clientInfo": {"name": "\U0001f389", "version": "\u2028"}},
     "null": {"capabilities": {"experimental": {"a": {"b": None}}}},
-    "large": {"clientInfo": {"name": "x" * 300_000, "version": "1"}},
+    "large": {"clientInfo": {"name": "x" * 65_000, "version": "1"}},
     "icons": {"clientInfo": {"name": "a", "version": "1", "icons": [{"src": "data:,x"}], "description": "d"}},
     "no number": {"capabilities": {"experimental": {"a": {"b": math.nan}}}},
 }
@@ -65,6 +74,28 @@ async def odd_clients_are_remembered(client: Client) -> Steps:
         other = client.other()
         yield name, await other.initialize(**params)
         yield f"{name}, kept", await other.call("about_client")
+
+
+@interaction(
+    Difference("D20", "initialize", instead({"status": 200, "messages": [TOO_LONG]})),
+    Difference("D20", "a session", instead(False)),
+    opened=False,
+)
+async def a_client_that_says_too_much_of_itself(client: Client) -> Steps:
+    yield "initialize", await client.initialize(clientInfo={"name": "x" * 66_000, "version": "1"})
+    yield "a session", client.session is not None
+
+
+@interaction(ADVERTISED, Difference("D21", "kept", negotiated), opened=False)
+async def what_is_kept_of_an_unknown_version(client: Client) -> Steps:
+    yield "initialize", await client.initialize(protocolVersion="1999-12-31")
+    yield "kept", await client.call("about_client")
+
+
+@interaction(Difference("D22", "a session", instead(False)), opened=False)
+async def a_failed_initialize(client: Client) -> Steps:
+    yield "initialize", await client.initialize(clientInfo={"name": "x"})
+    yield "a session", client.session is not None
 
 
 @interaction()

@@ -24,6 +24,7 @@ __all__ = [
     "instead",
     "message_first",
     "message_last",
+    "negotiated",
     "refused",
     "with_options",
     "worded",
@@ -110,6 +111,11 @@ def message_first(message: dict[str, Any]) -> Change:
 def message_last(message: dict[str, Any]) -> Change:
     """Ours ends a response with a message where the SDK just ends it."""
     return lambda seen: {**seen, "messages": [*seen["messages"], message]}
+
+
+def negotiated(seen: Seen) -> Seen:
+    """Ours keeps the version that was agreed upon, and the SDK the one that the client asked for."""
+    return json.loads(json.dumps(seen).replace("1999-12-31", "2025-11-25"))
 
 
 def without_meta(seen: Seen) -> Seen:

@@ -16,7 +16,6 @@ import pytest
 from mcp.client.sse import sse_client
 
 from tmcp_serverless.cli.cluster import Cluster
-from tmcp_serverless.testing.postgres import create_database_sync
 
 from .generation1 import FOLDER, interpreter
 from .node import FOLDER as TYPESCRIPT
@@ -37,16 +36,11 @@ def python() -> str:
     return interpreter()
 
 
-@pytest.fixture
-def own_database_url(postgres_url: str) -> str:
-    return create_database_sync(postgres_url, f"sse_{uuid4().hex}")
-
-
 @pytest.mark.parametrize("amnesia", [False, True], ids=["remembering", "amnesia"])
 async def test_the_client_of_generation_1_gets_everything_from_three_instances(
-    own_database_url: str, python: str, *, amnesia: bool
+    empty_database_url: str, python: str, *, amnesia: bool
 ) -> None:
-    with Cluster(ORDERS, instances=3, database_url=own_database_url, amnesia=amnesia) as cluster:
+    with Cluster(ORDERS, instances=3, database_url=empty_database_url, amnesia=amnesia) as cluster:
         taken = await script(python, "tour.py", f"{cluster.url}/sse")
         last = taken.pop()
         async with httpx.AsyncClient(base_url=cluster.url) as http:
@@ -116,8 +110,8 @@ async def test_the_typescript_clients_are_asked_and_answered_over_http_sse(
 
 
 @pytest.mark.slow
-async def test_a_killed_instance_takes_its_sessions_along_within_the_lease(own_database_url: str) -> None:
-    with Cluster(ORDERS, instances=3, database_url=own_database_url) as cluster:
+async def test_a_killed_instance_takes_its_sessions_along_within_the_lease(empty_database_url: str) -> None:
+    with Cluster(ORDERS, instances=3, database_url=empty_database_url) as cluster:
         async with (
             asyncio.timeout(LIMIT_SECONDS),
             httpx.AsyncClient(base_url=cluster.url) as http,

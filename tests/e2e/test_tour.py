@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pytest
 
@@ -14,13 +13,10 @@ from examples.guide import Guide
 from examples.report import TourError
 from examples.tour import tour
 from tmcp_serverless.cli.cluster import Cluster
-from tmcp_serverless.testing.postgres import EmbeddedPostgres, create_database_sync
 
 from .short_tour import short_tour
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from examples.report import TourReport
 
 HERE = Path(__file__).parent
@@ -28,23 +24,11 @@ ORDERS = f"{HERE.parents[1] / 'examples' / 'orders.py'}:handler"
 INSTANCES = 3
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres(durable=False) as postgres:
-        yield postgres
-
-
-@pytest.fixture
-def database_url(postgres: EmbeddedPostgres) -> str:
-    """Each test has a database of its own."""
-    return create_database_sync(postgres.dsn, f"tour_{uuid4().hex}")
-
-
 @pytest.mark.parametrize("amnesia", [False, True], ids=["remembering", "amnesia"])
 def test_every_feature_works_when_each_request_may_land_on_another_instance(
-    database_url: str, *, amnesia: bool
+    empty_database_url: str, *, amnesia: bool
 ) -> None:
-    with Cluster(ORDERS, instances=INSTANCES, database_url=database_url, amnesia=amnesia) as cluster:
+    with Cluster(ORDERS, instances=INSTANCES, database_url=empty_database_url, amnesia=amnesia) as cluster:
         kill = None if amnesia else killer(cluster)  # with amnesia they are all dead already
         report = asyncio.run(tour(f"{cluster.url}/mcp", narrate=print, kill=kill))
     assert_served_by_many(report, amnesia=amnesia)
@@ -53,10 +37,10 @@ def test_every_feature_works_when_each_request_may_land_on_another_instance(
 @pytest.mark.parametrize("amnesia", [False, True], ids=["remembering", "amnesia"])
 @pytest.mark.parametrize("module", ["fastmcp_server", "lowlevel_server"])
 def test_servers_on_other_frameworks_work_the_same_way(
-    database_url: str, module: str, *, amnesia: bool
+    empty_database_url: str, module: str, *, amnesia: bool
 ) -> None:
     target = f"{HERE / module}.py:handler"
-    with Cluster(target, instances=INSTANCES, database_url=database_url, amnesia=amnesia) as cluster:
+    with Cluster(target, instances=INSTANCES, database_url=empty_database_url, amnesia=amnesia) as cluster:
         report = asyncio.run(short_tour(f"{cluster.url}/mcp"))
     assert_served_by_many(report, amnesia=amnesia)
 

@@ -18,7 +18,7 @@ from tmcp_serverless.transports.host import host_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tmcp_serverless.transports.asgi import Receive, Scope, Send
+    from tmcp_serverless.transports.asgi import Message, Receive, Scope, Send
 
 ticks = 0
 loops: set[int] = set()
@@ -30,6 +30,11 @@ def note(event: str) -> None:
             file.write(f"{event}\n".encode())
 
 
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise AttributeError("no response")
+
+
 class Handler:
     """What `tmcp_serverless.Handler` is to the loop."""
 
@@ -39,6 +44,8 @@ class Handler:
         await _ROUTES["/" + path.split("/")[1]](scope, receive, send)
 
     async def handle_event(self, event: Any, context: Any) -> Any:
+        if event == {"unprintable": True}:
+            raise UnprintableError
         if event == {"raise": True}:
             raise ValueError("so it was asked")
         if event == {"unwritable": True}:
@@ -62,6 +69,13 @@ class Handler:
 
 handler = Handler()
 text = "no handler"
+
+
+def buffered_handler(event: Any, context: Any) -> Any:
+    """The same, answered whole, on AWS's own runtime."""
+    from tmcp_serverless.hosts.lambda_buffered import buffered
+
+    return buffered(handler.app, handler.handle_event)(event, context)
 
 
 async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,6 +147,16 @@ async def _after(_scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _early(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise ValueError("before the answer")
+
+
+async def _unprintable(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    raise UnprintableError
+
+
+async def _unprintable_late(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+    raise UnprintableError
 
 
 async def _started(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -234,6 +258,50 @@ async def _silent(_scope: Scope, _receive: Receive, _send: Send) -> None:
     await asyncio.sleep(600)
 
 
+async def _stubborn(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Do not end when cancelled, but when the file is there that the body names."""
+    path = Path((await receive())["body"].decode())
+    while not path.exists():  # noqa: ASYNC240 - a file has no event
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.005)
+    try:
+        await _text(send, "too late")
+    except OSError:
+        note("nothing arrives")
+    else:
+        note("ended")
+
+
+async def _stubborn_late(scope: Scope, receive: Receive, send: Send) -> None:
+    """The same, in an answer that has begun."""
+
+    async def send_more(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await send(message)
+
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
+    await _stubborn(scope, receive, send_more)
+
+
+async def _insists(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send as many megabytes as the body says, and when cancelled as many again, shielded."""
+    size = await receive()
+
+    async def again() -> Message:
+        return size
+
+    async def last_word() -> None:
+        for _ in range(int(size["body"])):
+            await send({"type": "http.response.body", "body": b"x" * 1_048_576, "more_body": True})
+
+    try:
+        await _large(scope, again, send)
+    except asyncio.CancelledError:
+        await asyncio.shield(last_word())
+        raise
+
+
 async def _block(_scope: Scope, _receive: Receive, send: Send) -> None:
     """Hold the event loop, so that nothing but the kernel ends it."""
     await send({"type": "http.response.start", "status": 200})
@@ -274,6 +342,7 @@ _ROUTES: dict[str, Callable[[Any, Any, Any], Awaitable[None]]] = {
     "/half": _half,
     "/hang": _hang,
     "/host": _host,
+    "/insists": _insists,
     "/large": _large,
     "/late": _late,
     "/nothing": _nothing,
@@ -282,8 +351,12 @@ _ROUTES: dict[str, Callable[[Any, Any, Any], Awaitable[None]]] = {
     "/silent": _silent,
     "/started": _started,
     "/stream": _stream,
+    "/stubborn": _stubborn,
+    "/stubborn-late": _stubborn_late,
     "/text-headers": _text_headers,
     "/tick": _tick,
     "/too-late": _too_late,
     "/twice": _twice,
+    "/unprintable": _unprintable,
+    "/unprintable-late": _unprintable_late,
 }

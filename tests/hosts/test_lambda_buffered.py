@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import sys
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,18 @@ import asyncpg
 import pytest
 from mcp.server import MCPServer
 
-from tests.hosts.recorded import FRONT_DOORS, HEADERS, PLAIN, SCHEDULE, function_url
+from tests.hosts.recorded import (
+    FRONT_DOORS,
+    HEADERS,
+    PLAIN,
+    SCHEDULE,
+    function_url,
+    http_api,
+    http_api_1,
+    rest_api,
+)
 from tests.support.servers import small_server
-from tmcp_serverless import Handler, create_handler
+from tmcp_serverless import ConfigurationError, Handler, create_handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -70,16 +80,6 @@ class Caller:
 
 
 @pytest.fixture
-def sandbox_loop() -> Generator[asyncio.AbstractEventLoop]:
-    """The one event loop of a sandbox."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield loop
-    loop.close()
-    asyncio.set_event_loop(None)
-
-
-@pytest.fixture
 def new_sandbox(
     database_url: str, sandbox_loop: asyncio.AbstractEventLoop
 ) -> Generator[Callable[..., Handler]]:
@@ -122,6 +122,42 @@ def test_a_request_that_talks_is_answered_with_a_whole_event_stream(
         None,
     ]
     assert messages[-1]["id"] == 1
+
+
+def base_path_of_rest(event: dict[str, Any]) -> None:
+    event |= {"path": "/notes/healthz", "pathParameters": {"proxy": "healthz"}}
+    event["requestContext"]["path"] = "/notes/healthz"
+
+
+def named_stage(event: dict[str, Any]) -> None:
+    event["rawPath"] = event["requestContext"]["http"]["path"] = "/dev/healthz"
+    event["requestContext"]["stage"] = "dev"
+
+
+def named_stage_in_format_1(event: dict[str, Any]) -> None:
+    event["path"] = event["requestContext"]["path"] = "/dev/healthz"
+    event["requestContext"]["stage"] = "dev"
+
+
+@pytest.mark.parametrize(
+    ("event", "change"),
+    [(rest_api, base_path_of_rest), (http_api, named_stage), (http_api_1, named_stage_in_format_1)],
+)
+def test_stages_and_base_paths_are_outside_of_the_application(
+    new_sandbox: Callable[..., Handler],
+    event: Callable[..., dict[str, Any]],
+    change: Callable[[dict[str, Any]], None],
+) -> None:
+    request = event("GET", path="/healthz")
+    change(request)
+    assert new_sandbox()(request, LambdaContext())["statusCode"] == 200
+
+
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mangum", None)
+    monkeypatch.delitem(sys.modules, "tmcp_serverless.hosts.lambda_buffered", raising=False)
+    with pytest.raises(ConfigurationError, match=r"pip install 'tmcp-serverless\[aws\]'"):
+        create_handler(small_server())(function_url(), LambdaContext())
 
 
 @pytest.mark.parametrize("host", ["a:b", "[x", "a:1:2", "a:"])

@@ -113,6 +113,51 @@ def test_a_rest_apis_stage_and_base_path_are_outside_of_the_application(
     assert path_of(scope) == (whole or path).removeprefix(root).rstrip("/")
 
 
+@pytest.mark.parametrize(
+    ("change", "root", "path"),
+    [
+        ({}, "", "/mcp"),
+        ({"rawPath": "/dev/mcp", "stage": "dev"}, "/dev", "/mcp"),
+        ({"rawPath": "/dev", "stage": "dev"}, "/dev", ""),
+        ({"rawPath": "/device/mcp", "stage": "dev"}, "", "/device/mcp"),
+        ({"rawPath": "/dev/mcp", "pathParameters": {"proxy": "mcp"}}, "/dev", "/mcp"),
+        ({"rawPath": "/dev/mcp", "stage": "dev", "pathParameters": {"proxy": "other"}}, "/dev", "/mcp"),
+        ({"rawPath": "/dev/mcp", "stage": "dev", "routeKey": "$default"}, "/dev", "/mcp"),
+        ({"rawPath": "/dev/a%20b", "stage": "dev", "pathParameters": {"proxy": "a b"}}, "/dev", "/a b"),
+        ({"rawPath": "/t/mcp", "routeKey": "ANY /{t}/mcp", "pathParameters": {"t": "t"}}, "", "/t/mcp"),
+    ],
+)
+def test_an_http_apis_stage_is_outside_of_the_application(
+    change: dict[str, Any], root: str, path: str
+) -> None:
+    event = http_api()
+    event["requestContext"]["stage"] = change.pop("stage", "$default")
+    place = front_door({**event, **change}).place
+    assert place["root_path"] == root
+    assert place["path"] == root + path
+    assert place["raw_path"] == change.get("rawPath", path).encode()
+
+
+@pytest.mark.parametrize(
+    ("resource", "path", "whole", "stage", "root"),
+    [
+        ("/{proxy+}", "/mcp", "/Prod/mcp", "Prod", "/Prod"),
+        ("/{proxy+}", "/dev/mcp", "/dev/mcp", "dev", "/dev"),
+        ("$default", "/dev/mcp", "/dev/mcp", "dev", "/dev"),
+        ("$default", "/mcp", "/mcp", "$default", ""),
+        # A custom domain with a base path.
+        ("/{proxy+}", "/notes/mcp", "/notes/mcp", "$default", "/notes"),
+    ],
+)
+def test_an_http_apis_format_1_has_a_domains_base_path_as_well(
+    resource: str, path: str, whole: str, stage: str, root: str
+) -> None:
+    event: dict[str, Any] = {**http_api_1(), "resource": resource, "path": path}
+    event["requestContext"] |= {"path": whole, "stage": stage}
+    place = front_door(event).place
+    assert (place["root_path"], place["path"]) == (root, whole)
+
+
 @pytest.mark.parametrize("event", [function_url, rest_api])
 def test_bodies_are_text_or_base64_or_not_there(event: Any) -> None:
     body = '{"text": "üñ 😀"}'
@@ -196,6 +241,8 @@ def test_half_of_a_surrogate_pair_is_no_text(event: Any) -> None:
     assert scope["headers"] == [(b"x", b"a?")]
     assert scope["path"].endswith("/a?")
     assert scope["raw_path"].endswith(b"/a?")
+    query = {**rest_api(), "multiValueQueryStringParameters": {"a": ["\ud800"], "\udc00": ["b"]}}
+    assert front_door(query).scope["query_string"] == b"a=%3F&%3F=b"
     body = front_door(event("POST", None, '"\ud800"')).body
     with pytest.raises(UnicodeDecodeError):
         body.decode()

@@ -42,13 +42,19 @@ async def test_a_task_that_others_cancelled_is_the_functions_error_and_nothing_r
     assert ((tmp_path / "trace").read_text(), platform.again) == ("cancelled\n" * 2, 0)
 
 
-@pytest.mark.parametrize("event", [function_url(path="/cancels-itself"), {"cancels itself": True}])
-async def test_what_is_cancelled_from_inside_ends_the_process_with_its_invocation_open(event: Any) -> None:
+async def test_a_request_that_cancels_itself_fails_alone(platform: Platform) -> None:
+    invocation = await platform.invoke(function_url(path="/cancels-itself"))
+    assert (await framed(invocation))[0]["statusCode"] == 500
+    assert (await framed(await platform.invoke(function_url(path="/empty"))))[0]["statusCode"] == 202
+    assert platform.again == 0
+
+
+async def test_a_function_that_cancels_its_invocation_ends_the_process_with_that_open() -> None:
     platform = Platform()
     server = RuntimeServer(platform, handler="app.handler")
     sandbox = asyncio.create_task(Sandbox(lambda_app.handler, RuntimeApi(await server.start())).run())
     await platform.idle.wait()
-    invoking = asyncio.create_task(platform.invoke(event))
+    invoking = asyncio.create_task(platform.invoke({"cancels itself": True}))
     with pytest.raises(OSError, match="cancelled from inside"):
         await asyncio.wait_for(sandbox, 10)
     assert (platform.again, platform.current is not None and platform.current.ended) == (0, False)
@@ -73,6 +79,17 @@ async def test_an_answer_that_is_cut_off_is_reported_and_the_invocation_does_not
     assert platform.again == 0
 
 
+async def test_an_answer_that_is_cut_off_without_a_word_is_logged_by_its_error(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def cut(*_: Any) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(RuntimeApi, "succeed", cut)
+    await platform.invoke({})
+    assert "an answer did not arrive: TimeoutError()" in caplog.text
+
+
 @pytest.mark.parametrize("message", ["short", "x" * 100_000, "\u20ac" * 5_000, "\U0001f600" * 1_500])
 async def test_trailers_fit_into_the_buffer_that_they_are_read_with(platform: Platform, message: str) -> None:
     invocation = await platform.invoke(function_url(path="/deep", body=message))
@@ -93,6 +110,17 @@ async def test_a_class_may_be_called_anything(platform: Platform, name: str) -> 
     assert re.fullmatch(r"Function\.[A-Za-z0-9_]{1,150}", invocation.failure.type)
     assert json.loads(invocation.failure.body)["errorType"] == name
     assert (await platform.invoke({})).failure is None
+
+
+async def test_an_exception_that_cannot_be_printed_is_answered_like_any_other(platform: Platform) -> None:
+    event = await platform.invoke({"unprintable": True})
+    assert event.failure is not None
+    assert event.failure.type == "Function.UnprintableError"
+    assert "cannot be printed: AttributeError" in event.failure.message
+    assert (await framed(await platform.invoke(function_url(path="/unprintable"))))[0]["statusCode"] == 500
+    late = await platform.invoke(function_url(path="/unprintable-late"))
+    assert late.failure is not None
+    assert late.failure.type == "Function.UnprintableError"
 
 
 def without_method() -> dict[str, Any]:

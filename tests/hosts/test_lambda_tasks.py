@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from tmcp_serverless import ConfigurationError, TmcpError
+from tmcp_serverless.hosts import lambda_tasks
 from tmcp_serverless.hosts.lambda_tasks import migrate, sweep
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ class Context:
 def configured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("TMCP_DATABASE_URL", database_url)
     return database_url
+
+
+@pytest.fixture
+def without_tables(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("TMCP_DATABASE_URL", empty_database_url)
+    return empty_database_url
 
 
 @pytest.fixture
@@ -77,14 +84,14 @@ def execute(dsn: str, sql: str) -> None:
     asyncio.run(work())
 
 
-def test_migrate_says_what_it_applied(configured: str) -> None:
+def test_migrate_says_what_it_applied(without_tables: str) -> None:
     applied = migrate({}, Context())["applied"]
     assert applied[0] == "streams_0001"
     assert migrate(None, None) == {"applied": []}
-    execute(configured, "SELECT FROM tmcp_sessions")
+    execute(without_tables, "SELECT FROM tmcp_sessions")
 
 
-@pytest.mark.usefixtures("configured")
+@pytest.mark.usefixtures("without_tables")
 def test_a_custom_resource_is_told_how_it_went(told: list[dict[str, Any]]) -> None:
     applied = migrate(RESOURCE, Context())["applied"]
     update = {**RESOURCE, "RequestType": "Update", "PhysicalResourceId": "tmcp-serverless-schema"}
@@ -135,8 +142,31 @@ def test_a_schedule_sweeps(configured: str) -> None:
         "INSERT INTO tmcp_messages (mailbox, n, data, created_at) "
         "SELECT 's', n, 'x', now() - interval '1 day' FROM generate_series(1, 30) AS n",
     )
-    assert sweep({"limit": 10}, Context()) == {"removed": 10}
-    assert sweep(SCHEDULED, Context()) == {"removed": 20}
+    assert sweep({"limit": 10}, Context()) == {"removed": 10, "more": True}
+    assert sweep(SCHEDULED, Context()) == {"removed": 20, "more": False}
+
+
+def test_a_schedule_sweeps_until_nothing_is_left(configured: str) -> None:
+    migrate({}, Context())
+    execute(
+        configured,
+        "INSERT INTO tmcp_messages (mailbox, n, data, created_at) "
+        "SELECT 's', n, 'x', now() - interval '1 day' FROM generate_series(1, 12500) AS n",
+    )
+    assert sweep(SCHEDULED, Context()) == {"removed": 12_500, "more": False}
+
+
+def test_a_sweep_that_has_no_time_says_that_more_is_left(
+    configured: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate({}, Context())
+
+    def none(_: Any) -> float:
+        return 0.0
+
+    monkeypatch.setattr(lambda_tasks, "_seconds_left", none)
+    assert sweep(SCHEDULED, Context()) == {"removed": 0, "more": True}
+    assert configured
 
 
 @pytest.mark.parametrize("limit", ["5", None, 0, -1, 2.5, True])

@@ -44,15 +44,6 @@ INITIALIZE: dict[str, Any] = {
 
 
 @pytest.fixture
-def sandbox_loop() -> Generator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield loop
-    loop.close()
-    asyncio.set_event_loop(None)
-
-
-@pytest.fixture
 def _no_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is registered yet, whatever else was imported in this process."""
     monkeypatch.setattr(hooks, "_before_snapshot_registry", [])
@@ -116,12 +107,12 @@ handler = create_handler(small_server(), database_url="postgresql://nowhere.inva
 """
 
 
-def test_what_a_first_request_needs_is_imported_before(database_url: str) -> None:
+def test_what_a_first_request_needs_is_imported_before(empty_database_url: str) -> None:
     serving = (
         "import json\nfrom tests.hosts.recorded import HEADERS, function_url\n"
         "from tests.hosts.test_snapstart import INITIALIZE\n"
         "event = function_url('POST', HEADERS, json.dumps(INITIALIZE))\n"
-        f"handler = create_handler(small_server(), database_url={database_url!r})\n"
+        f"handler = create_handler(small_server(), database_url={empty_database_url!r})\n"
         "assert handler(event, None)['statusCode'] == 200\n"
     )
     primed = modules_after(PRIMED.format(priming="snapstart.before_snapshot(handler)"))

@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 from mcp.server import MCPServer
+from mcp.shared.subscriptions import ToolsListChanged
 
+from tests.postgres.test_doorbell import listeners
 from tests.postgres.test_streams import pgbouncer
 from tests.support import frozen
 from tests.support.activity import connections
 from tests.support.client import Client
 from tests.support.servers import small_server
 from tests.support.waiting import eventually
-from tmcp_serverless import ConfigurationError, Database
+from tmcp_serverless import (
+    ConfigurationError,
+    Database,
+    PostgresInfoSessionManager,
+    PostgresStreamSessionManager,
+    PostgresSubscriptionBus,
+    SessionManagers,
+)
 from tmcp_serverless.transports.host import HOST_EXTENSION, Host
 
 if TYPE_CHECKING:
@@ -140,9 +149,13 @@ async def requests(client: Client) -> list[Callable[[], Any]]:
     ]
 
 
-async def test_nothing_listens_when_an_invocation_has_returned(
-    new_postgres_handler: NewHandler, slow_server: MCPServer, database_url: str
+async def test_nothing_listens_when_an_invocation_of_lambda_has_returned(
+    new_postgres_handler: NewHandler,
+    slow_server: MCPServer,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "f")
     handler = new_postgres_handler(slow_server, database_connections=1, buffered_wait_seconds=0.3)
     for request in await requests(Client(handler.app, scope=BUFFERED)):
         await request()
@@ -181,6 +194,62 @@ async def test_a_handler_keeps_its_connection_otherwise(
     client = await Client(new_postgres_handler(slow_server).app).initialize()
     await client.result("ping")
     assert len(await connections(database_url)) == 1
+
+
+async def test_requests_of_a_process_that_goes_on_running_listen_on_one_connection(
+    new_postgres_handler: NewHandler, slow_server: MCPServer, database_url: str
+) -> None:
+    client = await Client(new_postgres_handler(slow_server).app).initialize()
+    found: set[int] = set()
+    for _ in range(3):
+        await client.call("slow")
+        found.update(await listeners(database_url))
+    assert len(found) == 1
+
+    async def is_closed() -> bool:
+        return not await listeners(database_url)
+
+    await eventually(is_closed)
+
+
+async def test_a_database_that_was_given_is_closed_by_who_made_it(database_url: str) -> None:
+    async with Database(database_url, size=1) as database:
+        async with (
+            PostgresStreamSessionManager(database) as streams,
+            PostgresInfoSessionManager(database) as info,
+            PostgresSubscriptionBus(database) as bus,
+        ):
+            await streams.send(None, "x")
+            await info.get_log_level("s")
+            await bus.publish(ToolsListChanged())
+        assert len(await connections(database_url)) == 1
+    await none_is_left(database_url)
+    shared = Database(database_url, size=1)
+    managers = SessionManagers(
+        streams=PostgresStreamSessionManager(shared),
+        info=PostgresInfoSessionManager(shared),
+        resources=(shared,),
+    )
+    async with managers:
+        await managers.streams.send(None, "x")
+    await none_is_left(database_url)
+
+
+async def test_a_handler_closes_what_it_has_opened(
+    new_postgres_handler: NewHandler, slow_server: MCPServer, database_url: str
+) -> None:
+    handler = new_postgres_handler(slow_server)
+    client = await Client(handler.app).initialize()
+    await client.call("slow")
+    await handler.aclose()
+    await none_is_left(database_url)
+
+
+async def none_is_left(dsn: str) -> None:
+    async def is_closed() -> bool:
+        return not await connections(dsn)
+
+    await eventually(is_closed)
 
 
 async def test_nothing_is_connected_after_an_event_that_is_no_request(

@@ -15,6 +15,7 @@ from tmcp_serverless import (
     Database,
     PostgresInfoSessionManager,
     PostgresStreamSessionManager,
+    SchemaError,
     SessionRecord,
     StoreUnavailableError,
     TableNames,
@@ -24,7 +25,9 @@ from tmcp_serverless.postgres import schema
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-RECORD = SessionRecord("2025-11-25", {"name": "c", "version": "1"}, {})
+RECORD = SessionRecord(
+    protocol_version="2025-11-25", client_info={"name": "c", "version": "1"}, client_capabilities={}
+)
 
 
 async def set_for_all(dsn: str, setting: str) -> None:
@@ -90,18 +93,24 @@ async def test_what_is_wrong_with_a_statement_is_not_taken_for_an_outage(databas
     await database.aclose()
 
 
-async def test_a_table_of_somebody_else_is_in_the_way(database_url: str) -> None:
-    await execute(database_url, "CREATE TABLE tmcp_sessions (id text PRIMARY KEY)")
-    async with PostgresStreamSessionManager(database_url) as streams:
+async def test_missing_tables_are_an_error_that_says_how_they_are_made(empty_database_url: str) -> None:
+    async with PostgresInfoSessionManager(empty_database_url, create=False) as info:
+        with pytest.raises(SchemaError, match=r"run `tmcp-serverless migrate`, .* TMCP_CREATE_TABLES=true$"):
+            await info.load("s")
+
+
+async def test_a_table_of_somebody_else_is_in_the_way(empty_database_url: str) -> None:
+    await execute(empty_database_url, "CREATE TABLE tmcp_sessions (id text PRIMARY KEY)")
+    async with PostgresStreamSessionManager(empty_database_url) as streams:
         with pytest.raises(ConfigurationError, match=r"tmcp_sessions.*table_name"):
             await streams.send(["s"], "1")
 
 
-async def test_tables_under_two_sets_of_names_are_in_each_others_way(database_url: str) -> None:
-    async with PostgresInfoSessionManager(database_url) as info:
+async def test_tables_under_two_sets_of_names_are_in_each_others_way(empty_database_url: str) -> None:
+    async with PostgresInfoSessionManager(empty_database_url) as info:
         await info.load("s")
     names = TableNames(client_info="another")
-    async with PostgresInfoSessionManager(database_url, table_names=names) as info:
+    async with PostgresInfoSessionManager(empty_database_url, table_names=names) as info:
         with pytest.raises(ConfigurationError, match="already exists"):
             await info.load("s")
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 import pytest
 
 from tmcp_serverless import Database, PostgresInfoSessionManager, SessionRecord, TableNames
 
-if TYPE_CHECKING:
-    from datetime import datetime
-
-RECORD = SessionRecord("2025-11-25", {"name": "c", "version": "1"}, {})
+RECORD = SessionRecord(
+    protocol_version="2025-11-25", client_info={"name": "c", "version": "1"}, client_capabilities={}
+)
 
 
 async def fetchval(dsn: str, sql: str) -> Any:
@@ -66,18 +66,32 @@ async def test_nobody_elses_clock_is_slid_and_no_expired_one(database_url: str) 
 
 
 @pytest.mark.parametrize("table", ["Con-text", "it's", "a$$b", "x" * 60])
-async def test_it_is_slid_in_a_table_of_any_name(database_url: str, table: str) -> None:
-    async with PostgresInfoSessionManager(database_url, table_names=TableNames(context=table)) as info:
+async def test_it_is_slid_in_a_table_of_any_name(empty_database_url: str, table: str) -> None:
+    async with PostgresInfoSessionManager(empty_database_url, table_names=TableNames(context=table)) as info:
         await info.initialize("s", RECORD)
-        await fetchval(database_url, f"UPDATE \"{table}\" SET updated_at = now() - interval '1 h'")
-        before = await clock(database_url, table)
+        await fetchval(empty_database_url, f"UPDATE \"{table}\" SET updated_at = now() - interval '1 h'")
+        before = await clock(empty_database_url, table)
         assert await info.load("s") == RECORD
-        assert await clock(database_url, table) > before
+        assert await clock(empty_database_url, table) > before
+
+
+async def test_a_day_has_24_hours_though_the_clocks_have_changed(database_url: str) -> None:
+    day = datetime.now(UTC).timetuple().tm_yday - 1
+    # A POSIX rule: at midnight they went forward, as they do in many places in spring.
+    zone = f"CET0CEST-1,{day}/0,{(day + 180) % 365}"
+    name = await fetchval(database_url, "SELECT current_database()")
+    await fetchval(database_url, f"ALTER DATABASE \"{name}\" SET TimeZone = '{zone}'")
+    async with PostgresInfoSessionManager(database_url) as info:
+        await info.initialize("s", RECORD)
+        await fetchval(
+            database_url, "UPDATE tmcp_session_context SET updated_at = now() - interval '1410 min'"
+        )
+        assert await info.sweep() == 0
+        assert await info.load("s") == RECORD
 
 
 async def test_loading_is_never_planned_anew(database_url: str) -> None:
-    database = Database(database_url, size=1)
-    async with PostgresInfoSessionManager(database) as info:
+    async with Database(database_url, size=1) as database, PostgresInfoSessionManager(database) as info:
         for number in range(300):
             await info.initialize(f"session {number}", RECORD)
         await fetchval(database_url, "ANALYZE")

@@ -22,7 +22,12 @@ from tmcp_serverless.postgres.statements import load_statements
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-RECORD = SessionRecord("2025-11-25", {"name": "c", "version": "1"}, {}, log_level="info")
+RECORD = SessionRecord(
+    protocol_version="2025-11-25",
+    client_info={"name": "c", "version": "1"},
+    client_capabilities={},
+    log_level="info",
+)
 
 SETTERS = {
     "set_client_info": '{"name": "late"}',
@@ -141,7 +146,9 @@ async def test_what_is_set_while_the_session_is_being_deleted_is_not_kept(
 async def test_a_session_is_deleted_with_what_is_being_set_meanwhile(
     info: PostgresInfoSessionManager, connection: asyncpg.Connection, database_url: str, name: str
 ) -> None:
-    await info.initialize("s", SessionRecord("2025-11-25", {}, {}))
+    await info.initialize(
+        "s", SessionRecord(protocol_version="2025-11-25", client_info={}, client_capabilities={})
+    )
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute(statement(name), "s", SETTERS[name])
@@ -150,6 +157,44 @@ async def test_a_session_is_deleted_with_what_is_being_set_meanwhile(
     await transaction.commit()
     await deleting
     assert await left(connection) == []
+
+
+async def test_a_session_that_is_being_deleted_is_not_renewed(
+    info: PostgresInfoSessionManager, connection: asyncpg.Connection, database_url: str
+) -> None:
+    await info.initialize("s", RECORD)
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute(statement("delete"), "s")
+    renewing = asyncio.create_task(info.renew("s", RECORD))
+    await waiting_for_a_lock(database_url)
+    await transaction.commit()
+    assert not await renewing
+    assert await left(connection) == []
+
+
+async def test_a_session_is_deleted_with_what_it_is_being_renewed_with(
+    info: PostgresInfoSessionManager, connection: asyncpg.Connection, database_url: str
+) -> None:
+    early = SessionRecord(protocol_version="2025-11-25", client_info={}, client_capabilities={})
+    await info.initialize("s", early)
+    transaction = connection.transaction()
+    await transaction.start()
+    values = ("{}", "{}", "error", "", "2025-11-25", False)
+    assert await connection.fetchval(statement("renew"), "s", *values, 60.0) == "s"
+    deleting = asyncio.create_task(info.delete("s"))
+    await waiting_for_a_lock(database_url)
+    await transaction.commit()
+    await deleting
+    assert await left(connection) == []
+
+
+async def test_a_session_that_has_expired_is_not_renewed(
+    info: PostgresInfoSessionManager, connection: asyncpg.Connection
+) -> None:
+    await info.initialize("s", RECORD)
+    await connection.execute("UPDATE tmcp_session_context SET updated_at = now() - interval '25 h'")
+    assert not await info.renew("s", RECORD)
 
 
 async def test_a_subscription_does_not_wait_for_the_idle_clock(

@@ -239,6 +239,80 @@ async def test_a_connection_that_was_idle_for_long_is_not_trusted_though_another
     await database.aclose()
 
 
+async def test_a_statement_that_fails_again_and_again_is_run_twice(database_url: str) -> None:
+    database = Database(database_url)
+    await database.fetchrow("CREATE SEQUENCE runs", idempotent=False)
+    await database.fetchrow(
+        "CREATE FUNCTION fails() RETURNS int LANGUAGE plpgsql AS $$ BEGIN "
+        "PERFORM nextval('runs'); RAISE serialization_failure; END $$",
+        idempotent=False,
+    )
+    # On a connection that was there: the way of most requests is another one than that of the others.
+    with pytest.raises(StoreUnavailableError, match="too busy"):
+        await database.fetchrow("SELECT fails()", idempotent=True)
+    row = await database.fetchrow("SELECT last_value FROM runs", idempotent=True)
+    assert row is not None
+    assert row[0] == 2
+    await database.aclose()
+
+
+async def test_statements_meet_at_a_row_as_they_are_written_for_whatever_the_roles_default(
+    database_url: str,
+) -> None:
+    database = Database(database_url)
+    name = await database.fetchrow("SELECT current_database()", idempotent=True)
+    assert name is not None
+    await database.fetchrow(
+        f"ALTER DATABASE \"{name[0]}\" SET default_transaction_isolation = 'serializable'", idempotent=True
+    )
+    await database.aclose()
+    row = await database.fetchrow("SHOW transaction_isolation", idempotent=True)
+    assert row is not None
+    assert row[0] == "read committed"
+    await database.aclose()
+
+
+# Behind a pooler, where statements come to connections that others have prepared theirs on
+
+
+async def test_every_connection_has_names_of_its_own_for_its_statements(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg asks `_get_unique_id` for them, which is no part of its public interface."""
+    names: list[set[str]] = []
+    for _ in range(2):
+        # As in another process, which counts from 1 too.
+        monkeypatch.setattr(asyncpg.connection, "_uid", 0)
+        connection = await Database(database_url).connect()
+        await connection.fetchrow_prepared("SELECT 1")
+        rows = await connection.fetch("SELECT name FROM pg_prepared_statements")
+        names.append({row[0] for row in rows})
+        await connection.close()
+    assert [len(each) for each in names] == [2, 2]
+    assert names[0].isdisjoint(names[1])
+
+
+async def test_a_process_never_runs_what_another_has_prepared(
+    pgbouncer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(database: Database, sql: str) -> Any:
+        row = await database.fetchrow(sql, idempotent=True)
+        assert row is not None
+        return row[0]
+
+    monkeypatch.setattr(asyncpg.connection, "_uid", 0)
+    one, another = Database(pgbouncer), Database(pgbouncer)
+    assert await run(one, "SELECT 'mine'") == "mine"
+    elsewhere = await asyncpg.connect(pgbouncer, statement_cache_size=0)
+    async with elsewhere.transaction():  # It has the connection on which that was prepared.
+        monkeypatch.setattr(asyncpg.connection, "_uid", 0)
+        assert await run(another, "SELECT 'somebody else''s'") == "somebody else's"
+        assert await run(one, "SELECT 'mine'") == "mine"
+    await elsewhere.close()
+    await one.aclose()
+    await another.aclose()
+
+
 async def still_running(dsn: str) -> list[str]:
     return [query for query in await connections(dsn) if "pg_sleep" in query]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.records import StoredEvent
 
 SQL = load_statements("streams", streams_component().tables)
-LEASE = timedelta(seconds=10)
+LEASE = 10.0
 
 
 @asynccontextmanager

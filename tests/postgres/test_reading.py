@@ -12,11 +12,12 @@ import pytest
 
 from tests.adversity.proxy import Proxy
 from tests.support.waiting import eventually
-from tmcp_serverless import Database, PostgresStreamSessionManager
+from tmcp_serverless import Database, PostgresStreamSessionManager, StoreUnavailableError
 from tmcp_serverless.postgres.connection import Connection
 from tmcp_serverless.postgres.paging import PAGE_BYTES, PAGE_ROWS
 from tmcp_serverless.postgres.schema import streams_component
 from tmcp_serverless.postgres.statements import load_statements
+from tmcp_serverless.postgres.tables import Tables
 from tmcp_serverless.testing.contracts import RecordingController
 
 if TYPE_CHECKING:
@@ -201,8 +202,7 @@ async def test_a_page_that_was_read_as_its_stream_was_released_is_the_next_ones(
 
 async def test_no_statement_that_reads_or_writes_a_message_is_planned_anew(database_url: str) -> None:
     """Where there are statistics, a limit that is a parameter has `read` planned at every run: 0.4 ms."""
-    database = Database(database_url, size=1)
-    async with tickless(database) as streams:
+    async with Database(database_url, size=1) as database, tickless(database) as streams:
         for number in range(1_000):
             await streams.append(f"session {number % 50}", "x" * 100)
         async with connected(database_url) as connection:
@@ -236,6 +236,97 @@ async def test_a_statement_is_prepared_once_from_its_first_run_on(database_url: 
     rows = await database.fetch("SELECT statement FROM pg_prepared_statements", idempotent=True)
     assert [row[0] for row in rows].count("SELECT $1::int") == 1
     await database.aclose()
+
+
+async def test_a_page_with_a_gap_is_read_again_where_the_gap_could_not_be_recorded(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetchrow, failed = Tables.fetchrow, 0
+
+    async def failing(self: Tables, name: str, *args: object, idempotent: bool) -> Any:
+        nonlocal failed
+        if name == "move" and not failed:
+            failed += 1
+            raise StoreUnavailableError("the connection to the database was lost")
+        return await fetchrow(self, name, *args, idempotent=idempotent)
+
+    monkeypatch.setattr(Tables, "fetchrow", failing)
+    controller = RecordingController()
+    async with tickless(database_url) as streams, connected(database_url) as connection:
+        for number in range(6):
+            await streams.send(["s"], str(number))
+        await connection.execute("DELETE FROM tmcp_messages WHERE n <= 2")
+        await streams.create("s", controller)
+        assert await controller.count(4) == ["2", "3", "4", "5"]
+        assert (controller.missing, failed) == (2, 1)
+
+
+@pytest.mark.parametrize("doorbell", ["listen", "poll"])
+@pytest.mark.parametrize("kind", ["stream", "watch"])
+async def test_what_expires_while_a_client_is_slow_is_told_and_not_looked_for_again_and_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, doorbell: Any, kind: str
+) -> None:
+    to = ["s"] if kind == "stream" else None
+    controller = SlowController()
+    async with (
+        PostgresStreamSessionManager(database_url, doorbell=doorbell, heartbeat_seconds=0.2) as streams,
+        connected(database_url) as connection,
+    ):
+        await (streams.create("s", controller) if kind == "stream" else streams.watch(controller))
+        await streams.send(to, "0")
+        await controller.count(1)
+        for number in range(1, 6):
+            await streams.send(to, str(number))
+        await connection.execute("DELETE FROM tmcp_messages")
+        controller.pages.release()
+        await controller.until(lambda: controller.missing == 5)
+        news: list[bool] = []
+        look = streams._doorbell._look  # pyright: ignore[reportPrivateUsage]
+
+        async def noting() -> bool:
+            news.append(await look())
+            return news[-1]
+
+        monkeypatch.setattr(streams._doorbell, "_look", noting)  # pyright: ignore[reportPrivateUsage]
+
+        async def is_quiet() -> bool:
+            return doorbell == "listen" or news[-3:] == [False] * 3
+
+        await eventually(is_quiet)
+        await streams.send(to, "6")
+        assert await controller.count(2) == ["0", "6"]
+        assert controller.missing == 5
+
+
+async def test_streams_that_all_read_at_once_leave_connections_for_requests(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, fetchrow = Tables.fetch, Tables.fetchrow
+    now = most = 0
+
+    def counted(run: Any) -> Any:
+        async def counting(self: Tables, name: str, *args: object, idempotent: bool) -> Any:
+            nonlocal now, most
+            reads = name.startswith("read")
+            now, most = now + reads, max(most, now + reads)
+            try:
+                return await run(self, name, *args, idempotent=idempotent)
+            finally:
+                now -= reads
+
+        return counting
+
+    monkeypatch.setattr(Tables, "fetch", counted(fetch))
+    monkeypatch.setattr(Tables, "fetchrow", counted(fetchrow))
+    controllers = {f"s{number}": RecordingController() for number in range(40)}
+    async with Database(database_url, size=4) as database, tickless(database) as streams:
+        for id, controller in controllers.items():
+            await streams.create(id, controller)
+        for number in range(5):
+            await streams.send(None, str(number))
+        for controller in controllers.values():
+            assert await controller.count(5) == [str(number) for number in range(5)]
+    assert most == 2
 
 
 def test_a_page_is_as_long_as_the_statements_say() -> None:

@@ -131,8 +131,10 @@ async def test_a_process_has_one_listening_connection_while_it_has_streams_and_n
         )
         return len(rows)
 
-    database = Database(database_url, size=1)
-    async with PostgresStreamSessionManager(database) as streams:
+    async with (
+        Database(database_url, size=1) as database,
+        PostgresStreamSessionManager(database) as streams,
+    ):
         await streams.send(["s"], "x")
         assert await listening() == 1
         controllers = {f"s{number}": RecordingController() for number in range(20)}
@@ -199,10 +201,15 @@ async def test_a_link_that_is_black_holed_is_found_out(own_postgres: EmbeddedPos
 async def test_no_connection_free_in_time_is_said(database_url: str) -> None:
     database = Database(database_url, size=2)
     info = PostgresInfoSessionManager(database)
-    await info.initialize("s", SessionRecord("2025-11-25", {"name": "c", "version": "1"}, {}))
+    await info.initialize(
+        "s",
+        SessionRecord(
+            protocol_version="2025-11-25", client_info={"name": "c", "version": "1"}, client_capabilities={}
+        ),
+    )
     records = await asyncio.gather(*(info.load("s") for _ in range(50)))
     assert len(records) == 50
-    await info.aclose()
+    await database.aclose()
 
 
 async def test_an_opening_that_is_cut_short_leaves_no_connection(database_url: str) -> None:
@@ -360,7 +367,9 @@ async def test_a_direct_connection_beside_the_pooled_one_listens(
 
 
 async def test_metadata_works_through_a_pooler(pgbouncer: str) -> None:
-    record = SessionRecord("2025-11-25", {"name": "c", "version": "1"}, {})
+    record = SessionRecord(
+        protocol_version="2025-11-25", client_info={"name": "c", "version": "1"}, client_capabilities={}
+    )
     async with PostgresInfoSessionManager(pgbouncer) as info, PostgresInfoSessionManager(pgbouncer) as other:
         await info.initialize("s", record)
         loaded = await asyncio.gather(*(manager.load("s") for manager in [info, other] * 20))

@@ -11,6 +11,7 @@ import pytest
 
 from tmcp_serverless import PostgresStreamSessionManager
 from tmcp_serverless.postgres import sweeping
+from tmcp_serverless.postgres.tables import Tables
 from tmcp_serverless.sessions.ids import mint_stream_session_id
 from tmcp_serverless.testing.contracts import RecordingController
 
@@ -108,6 +109,63 @@ async def test_a_large_sweep_visits_all(database_url: str, monkeypatch: pytest.M
         assert await streams.sweep(limit=1_000) == 500
         assert await streams.sweep(limit=1_000) == 0
         assert await count(database_url) == 2_001
+
+
+async def statements_of_a_sweep(
+    streams: PostgresStreamSessionManager, monkeypatch: pytest.MonkeyPatch, *, limit: int
+) -> tuple[int, int]:
+    """Sweep until nothing is left; return how many went, and in how many statements."""
+    statements = 0
+    run = Tables.fetchrow
+
+    async def counted(self: Tables, *args: Any, **options: Any) -> Any:
+        nonlocal statements
+        statements += 1
+        return await run(self, *args, **options)
+
+    monkeypatch.setattr(Tables, "fetchrow", counted)
+    removed = 0
+    async with asyncio.timeout(60):
+        while (gone := await streams.sweep(limit=limit)) >= limit:
+            removed += gone
+    return removed + gone, statements
+
+
+async def test_a_large_sweep_in_batches_visits_each_mailbox_a_few_times(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "_ALL", 100)
+    monkeypatch.setattr(sweeping, "_WINDOW_ROWS", 100)
+    async with PostgresStreamSessionManager(database_url) as streams:
+        await streams.prepare("first")
+        await fill(database_url, 2_000, age=1)
+        await fill(database_url, 2_000, age=8)
+        await execute(
+            database_url,
+            "INSERT INTO tmcp_messages SELECT id, 1, 'x', now() - interval '1 h' "
+            "FROM tmcp_mailboxes WHERE updated_at < now() - interval '7 days'",
+        )
+        removed, statements = await statements_of_a_sweep(streams, monkeypatch, limit=100)
+        assert removed == 4_000
+        assert await count(database_url) == 2_001
+    # 20 batches of messages, 20 of mailboxes, 40 windows, a last round; each batch from the start: hundreds.
+    assert statements < 150
+
+
+async def test_a_large_sweep_begins_anew_where_what_it_would_go_on_from_has_gone(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "_ALL", 10)
+    monkeypatch.setattr(sweeping, "_WINDOW_ROWS", 20)
+    async with PostgresStreamSessionManager(database_url) as streams:
+        await streams.prepare("first")
+        await fill(database_url, 200, age=8)
+        for _ in range(10):
+            assert await streams.sweep(limit=10) == 10
+        await execute(database_url, "DELETE FROM tmcp_mailboxes")
+        await fill(database_url, 5, age=8)
+        assert await streams.sweep(limit=10) == 5
+        assert await count(database_url) == 0
 
 
 async def test_a_limit_is_one_for_each_kind(database_url: str) -> None:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
-from mcp.shared.subscriptions import ServerEvent, ToolsListChanged
+from mcp.shared.subscriptions import (
+    PromptsListChanged,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
+    ToolsListChanged,
+)
 
 from tests.support.waiting import eventually
 from tmcp_serverless import (
     ConfigurationError,
+    InMemoryStreamSessionManager,
     PostgresStreamSessionManager,
     PostgresSubscriptionBus,
     StoreUnavailableError,
 )
+from tmcp_serverless.sessions import bus as bus_module
+from tmcp_serverless.sessions.bus import StreamSubscriptionBus
 from tmcp_serverless.testing.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
@@ -71,6 +81,16 @@ async def listening(dsn: str) -> int:
         await connection.close()
 
 
+async def settled(bus: PostgresSubscriptionBus) -> None:
+    """Wait until the background has seen to the watch."""
+    own: Any = bus
+
+    async def done() -> bool:
+        return own._reconciling is None or own._reconciling.done()
+
+    await eventually(done)
+
+
 async def test_it_hears_on_after_the_store_was_away_for_longer_than_a_lease(
     breakable: EmbeddedPostgres, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -118,7 +138,7 @@ async def test_who_unsubscribes_while_the_watch_is_being_opened_leaves_none(
             for _ in range(turns):
                 await asyncio.sleep(0)
             unsubscribe()
-            await asyncio.sleep(1)  # It has time to be opened, and to be closed.
+            await settled(bus)
             assert await listening(database_url) == 0
 
 
@@ -170,14 +190,17 @@ async def test_a_stream_ends_without_an_error_while_the_store_is_away(breakable:
         breakable.start()
 
 
-async def test_when_its_store_is_closed_first_it_does_not_watch_again(database_url: str) -> None:
+async def test_when_its_store_is_closed_first_it_does_not_watch_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bus_module, "_AGAIN_SECONDS", 0.01)
     streams = PostgresStreamSessionManager(database_url, doorbell="listen")
     heard: list[ServerEvent] = []
     async with PostgresSubscriptionBus(streams) as bus:
         bus.subscribe(heard.append)
         await hears(bus, heard)
         await streams.aclose()
-        await asyncio.sleep(1)  # It has time to watch again: that has to be given time to be wrong.
+        await asyncio.sleep(0.3)  # It has time to watch again: that has to be given time to be wrong.
         assert await listening(database_url) == 0
 
 
@@ -197,3 +220,45 @@ async def test_those_who_only_subscribe_and_streams_share_one_watch(database_url
             return await listening(database_url) == 0
 
         await eventually(nobody)
+
+
+WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+
+
+async def test_the_watch_of_who_only_subscribes_is_not_opened_as_the_user_whose_request_came_first() -> None:
+    opened_by: list[str] = []
+
+    class Asking(InMemoryStreamSessionManager):
+        async def watch(self, controller: Any) -> str:
+            opened_by.append(WHO.get())
+            return await super().watch(controller)
+
+    async with StreamSubscriptionBus(Asking()) as bus:
+        token = WHO.set("alice")
+        bus.subscribe(lambda _: None)
+        WHO.reset(token)
+
+        async def opened() -> list[str]:
+            return opened_by
+
+        assert await eventually(opened) == ["nobody"]
+
+
+class ToolsAdded(ToolsListChanged):
+    """What somebody makes of the SDK's event."""
+
+
+async def test_every_event_of_the_sdk_is_heard_as_it_was_published_and_others_as_what_they_are() -> None:
+    events = [ToolsListChanged(), PromptsListChanged(), ResourcesListChanged(), ResourceUpdated("note://one")]
+    heard: list[ServerEvent] = []
+    async with StreamSubscriptionBus(InMemoryStreamSessionManager()) as bus:
+        bus.subscribe(heard.append)
+        async with bus.listening(lambda: None):
+            for event in (*events, ToolsAdded()):
+                await bus.publish(event)
+
+            async def all_heard() -> bool:
+                return len(heard) >= 5
+
+            await eventually(all_heard)
+    assert heard == [*events, ToolsListChanged()]

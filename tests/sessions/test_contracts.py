@@ -10,18 +10,23 @@ import pytest
 
 from tests.support.fixtures import postgres_managers
 from tmcp_serverless import (
+    CloseReason,
     InfoSessionManager,
     InMemoryInfoSessionManager,
     InMemoryStreamSessionManager,
     PostgresStreamSessionManager,
+    SessionManagers,
     SessionRecord,
+    StoreUnavailableError,
 )
-from tmcp_serverless.testing.contracts import InfoSessionManagerContract, StreamSessionManagerContract
+from tmcp_serverless.testing.contracts import (
+    InfoSessionManagerContract,
+    RecordingController,
+    StreamSessionManagerContract,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
-
-    from tmcp_serverless import SessionManagers
 
 
 @pytest.fixture
@@ -131,12 +136,53 @@ class TestBareInfo(InfoSessionManagerContract):
 @pytest.mark.parametrize("kind", [BareInfo, InMemoryInfoSessionManager])
 async def test_a_clients_own_meta_is_kept_whatever_it_is(kind: type[InfoSessionManager], meta: Any) -> None:
     manager = kind()
-    record = SessionRecord("2025-11-25", {"name": "c", "version": "1", "_meta": meta}, {})
+    record = SessionRecord(
+        protocol_version="2025-11-25",
+        client_info={"name": "c", "version": "1", "_meta": meta},
+        client_capabilities={},
+    )
     await manager.initialize("id", record)
     assert await manager.load("id") == record
     await manager.mark_initialized("id")
     assert await manager.load("id") == replace(record, initialized=True)
     assert await manager.load("id", principal="somebody else") is None
+
+
+class Noting(InMemoryInfoSessionManager):
+    """Remembers that it has been let go of, and closed."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self._said = said
+
+    async def disconnect(self) -> None:
+        self._said.append("disconnected")
+
+    async def aclose(self) -> None:
+        self._said.append("closed")
+
+
+class Failing(InMemoryStreamSessionManager):
+    async def disconnect(self) -> None:
+        raise StoreUnavailableError("away")
+
+
+async def test_both_managers_are_let_go_of_though_one_fails() -> None:
+    said: list[str] = []
+    managers = SessionManagers(streams=Failing(), info=Noting(said))
+    with pytest.raises(StoreUnavailableError):
+        await managers.disconnect()
+    assert said == ["disconnected"]
+
+
+async def test_both_managers_are_closed_when_they_are_left() -> None:
+    said: list[str] = []
+    streams = InMemoryStreamSessionManager()
+    controller = RecordingController()
+    async with SessionManagers(streams=streams, info=Noting(said)) as managers:
+        await managers.streams.create("id", controller)
+    assert said == ["closed"]
+    assert await controller.end() is CloseReason.SHUTDOWN
 
 
 @pytest.mark.parametrize("meta", ["text", None, {}])

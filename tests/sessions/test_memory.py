@@ -19,7 +19,9 @@ from tmcp_serverless import (
 from tmcp_serverless.sessions import memory, memory_info
 from tmcp_serverless.testing.contracts import RecordingController
 
-RECORD = SessionRecord("2025-11-25", {"name": "c", "version": "1"}, {})
+RECORD = SessionRecord(
+    protocol_version="2025-11-25", client_info={"name": "c", "version": "1"}, client_capabilities={}
+)
 
 
 class Clock:
@@ -114,6 +116,24 @@ async def test_a_mailbox_holds_so_many_rows_and_bytes(options: dict[str, Any], l
     for number in range(5):
         await streams.send(["id"], str(number))
     assert kept(streams) == left
+
+
+async def test_what_a_mailbox_holds_is_counted_in_bytes() -> None:
+    streams = InMemoryStreamSessionManager(retention_bytes=4)
+    for text in ("é", "🦆", "a", "é", "b"):
+        await streams.send(["id"], text)
+    assert kept(streams) == ["a", "é", "b"]
+
+
+async def test_a_session_that_has_expired_is_not_renewed(clock: Clock) -> None:
+    info = InMemoryInfoSessionManager(idle_seconds=60)
+    await info.initialize("id", RECORD)
+    clock.now += 50
+    assert await info.renew("id", RECORD)
+    clock.now += 50
+    assert await info.renew("id", RECORD)
+    clock.now += 61
+    assert not await info.renew("id", RECORD)
 
 
 async def test_the_place_of_a_session_is_kept_for_longer_than_its_messages(clock: Clock) -> None:

@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 LATEST = "2025-11-25"
 
 
+def initialize_params(**said: Any) -> dict[str, Any]:
+    """Return what a client says when it initializes a session, with `said` instead of or beside it."""
+    client = {"name": "by hand", "version": "1"}
+    return {"protocolVersion": LATEST, "capabilities": {}, "clientInfo": client, **said}
+
+
+def initialize_message(**said: Any) -> dict[str, Any]:
+    """Return the request that begins a session, with `said` among its parameters."""
+    return {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": initialize_params(**said)}
+
+
 class Client:
     def __init__(self, *apps: ASGIApp, version: str = LATEST, scope: Mapping[str, Any] | None = None) -> None:
         self._turns = cycle(apps)
@@ -52,13 +63,8 @@ class Client:
             return await exchange.whole()
 
     async def initialize(self, *, capabilities: dict[str, Any] | None = None) -> Self:
-        params = {
-            "protocolVersion": self.version,
-            "capabilities": capabilities or {},
-            "clientInfo": {"name": "by hand", "version": "1"},
-        }
-        message = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
-        exchange = await self.post(message)
+        said = {"protocolVersion": self.version, "capabilities": capabilities or {}}
+        exchange = await self.post(initialize_message(**said))
         assert exchange.status == 200, exchange.messages
         self.version = exchange.messages[0]["result"]["protocolVersion"]
         self.session = exchange.headers["mcp-session-id"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, TypeAlias
 
 import pytest
@@ -25,6 +26,16 @@ NewHandler: TypeAlias = Callable[..., Handler]
 """Each call is another instance that serves the given server over the same store."""
 
 
+@pytest.fixture
+def sandbox_loop() -> Generator[asyncio.AbstractEventLoop]:
+    """The one event loop of a sandbox on AWS's own runtime."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield loop
+    loop.close()
+    asyncio.set_event_loop(None)
+
+
 @pytest.fixture(params=["memory", "postgres"])
 async def new_managers(request: pytest.FixtureRequest) -> AsyncGenerator[NewManagers]:
     made: list[SessionManagers] = []
@@ -38,7 +49,7 @@ async def new_managers(request: pytest.FixtureRequest) -> AsyncGenerator[NewMana
         return made[-1]
 
     yield new
-    for managers in made:
+    for managers in (shared, *made):
         await managers.aclose()
 
 
@@ -77,4 +88,5 @@ def postgres_managers(
     return SessionManagers(
         streams=PostgresStreamSessionManager(database, **(streams or {})),
         info=PostgresInfoSessionManager(database, **(info or {})),
+        resources=(database,),
     )

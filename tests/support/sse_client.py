@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
-from tests.support.client import Client
+from tests.support.client import Client, initialize_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,12 +57,8 @@ class SseClient(Client):
         return self.path.partition("session_id=")[2]
 
     async def initialize(self, *, capabilities: dict[str, Any] | None = None) -> Self:
-        params = {
-            "protocolVersion": self.version,
-            "capabilities": capabilities or {},
-            "clientInfo": {"name": "by hand", "version": "1"},
-        }
-        result = await self.result("initialize", params)
+        said = {"protocolVersion": self.version, "capabilities": capabilities or {}}
+        result = await self.result("initialize", initialize_params(**said))
         self.version = result["protocolVersion"]
         assert (await self.notify("notifications/initialized")).status == 202
         return self

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.client import initialize_params
 from tests.support.sse_client import OLDEST, SseClient
 from tests.support.talkative import CAPABILITIES, Stage, talkative_server
 
@@ -18,11 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["INITIALIZE", "PING", "client", "handlers", "stage"]
 
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-INITIALIZE: dict[str, Any] = {
-    "protocolVersion": OLDEST,
-    "capabilities": {},
-    "clientInfo": {"name": "c", "version": "1"},
-}
+INITIALIZE = initialize_params(protocolVersion=OLDEST)
 
 
 @pytest.fixture

@@ -11,18 +11,15 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 
 from tests.support.client import Client
+from tests.support.front import Front, Sent
 from tests.support.talkative import Stage, talkative_server
 from tests.support.waiting import eventually
 from tmcp_serverless.transports.addresses import inbox_of, request_name
 from tmcp_serverless.transports.exchange import Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tests.support.fixtures import NewHandler
     from tmcp_serverless import Handler
-
-    Sent = dict[str, Any]
 
 
 @pytest.fixture
@@ -33,33 +30,6 @@ def stage() -> Stage:
 def call(tool: str, *, id: Any = 7) -> dict[str, Any]:
     params = {"name": tool, "arguments": {}, "_meta": {"progressToken": "p"}}
     return {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}
-
-
-class Front:
-    """An ASGI server in front of an application: as strict as uvicorn, and as slow as it is told to be."""
-
-    def __init__(self, app: Any, *, before: Callable[[str, Sent], Awaitable[None]] | None = None) -> None:
-        self.tasks: list[asyncio.Task[Any] | None] = []
-        self.refused: list[Sent] = []
-        self._app = app
-        self._before = before
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.tasks.append(asyncio.current_task())
-        begun = ended = False
-
-        async def strictly(message: Sent) -> None:
-            nonlocal begun, ended
-            if ended or begun is (message["type"] == "http.response.start"):
-                self.refused.append(message)
-                raise RuntimeError(f"unexpected {message}")
-            begun = True
-            if self._before is not None:
-                await self._before(scope["method"], message)
-            ended = message["type"] == "http.response.body" and not message.get("more_body")
-            await send(message)
-
-        await self._app(scope, receive, strictly)
 
 
 class Closing:
@@ -209,6 +179,39 @@ async def test_an_answer_that_was_stopped_on_its_way_to_the_store_is_stored_all_
         assert "result" in (await resumed.whole()).messages[-1]
 
 
+async def test_an_answer_that_waits_for_a_client_that_does_not_read_is_stored_when_the_host_stops(
+    new_handler: NewHandler, stage: Stage
+) -> None:
+    server = talkative_server(stage)
+    stalled, says = asyncio.Event(), list[asyncio.Task[None]]()
+
+    @server.tool()
+    async def talks(ctx: Context) -> str:
+        await ctx.report_progress(1)
+        says.append(asyncio.create_task(ctx.report_progress(2)))
+        await stage.go_on.wait()
+        return "done"
+
+    async def stall(method: str, message: Sent) -> None:
+        if method == "POST" and b'"progress":2' in message.get("body", b""):
+            stalled.set()
+            await asyncio.Event().wait()
+
+    front = Front(new_handler(server).app, before=stall)
+    client = await Client(front).initialize()
+    exchange = await client.send("POST", call("talks")).__aenter__()
+    await stalled.wait()
+    stage.go_on.set()
+    await asyncio.sleep(0.1)  # The tool returns, and its answer waits behind what is not read.
+    assert front.tasks[-1] is not None
+    front.tasks[-1].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await exchange.whole()
+    async with client.listen(last_event_id=exchange.ids[-1]) as resumed:
+        assert "result" in (await resumed.whole()).messages[-1]
+    await asyncio.gather(*says, return_exceptions=True)
+
+
 async def test_an_answer_that_has_begun_as_json_does_not_become_a_stream(new_handler: NewHandler) -> None:
     server = MCPServer("slow", log_level="ERROR")
 
@@ -282,3 +285,22 @@ async def test_an_event_id_of_no_form_of_ours_is_400(new_handler: NewHandler, st
     client = await Client(new_handler(talkative_server(stage)).app).initialize()
     async with client.listen(last_event_id=id) as refused:
         assert (await refused.whole()).status == 400
+
+
+async def test_a_stream_that_is_claimed_behind_the_deletion_of_its_session_is_404(
+    new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = new_handler(talkative_server(stage))
+    client = await Client(handler.app).initialize()
+    streams = handler.managers.streams
+    create = streams.create
+
+    async def late(id: str, controller: Any, *, after: str | None = None) -> None:
+        assert (await client.delete()).status == 200
+        await create(id, controller, after=after)
+
+    monkeypatch.setattr(streams, "create", late)
+    async with client.listen() as stream:
+        assert (await stream.whole()).status == 404
+    assert not await streams.has(client.session or "")
+    assert not await streams.deliver(client.session or "", "{}"), "its mailbox is not there again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
@@ -21,21 +22,17 @@ from tests.support.modern import (
     error_of,
     methods,
 )
+from tests.support.modern_fixtures import client, stage
 from tests.support.modern_server import Stage, modern_server
+from tmcp_serverless import ConfigurationError, create_handler
+from tmcp_serverless.transports import outlet
+from tmcp_serverless.transports.modern_outlet import ModernOutlet
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
+    from tmcp_serverless.transports.asgi import Message, Receive, Scope, Send
 
-
-@pytest.fixture
-def stage() -> Stage:
-    return Stage()
-
-
-@pytest.fixture
-def client(new_handler: NewHandler, stage: Stage) -> ModernClient:
-    """A client whose requests go to three instances in turns."""
-    return ModernClient(*(new_handler(modern_server(stage)).app for _ in range(3)))
+__all__ = ["client", "stage"]
 
 
 async def test_rule_a11_c9_there_is_no_session_and_no_other_method(client: ModernClient) -> None:
@@ -214,3 +211,66 @@ async def test_rule_l3_a_question_carries_no_hint(new_handler: NewHandler, stage
 async def test_rule_l4_a_resource_that_is_not_there_is_invalid_params(client: ModernClient) -> None:
     refused = await client.ask("resources/read", {"uri": "note://none"})
     assert refused.messages[-1]["error"]["code"] == INVALID_PARAMS
+
+
+# What goes out
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["does not read", "has gone"])
+async def test_a_request_ends_whose_client_does_not_take_what_it_is_sent(
+    new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch, *, gone: bool
+) -> None:
+    monkeypatch.setattr(outlet, "_PATIENCE_SECONDS", 0.2)
+    app = new_handler(modern_server(stage)).app
+
+    async def not_taken(scope: Scope, receive: Receive, send: Send) -> None:
+        async def blocked(message: Message) -> None:
+            if message["type"] != "http.response.start":
+                if gone:
+                    raise BrokenPipeError
+                await asyncio.Event().wait()
+            await send(message)
+
+        await app(scope, receive, blocked)
+
+    call = {"name": "wait", "arguments": {}, "_meta": {"progressToken": 1}}
+    async with ModernClient(not_taken).asking("tools/call", call) as exchange:
+        await exchange.whole()
+    assert stage.cancelled.is_set()
+
+
+REFUSED = b'{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"%s"}}'
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (REFUSED % b"The server is not configured rightly; its log says what to change", 503),
+        (REFUSED % b"another one", 200),
+        (b'{"jsonrpc":"2.0","id":1,"result":{}}', 200),
+        (b'event: message\r\ndata: {"jsonrpc":"2.0"}\r\n\r\n', 200),
+    ],
+    ids=["the refusal", "another error", "a result", "an event"],
+)
+async def test_an_answer_is_a_503_where_it_is_the_refusal_and_not_where_a_handler_went_on(
+    body: bytes, status: int
+) -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    out = ModernOutlet(send)
+    out.refuse(ConfigurationError("the log has this"))
+    await out.send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
+    await out.send({"type": "http.response.body", "body": body})
+    head, whole = sent
+    assert head["status"] == status
+    assert head["headers"] == [(b"a", b"b"), *([(b"retry-after", b"5")] if status == 503 else [])]
+    assert whole["body"] == body
+
+
+@pytest.mark.parametrize("server", [42, object(), MCPServer, create_handler, json])
+def test_what_is_no_server_is_refused_when_a_handler_is_made(server: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"not an MCP server: .*expected an object of mcp\.server"):
+        create_handler(server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -14,8 +15,15 @@ from tests.support.client import Client
 from tests.support.fixtures import postgres_managers
 from tests.support.talkative import CAPABILITIES, Stage, talkative_server
 from tests.support.waiting import eventually
-from tmcp_serverless import StoreUnavailableError, create_handler
+from tmcp_serverless import (
+    ConfigurationError,
+    InMemoryStreamSessionManager,
+    StoreUnavailableError,
+    create_handler,
+)
+from tmcp_serverless.sessions.records import CloseReason, StoredEvent
 from tmcp_serverless.transports.addresses import inbox_of, request_name
+from tmcp_serverless.transports.inbox import Inbox
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
@@ -134,6 +142,152 @@ async def test_a_request_outlives_an_outage_longer_than_its_lease(
             assert (await resumed.whole()).messages[-1]["error"]["code"] == -32800
     for handler in handlers:
         await handler.aclose()
+        await handler.managers.aclose()
+
+
+async def test_what_an_inbox_may_not_have_been_given_is_asked_for_again_when_it_is_opened_again() -> None:
+    class Remembering(InMemoryStreamSessionManager):
+        asked_for: tuple[str | None, ...] = ()
+
+        async def create(self, id: str, controller: Any, *, after: str | None = None) -> None:
+            self.asked_for += (after,)
+            await super().create(id, controller, after=after)
+
+    streams = Remembering()
+    inbox = Inbox(streams, "s", "r1", began_at=0.0, on_cancelled=lambda: None)
+    answer = {"jsonrpc": "2.0", "id": "first", "result": {}}
+    await streams.send([inbox_of("s", "r1")], json.dumps(answer))
+    future = inbox.expect("first", None)
+    await inbox.open()
+    assert await future == answer
+    inbox.close(CloseReason.UNAVAILABLE)
+    await inbox.open()
+    assert streams.asked_for == (None, "1.0")
+    await inbox.write([StoredEvent(json.dumps(answer), "1.0")])  # It does no harm to hear it twice.
+    await inbox.aclose()
+
+
+async def test_an_answer_whose_reading_was_lost_in_an_outage_is_heard_after_it(
+    new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = new_handler(talkative_server(stage))
+    client = await Client(handler.app).initialize(capabilities=CAPABILITIES)
+    write, lost = Inbox.write, asyncio.Event()
+
+    async def losing(inbox: Inbox, events: Any) -> None:
+        if lost.is_set():
+            await write(inbox, events)
+        else:
+            # It is read and taken for delivered, but the reply to that never came; and then a lease is over.
+            lost.set()
+            raise StoreUnavailableError("the reply was lost")
+
+    monkeypatch.setattr(Inbox, "write", losing)
+    async with client.send("POST", call("favourite")) as exchange:
+        question = (await exchange.count(1))[0]
+        await client.post({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}})
+        await lost.wait()
+        assert (await exchange.whole()).messages[-1]["result"]["content"][0]["text"] == "decline "
+
+
+async def test_a_request_that_ends_while_its_inbox_is_opened_lets_that_finish_and_leaves_nothing(
+    new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = new_handler(talkative_server(stage))
+    client = await Client(handler.app).initialize()
+    streams = handler.managers.streams
+    create, opening, go_on, opened = streams.create, asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(id: str, controller: Any, *, after: str | None = None) -> None:
+        if "/in." in id:
+            opening.set()
+            await go_on.wait()
+        await create(id, controller, after=after)
+        if "/in." in id:
+            opened.set()
+
+    monkeypatch.setattr(streams, "create", slow)
+    async with client.send("POST", call("quiet")) as exchange:
+        await opening.wait()
+        stage.go_on.set()
+        await exchange.until(lambda: exchange.body_ended)
+        go_on.set()
+        await exchange.whole()
+    assert opened.is_set()
+    inbox = inbox_of(client.session or "", request_name(7))
+    assert not await streams.has(inbox)
+    assert not await streams.deliver(inbox, "{}"), "it has no mailbox any more"
+
+
+async def test_an_inbox_that_does_not_open_keeps_nobody(
+    new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = new_handler(talkative_server(stage))
+    client = await Client(handler.app).initialize()
+    create, opening = handler.managers.streams.create, asyncio.Event()
+
+    async def never(id: str, controller: Any, *, after: str | None = None) -> None:
+        await create(id, controller, after=after)
+        opening.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(handler.managers.streams, "create", never)
+    async with client.send("POST", call("quiet")) as exchange:
+        await opening.wait()
+        stage.go_on.set()
+        await exchange.whole()
+    inbox = inbox_of(client.session or "", request_name(7))
+    assert not await handler.managers.streams.has(inbox), "what was claimed all the same is given back"
+
+
+@pytest.mark.parametrize("error", [ConfigurationError, ZeroDivisionError])
+async def test_a_request_that_cannot_listen_says_so_in_the_log_and_runs_on(
+    new_handler: NewHandler,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[Exception],
+) -> None:
+    handler = new_handler(talkative_server(stage))
+    client = await Client(handler.app).initialize()
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise error("permission denied")
+
+    monkeypatch.setattr(handler.managers.streams, "create", refuse)
+    async with client.send("POST", call("quiet")) as exchange:
+
+        async def logged() -> bool:
+            return "cannot be cancelled" in caplog.text
+
+        await eventually(logged)
+        stage.go_on.set()
+        assert "result" in (await exchange.whole()).messages[-1]
+
+
+async def test_an_inbox_that_cannot_be_given_back_does_not_keep_the_others_of_its_batch(
+    new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = new_handler(talkative_server(stage))
+    client = await Client(handler.app, version="2025-03-26").initialize()
+    streams = handler.managers.streams
+    release, refused = streams.release, list[str]()
+
+    async def shaky(id: str, controller: Any) -> None:
+        await release(id, controller)
+        if not refused:
+            refused.append(id)
+            raise ConfigurationError("permission denied")
+
+    async with client.send("POST", [call("quiet", id=number) for number in (1, 2)]) as exchange:
+        for number in (1, 2):
+            await is_heard(handler, client, id=number)
+        monkeypatch.setattr(streams, "release", shaky)
+        stage.go_on.set()
+        await exchange.whole()
+    assert refused
+    for number in (1, 2):
+        assert not await streams.has(inbox_of(client.session or "", request_name(number)))
 
 
 async def test_a_notifications_handler_that_lasts_does_not_listen_until_it_asks(

@@ -51,24 +51,28 @@ class Stage:
         self.fickle = 0
 
 
+async def _book(stage: Stage, name: str, ctx: Context | FastContext) -> str:
+    stage.started += 1
+    try:
+        day = await ctx.elicit("Which day?", Day)
+        if day.action != "accept":
+            return "no day"
+        seats = await ctx.elicit(f"How many seats on {day.data.day}?", Seats)
+        if seats.action != "accept":
+            return "no seats"
+    finally:
+        stage.cleaned_up += 1
+    stage.booked.append(name)
+    return f"{name}: {seats.data.seats} on {day.data.day}"
+
+
 def booking_server(stage: Stage) -> MCPServer:
     server = MCPServer("booking", log_level="ERROR")
 
     @server.tool()
     @replayable
     async def book(name: str, ctx: Context) -> str:
-        stage.started += 1
-        try:
-            day = await ctx.elicit("Which day?", Day)
-            if day.action != "accept":
-                return "no day"
-            seats = await ctx.elicit(f"How many seats on {day.data.day}?", Seats)
-            if seats.action != "accept":
-                return "no seats"
-        finally:
-            stage.cleaned_up += 1
-        stage.booked.append(name)
-        return f"{name}: {seats.data.seats} on {day.data.day}"
+        return await _book(stage, name, ctx)
 
     @server.tool()
     async def unmarked(ctx: Context) -> str:
@@ -111,18 +115,7 @@ def fast_server(stage: Stage) -> FastMCP[Any]:
     @server.tool
     @replayable
     async def book(name: str, ctx: FastContext) -> str:
-        stage.started += 1
-        try:
-            day = await ctx.elicit("Which day?", Day)
-            if day.action != "accept":
-                return "no day"
-            seats = await ctx.elicit(f"How many seats on {day.data.day}?", Seats)
-            if seats.action != "accept":
-                return "no seats"
-        finally:
-            stage.cleaned_up += 1
-        stage.booked.append(name)
-        return f"{name}: {seats.data.seats} on {day.data.day}"
+        return await _book(stage, name, ctx)
 
     return server
 

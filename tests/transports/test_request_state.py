@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from mcp.server import MCPServer
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateSecurity
+from mcp_types import CallToolResult, ListToolsResult, TextContent, Tool
+from starlette.authentication import SimpleUser
 
 from tests.differential.wire import lifespan
 from tests.support.modern import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     MISSING_CAPABILITY,
     ModernClient,
     error_of,
 )
+from tests.support.modern_fixtures import client, stage
 from tests.support.modern_server import Stage, modern_server
 from tests.support.users import two_users
 from tmcp_serverless import (
@@ -23,23 +30,17 @@ from tmcp_serverless import (
     InMemoryInfoSessionManager,
     InMemoryStreamSessionManager,
     SessionManagers,
+    StoreUnavailableError,
     create_handler,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.support.fixtures import NewHandler
-    from tmcp_serverless.transports.asgi import Scope
+    from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
 
-
-@pytest.fixture
-def stage() -> Stage:
-    return Stage()
-
-
-@pytest.fixture
-def client(new_handler: NewHandler, stage: Stage) -> ModernClient:
-    """A client whose requests go to three instances in turns."""
-    return ModernClient(*(new_handler(modern_server(stage)).app for _ in range(3)))
+__all__ = ["client", "stage"]
 
 
 ZOE = {"action": "accept", "content": {"name": "Zoë"}}
@@ -114,6 +115,78 @@ async def test_rule_k4_a_request_state_is_for_the_principal_that_the_handler_was
         assert stage.greeted == []
         await client.ask("tools/call", answered, x_user=owner)
         assert stage.greeted == ["Zoë"]
+
+
+def sdk_user(name: str) -> AuthenticatedUser:
+    return AuthenticatedUser(AccessToken(token=name, client_id="app", scopes=[], subject=name))
+
+
+def signed_in(app: ASGIApp, new_user: Callable[[str], Any]) -> ASGIApp:
+    """Return the application behind a middleware that says who is asking, and nothing else."""
+
+    async def with_user(scope: Scope, receive: Receive, send: Send) -> None:
+        name = who_says(scope)
+        await app({**scope, "user": new_user(name)} if name else scope, receive, send)
+
+    return with_user
+
+
+def asking_server(name: str, done: list[str]) -> Server[Any]:
+    """Make a lowlevel server, whose `delete` asks before it does."""
+
+    async def call_tool(ctx: Any, params: Any) -> CallToolResult:
+        del params
+        await ctx.session.elicit_form("Really?", {"type": "object", "properties": {}})
+        done.append(name)
+        return CallToolResult(content=[TextContent(type="text", text="done")])
+
+    async def list_tools(*_: Any) -> ListToolsResult:
+        return ListToolsResult(tools=[Tool(name="delete", input_schema={"type": "object"})])
+
+    return Server(name, on_call_tool=call_tool, on_list_tools=list_tools)
+
+
+@pytest.mark.parametrize("new_user", [SimpleUser, sdk_user])
+@pytest.mark.parametrize("kind", ["MCPServer", "lowlevel"])
+async def test_rule_k4_a_request_state_is_for_the_user_whom_a_middleware_has_found_out(
+    new_handler: NewHandler, stage: Stage, new_user: Callable[[str], Any], kind: str
+) -> None:
+    done: list[str] = []
+    if kind == "MCPServer":
+        call = {"name": "greet", "arguments": {"greeting": "Hello"}}
+        apps = [new_handler(modern_server(stage)).app for _ in range(2)]
+        done = stage.greeted
+    else:
+        call = {"name": "delete", "arguments": {}}
+        apps = [new_handler(asking_server("Zoë", done), replayable=["delete"]).app for _ in range(2)]
+    client = ModernClient(*(signed_in(app, new_user) for app in apps))
+    for owner, other in (("alice", "bob"), ("alice", None), (None, "bob")):
+        done.clear()
+        asked = (await client.ask("tools/call", call, x_user=owner)).messages[-1]["result"]
+        (key,) = asked["inputRequests"]
+        answered = {**call, "inputResponses": {key: ZOE}, "requestState": asked["requestState"]}
+        refused = await client.ask("tools/call", answered, x_user=other)
+        assert refused.messages[-1]["error"]["code"] == INVALID_PARAMS
+        assert done == []
+        await client.ask("tools/call", answered, x_user=owner)
+        assert done == ["Zoë"]
+
+
+async def test_a_request_state_of_a_lowlevel_server_is_for_servers_of_its_name(
+    new_handler: NewHandler,
+) -> None:
+    done: list[str] = []
+    names = ("staging", "production", "staging")
+    staging, production, another = (
+        ModernClient(new_handler(asking_server(name, done), replayable=["delete"]).app) for name in names
+    )
+    asked = await staging.call("delete")
+    (key,) = asked["inputRequests"]
+    refused = await production.answer(asked, {key: ZOE}, "delete")
+    assert refused.messages[-1]["error"]["code"] == INVALID_PARAMS
+    assert done == []
+    await another.answer(asked, {key: ZOE}, "delete")
+    assert done == ["staging"]
 
 
 class Plain:
@@ -210,7 +283,12 @@ def test_keys_that_are_too_short_or_twice_the_same_are_refused_without_being_sho
     assert keys not in str(refused.value)
 
 
-async def test_a_key_of_one_process_is_refused_with_what_to_do_about_it(stage: Stage) -> None:
+NOT_READY = "The server is not configured rightly; its log says what to change"
+
+
+async def test_a_key_of_one_process_is_refused_and_the_log_says_what_to_do_about_it(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     class KeepsNoSecret(InMemoryInfoSessionManager):
         async def secret(self, name: str, proposed: str) -> Any:
             del name, proposed
@@ -220,7 +298,64 @@ async def test_a_key_of_one_process_is_refused_with_what_to_do_about_it(stage: S
     client = ModernClient(handler.app)
     assert (await client.call("talk"))["content"][0]["text"] == "done"
     refused = await client.ask("tools/call", {"name": "greet", "arguments": {"greeting": "Hello"}})
-    assert "TMCP_REQUEST_STATE_KEYS" in refused.messages[-1]["error"]["message"]
+    assert error_of(refused) == (503, INTERNAL_ERROR)
+    assert refused.headers["retry-after"] == "5"
+    assert refused.messages[-1]["error"]["message"] == NOT_READY
+    (said,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "answered 503" in said.message
+    assert "TMCP_REQUEST_STATE_KEYS" in said.message
+    await handler.aclose()
+
+
+async def test_what_is_wrong_with_the_database_is_for_the_log_and_not_for_clients(
+    empty_database_url: str, stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, _, database = empty_database_url.rpartition("/")
+    for url, kept in ((f"{server}/customers_of_ours", "customers_of_ours"), (empty_database_url, "migrate")):
+        caplog.clear()
+        handler = create_handler(modern_server(stage), database_url=url, create_tables=False)
+        asked = await ModernClient(handler.app).ask(
+            "tools/call", {"name": "greet", "arguments": {"greeting": "Hello"}}
+        )
+        assert error_of(asked) == (503, INTERNAL_ERROR)
+        assert asked.messages[-1]["error"] == {"code": INTERNAL_ERROR, "message": NOT_READY}
+        assert kept in caplog.text
+        assert database not in str(asked.messages)
+        await handler.aclose()
+
+
+async def test_row_13_a_state_that_cannot_be_sealed_is_a_503_until_the_store_is_back(stage: Stage) -> None:
+    class Away(InMemoryInfoSessionManager):
+        away = True
+
+        async def secret(self, name: str, proposed: str) -> str:
+            if self.away:
+                raise StoreUnavailableError("out of reach")
+            return await super().secret(name, proposed)
+
+        async def spend(self, token: str, *, seconds: float) -> bool:
+            if self.away:
+                raise StoreUnavailableError("out of reach")
+            return await super().spend(token, seconds=seconds)
+
+    info = Away()
+    managers = SessionManagers(streams=InMemoryStreamSessionManager(), info=info)
+    handler = create_handler(modern_server(stage), session_manager=managers, single_use=True)
+    client = ModernClient(handler.app)
+    call = {"name": "greet", "arguments": {"greeting": "Hello"}}
+    refused = await client.ask("tools/call", call, id="mine")
+    assert error_of(refused) == (503, INTERNAL_ERROR)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.messages[-1]["id"] == "mine"
+    info.away = False
+    asked = await client.call("greet", greeting="Hello")
+    (key,) = asked["inputRequests"]
+    info.away = True
+    assert error_of(await client.answer(asked, {key: ZOE}, "greet", greeting="Hello"))[0] == 503
+    assert stage.greeted == []
+    info.away = False
+    assert (await client.answer(asked, {key: ZOE}, "greet", greeting="Hello")).status == 200
+    assert stage.greeted == ["Zoë"]
     await handler.aclose()
 
 
@@ -237,3 +372,24 @@ async def test_what_the_servers_own_key_has_sealed_is_still_opened(
     client = ModernClient(new_handler(server).app)
     answered = await client.answer(asked, {key: ZOE}, "greet", greeting="Hello")
     assert "result" in answered.messages[-1]
+
+
+async def test_what_was_sealed_for_a_user_without_the_kit_is_opened_for_that_user(
+    new_handler: NewHandler, stage: Stage
+) -> None:
+    def server() -> MCPServer:
+        security = RequestStateSecurity(keys=["k" * 32])
+        return modern_server(stage, request_state_security=security, **two_users())
+
+    call = {"name": "greet", "arguments": {"greeting": "Hello"}}
+    app = server().streamable_http_app()
+    async with lifespan(app):
+        asking = ModernClient(app).ask("tools/call", call, authorization="Bearer alice")
+        asked = (await asking).messages[-1]["result"]
+    (key,) = asked["inputRequests"]
+    answered = {**call, "inputResponses": {key: ZOE}, "requestState": asked["requestState"]}
+    client = ModernClient(new_handler(server()).app)
+    refused = await client.ask("tools/call", answered, authorization="Bearer bob")
+    assert refused.messages[-1]["error"]["code"] == INVALID_PARAMS
+    outcome = await client.ask("tools/call", answered, authorization="Bearer alice")
+    assert "result" in outcome.messages[-1]

@@ -14,6 +14,8 @@ from tests.support.client import Client
 from tests.support.modern import ModernClient
 from tests.support.servers import small_server
 from tmcp_serverless import ConfigurationError, Settings, create_handler
+from tmcp_serverless.testing.contracts import RecordingController
+from tmcp_serverless.transports.addresses import inbox_of, request_id_of, request_name
 from tmcp_serverless.transports.asgi import HttpProblem, Request, path_of
 
 if TYPE_CHECKING:
@@ -75,18 +77,55 @@ async def test_what_a_client_does_not_accept_is_not_sent(accept: str, both: tupl
     assert Request({"method": "POST", "headers": headers}, receive).accepts() == both
 
 
-async def test_headers_that_are_repeated_are_one_list(new_handler: NewHandler) -> None:
+async def test_an_accept_header_that_is_repeated_is_one_list(new_handler: NewHandler) -> None:
     client = await Client(new_handler(small_server()).app).initialize()
     exchange = client.send("POST", PING, accept=None)
     exchange._scope["headers"] += [(b"accept", b"application/json"), (b"accept", b"text/event-stream")]  # pyright: ignore[reportPrivateUsage]
     async with exchange:
         assert (await exchange.whole()).status == 200
-    for name in (b"content-type", b"mcp-session-id", b"mcp-protocol-version"):
-        exchange = client.send("POST", PING)
-        headers = exchange._scope["headers"]  # pyright: ignore[reportPrivateUsage]
-        headers += [each for each in headers if each[0] == name]
-        async with exchange:
-            assert (await exchange.whole()).status in (400, 404)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        (b"content-type", b"text/plain"),
+        (b"mcp-session-id", b"another"),
+        (b"mcp-protocol-version", b"2025-06-18"),
+    ],
+)
+async def test_another_header_may_be_repeated_with_one_value_only(
+    new_handler: NewHandler, name: bytes, other: bytes
+) -> None:
+    client = await Client(new_handler(small_server()).app).initialize()
+    for first in (False, True):
+        for repeated, status in ((None, 200), (other, 400)):
+            exchange = client.send("POST", PING)
+            headers = exchange._scope["headers"]  # pyright: ignore[reportPrivateUsage]
+            own = next(value for each, value in headers if each == name)
+            headers.insert(0 if first else len(headers), (name, own if repeated is None else repeated))
+            async with exchange:
+                assert (await exchange.whole()).status == status
+
+
+async def test_of_a_cancellation_nothing_is_kept_but_that_it_came(new_handler: NewHandler) -> None:
+    handler = new_handler(small_server())
+    client = await Client(handler.app).initialize()
+    long = "x" * 100_000
+    for id in ("never", long):
+        cancelled = await client.notify("notifications/cancelled", {"requestId": id, "reason": long})
+        assert cancelled.status == 202
+        controller = RecordingController()
+        inbox = inbox_of(client.session or "", request_name(id))
+        await handler.managers.streams.create(inbox, controller)
+        assert len((await controller.count(1))[0]) < 200
+
+
+async def test_an_event_id_of_a_request_that_cannot_have_been_has_an_answer() -> None:
+    client = await Client(create_handler(small_server()).app).initialize()
+    assert request_id_of(request_name("\ud800")) is None
+    async with client.listen(last_event_id=f"{request_name(chr(0xD800))}.000000000000:77.0") as stream:
+        message = (await stream.whole()).messages[-1]
+    assert (stream.status, message["id"], message["error"]["code"]) == (200, None, -32603)
 
 
 @pytest.mark.parametrize("build", [small_server, with_routes])

@@ -10,8 +10,9 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 
 from tests.support.client import Client
+from tests.support.talkative import CAPABILITIES, Stage, talkative_server
 from tests.support.waiting import eventually
-from tmcp_serverless.transports.addresses import EventId, inbox_of, request_name
+from tmcp_serverless.transports.addresses import EventId, inbox_of, request_name, same_id_as_other_type
 from tmcp_serverless.transports.inbox import Inbox
 
 if TYPE_CHECKING:
@@ -154,6 +155,44 @@ async def test_in_one_batch_both_are_answered(new_handler: NewHandler, runs: Run
         runs.go_on["B"].set()
         messages = (await exchange.whole()).messages
     assert sorted(said([message for message in messages if "result" in message])) == ["A", "B"]
+
+
+@pytest.mark.parametrize(("id", "cancelled"), [(7, "7"), ("7", 7), (-1, "-1")])
+async def test_a_request_is_cancelled_by_its_id_as_text_and_as_a_number(
+    new_handler: NewHandler, runs: Runs, opened: list[Inbox], id: Any, cancelled: Any
+) -> None:
+    client = await Client(*(new_handler(runs.server()).app for _ in range(2))).initialize()
+    async with client.send("POST", {**call("A"), "id": id}) as exchange:
+        await count(opened, 1)
+        assert (await client.notify("notifications/cancelled", {"requestId": cancelled})).status == 202
+        answer = (await exchange.whole()).messages[-1]
+        assert (answer["id"], answer["error"]["code"]) == (id, -32800)
+
+
+@pytest.mark.parametrize("text", ["07", " 7", "7.0", "+7", "1_0", "\u0667", "x", "", "9" * 5_000])
+def test_what_is_not_written_as_a_number_is_is_no_number(text: str) -> None:
+    assert same_id_as_other_type(text) is None
+
+
+async def test_a_number_and_its_text_at_once_are_two_requests_with_answers_of_their_own(
+    new_handler: NewHandler,
+) -> None:
+    client = Client(*(new_handler(talkative_server(Stage())).app for _ in range(2)))
+    await client.initialize(capabilities=CAPABILITIES)
+    asking = {"name": "favourite", "arguments": {}}
+    exchanges = {
+        id: client.send("POST", {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": asking})
+        for id in (7, "7")
+    }
+    async with exchanges[7], exchanges["7"]:
+        questions = {id: (await exchange.count(1))[0] for id, exchange in exchanges.items()}
+        for id, question in questions.items():
+            result = {"action": "accept", "content": {"color": repr(id)}}
+            answered = await client.post({"jsonrpc": "2.0", "id": question["id"], "result": result})
+            assert answered.status == 202
+        for id, exchange in exchanges.items():
+            answer = (await exchange.whole()).messages[-1]
+            assert (answer["id"], answer["result"]["content"][0]["text"]) == (id, f"accept {id!r}")
 
 
 def test_an_event_id_is_of_bounded_length() -> None:

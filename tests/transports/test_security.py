@@ -24,13 +24,21 @@ LOOPBACK = ["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1", "localhost"]
 ELSEWHERE = ["10.0.0.7", "169.254.8.1", "::ffff:10.0.0.7", "", "/run/app.sock"]
 
 
-def outcome(policy: OriginPolicy, host: str, origin: str | None, server: str | None = "127.0.0.1") -> int:
+def outcome(
+    policy: OriginPolicy,
+    host: str,
+    origin: str | None,
+    server: str | None = "127.0.0.1",
+    *,
+    method: str = "POST",
+) -> int:
     """Return the status that the headers are refused with, or 200."""
     headers = [(b"host", host.encode("latin-1"))]
     if origin is not None:
         headers.append((b"origin", origin.encode("latin-1")))
     try:
-        policy.check_scope({"headers": headers, "server": None if server is None else (server, 8000)})
+        where = None if server is None else (server, 8000)
+        policy.check_scope({"method": method, "headers": headers, "server": where})
     except HttpProblem as problem:
         return problem.status
     return 200
@@ -45,6 +53,21 @@ async def test_b1_a_page_whose_name_was_made_to_lead_here_is_403(new_handler: Ne
         assert "TMCP_ALLOWED_HOSTS" in exchange.messages[0]["error"]["message"]
     async with client.send("POST", PING, host=REBOUND["host"]) as no_page:
         assert (await no_page.whole()).status == 400  # It has no session, and no more is wrong with it.
+
+
+async def test_b1_such_a_page_is_403_where_its_browser_does_not_say_who_it_is(
+    new_handler: NewHandler,
+) -> None:
+    client = Client(new_handler(small_server()).app)
+    for client.path in ("/mcp", "/sse"):
+        for verb in ("GET", "HEAD"):
+            async with client.send(verb, host=REBOUND["host"]) as exchange:
+                await exchange.whole()
+            assert exchange.status == 403
+            assert "TMCP_ALLOWED_HOSTS" in exchange.messages[0]["error"]["message"]
+    client.path = "/healthz"
+    async with client.send("GET", host=REBOUND["host"]) as healthy:
+        assert (await healthy.whole()).status == 200
 
 
 async def test_b1_such_a_page_is_refused_in_the_modern_era_too(new_handler: NewHandler) -> None:
@@ -75,7 +98,25 @@ def test_at_a_loopback_address_a_page_names_the_host_so_that_no_dns_was_asked(se
         assert outcome(policy, f"{name}:8000", f"http://{name}:8000", server) == 200
     for name in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "localhost.", ""):
         assert outcome(policy, f"{name}:8000", f"http://{name}:8000", server) == 403
-        assert outcome(policy, f"{name}:8000", None, server) == 200
+        for method in ("POST", "DELETE", "OPTIONS"):
+            assert outcome(policy, f"{name}:8000", None, server, method=method) == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_at_a_loopback_address_a_get_names_the_host_in_the_same_way(method: str) -> None:
+    policy = OriginPolicy()
+    for name in ("localhost", "app.localhost", "127.0.0.1", "[::1]", "0.0.0.0"):
+        assert outcome(policy, f"{name}:8000", None, method=method) == 200
+    for name in ("evil.example", "localhost.evil.example", "localhost."):
+        for server in LOOPBACK:
+            assert outcome(policy, f"{name}:8000", None, server, method=method) == 403
+        for server in (*ELSEWHERE, None):
+            assert outcome(policy, f"{name}:8000", None, server, method=method) == 200
+        for configured in (
+            OriginPolicy(allowed_hosts=(f"{name}:8000",)),
+            OriginPolicy(allowed_origins=("https://a.example",)),
+        ):
+            assert outcome(configured, f"{name}:8000", None, method=method) == 200
 
 
 @pytest.mark.parametrize("server", [*ELSEWHERE, None])

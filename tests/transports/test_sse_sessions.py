@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
 
 from tests.support.client import Client
 from tests.support.fixtures import postgres_managers
+from tests.support.front import Front
 from tests.support.sse_client import OLDEST, SseClient, text_of
 from tests.support.sse_fixtures import INITIALIZE, PING, client, handlers, stage
 from tests.support.talkative import CAPABILITIES, Stage, talkative_server
@@ -85,7 +88,7 @@ async def test_initialize_is_durable_before_it_is_answered(handlers: list[Handle
             assert "result" in await client.answered("i")
             record = await handlers[2].managers.info.load(client.id)
         assert record is not None
-        assert record.client_info == {"name": "c", "version": "1"}
+        assert record.client_info == INITIALIZE["clientInfo"]
 
 
 async def test_an_initialize_that_is_wrong_leaves_the_session_as_it_was(handlers: list[Handler]) -> None:
@@ -215,6 +218,7 @@ async def test_a_session_whose_instance_was_killed_is_404_once_its_lease_is_over
         await connection.close()
         for handler in handlers:
             await handler.aclose()
+        await managers.aclose()
 
 
 async def test_draining_ends_the_streams_and_their_sessions(handlers: list[Handler]) -> None:
@@ -269,6 +273,59 @@ async def test_a_stream_ends_before_its_host_does(new_handler: NewHandler, stage
     async with SseClient(app, scope=scope) as client:
         await client.stream.whole()
         assert (await client.post(PING)).status == 404
+
+
+async def test_a_stream_ends_with_the_token_that_it_was_opened_with(
+    new_handler: NewHandler, stage: Stage
+) -> None:
+    token = AccessToken(token="t", client_id="c", scopes=[], expires_at=int(time.time()) + 1)
+    app = new_handler(talkative_server(stage)).app
+    async with SseClient(app, scope={"user": AuthenticatedUser(token)}) as client:
+        await client.stream.whole()
+        assert (await client.post(PING)).status == 404
+
+
+async def test_a_host_that_stops_while_a_session_is_deleted_leaves_nothing_of_it(
+    new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = new_handler(talkative_server(stage))
+    info, front = handler.managers.info, Front(handler.app)
+    delete, deleting, go_on = info.delete, asyncio.Event(), asyncio.Event()
+
+    async def slow(id: str) -> None:
+        deleting.set()
+        await go_on.wait()
+        await delete(id)
+
+    monkeypatch.setattr(info, "delete", slow)
+    client = await SseClient(front).__aenter__()
+    client.stream.leave()
+    await deleting.wait()
+    assert front.tasks[0] is not None
+    front.tasks[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await client.stream.whole()
+    go_on.set()
+
+    async def gone() -> bool:
+        return not await handler.managers.streams.has(client.id) and await info.load(client.id) is None
+
+    await eventually(gone)
+    assert not await handler.managers.streams.deliver(client.id, "{}"), "it has no mailbox any more"
+
+
+async def test_a_session_whose_metadata_cannot_be_deleted_gives_its_stream_back(
+    new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = new_handler(talkative_server(stage))
+
+    async def refuse(_: str) -> None:
+        raise ConfigurationError("permission denied")
+
+    monkeypatch.setattr(handler.managers.info, "delete", refuse)
+    async with SseClient(handler.app) as client:
+        pass
+    assert not await handler.managers.streams.has(client.id)
 
 
 async def test_a_request_is_answered_before_its_host_ends_it(handlers: list[Handler], stage: Stage) -> None:

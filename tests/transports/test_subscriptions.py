@@ -11,24 +11,34 @@ from mcp.server.lowlevel import Server
 from mcp_types import ListToolsResult, Tool
 
 from tests.support.client import Client
-from tests.support.modern import SUBSCRIPTION, ModernClient, error_of, methods, short_lived
+from tests.support.modern import (
+    INTERNAL_ERROR,
+    SUBSCRIPTION,
+    ModernClient,
+    error_of,
+    methods,
+    short_lived,
+)
+from tests.support.modern_fixtures import client, stage
 from tests.support.modern_server import Stage, modern_server
 from tests.support.waiting import eventually
-from tmcp_serverless import Notifier, PostgresSubscriptionBus, create_handler
+from tmcp_serverless import (
+    InMemoryInfoSessionManager,
+    InMemoryStreamSessionManager,
+    Notifier,
+    PostgresSubscriptionBus,
+    SessionManagers,
+    create_handler,
+)
+from tmcp_serverless.sdk import listen
+from tmcp_serverless.transports.modern_outlet import ModernOutlet
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
+    from tmcp_serverless.testing.postgres import EmbeddedPostgres
+    from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Scope, Send
 
-
-@pytest.fixture
-def stage() -> Stage:
-    return Stage()
-
-
-@pytest.fixture
-def client(new_handler: NewHandler, stage: Stage) -> ModernClient:
-    """A client whose requests go to three instances in turns."""
-    return ModernClient(*(new_handler(modern_server(stage)).app for _ in range(3)))
+__all__ = ["client", "stage"]
 
 
 async def test_rule_j1_j2_j3_a_stream_begins_with_the_acknowledgement_and_has_what_was_asked_for(
@@ -81,6 +91,110 @@ async def test_rule_j5_a_stream_ends_with_a_result_when_the_process_is_drained(
         await handler.drain()
         await stream.whole()
     assert methods(stream)[-1] == "result"
+
+
+async def test_rule_j5_a_stream_that_is_being_opened_when_the_process_is_drained_ends_too(
+    stage: Stage,
+) -> None:
+    class Slow(InMemoryStreamSessionManager):
+        def __init__(self) -> None:
+            super().__init__()
+            self.watching, self.go_on = asyncio.Event(), asyncio.Event()
+
+        async def watch(self, controller: Any) -> str:
+            self.watching.set()
+            await self.go_on.wait()
+            return await super().watch(controller)
+
+    streams = Slow()
+    managers = SessionManagers(streams=streams, info=InMemoryInfoSessionManager())
+    handler = create_handler(modern_server(stage), session_manager=managers)
+    async with ModernClient(handler.app).listen(toolsListChanged=True) as stream:
+        await streams.watching.wait()
+        await handler.drain()
+        streams.go_on.set()
+        await stream.whole()
+    assert methods(stream) == ["notifications/subscriptions/acknowledged", "result"]
+    await handler.aclose()
+
+
+def unhurried(_: ModernOutlet) -> None:
+    """Wait for the client as long as ever."""
+
+
+def unread(app: ASGIApp) -> ASGIApp:
+    """Return the application as a client sees it that reads the head of the answer, and nothing more."""
+
+    async def half_read(scope: Scope, receive: Receive, send: Send) -> None:
+        async def blocked(message: Message) -> None:
+            if message["type"] != "http.response.start":
+                await asyncio.Event().wait()
+            await send(message)
+
+        await app(scope, receive, blocked)
+
+    return half_read
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ends", "cannot end"])
+async def test_a_stream_that_is_not_read_gives_its_place_to_another_one_when_it_has_to_end(
+    new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch, *, ends: bool
+) -> None:
+    monkeypatch.setattr(listen, "_MOST_STREAMS", 1)
+    if not ends:
+        monkeypatch.setattr(ModernOutlet, "hurry", unhurried)
+    handler = new_handler(modern_server(stage))
+    app = handler.app
+    async with ModernClient(unread(app), scope=short_lived(3)).listen(toolsListChanged=True) as held:
+        await held.begun()
+        await (
+            handler.notifier.tools_changed()
+        )  # It waits behind the acknowledgement, and its handler with it.
+
+        async def has_a_place() -> bool:
+            async with ModernClient(app).listen(toolsListChanged=True) as another:
+                (answer,) = await another.count(1)
+                return answer.get("method") == "notifications/subscriptions/acknowledged"
+
+        await eventually(has_a_place)
+        if ends:
+            await held.whole()  # By itself, for its client does not go.
+        else:
+            assert not held.ended
+
+
+async def test_row_13_a_stream_that_cannot_hear_is_a_503_until_the_store_is_back(
+    own_postgres: EmbeddedPostgres, stage: Stage
+) -> None:
+    dsn = own_postgres.dsn
+    await asyncio.to_thread(own_postgres.stop_immediately)
+    handler = create_handler(modern_server(stage), database_url=dsn)
+    client = ModernClient(handler.app)
+    async with client.listen(id="mine", toolsListChanged=True) as refused:
+        await refused.whole()
+    assert error_of(refused) == (503, INTERNAL_ERROR)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.messages[0]["id"] == "mine"
+    await asyncio.to_thread(own_postgres.start)
+    async with client.listen(toolsListChanged=True) as stream:
+        await stream.count(1)
+        await handler.notifier.tools_changed()
+        assert len(await stream.count(2)) == 2
+    await handler.aclose()
+
+
+async def test_a_stream_that_cannot_be_opened_without_tables_tells_only_the_log_why(
+    empty_database_url: str, stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = create_handler(modern_server(stage), database_url=empty_database_url, create_tables=False)
+    async with ModernClient(handler.app).listen(toolsListChanged=True) as refused:
+        await refused.whole()
+    assert error_of(refused) == (503, INTERNAL_ERROR)
+    assert refused.headers["retry-after"] == "5"
+    wrong = "The server is not configured rightly; its log says what to change"
+    assert refused.messages[0]["error"] == {"code": INTERNAL_ERROR, "message": wrong}
+    assert "answered 503: the tables of tmcp_serverless are missing" in caplog.text
+    await handler.aclose()
 
 
 async def test_rule_j5_a_stream_that_asks_for_nothing_ends_at_once(client: ModernClient) -> None:

@@ -22,7 +22,7 @@ _CONNECTIONS = 400
 _CONNECT_SECONDS = 2.0
 _NONE_LIVE_SECONDS = 5.0
 _POLL_SECONDS = 0.05
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # how to reach who listens everywhere
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how to reach who listens everywhere
 _UNAVAILABLE = b"No instance accepts connections.\n"
 _HEAD = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\n"

@@ -105,6 +105,11 @@ class Cluster:
         return url_of(self._host, self._port)
 
     @property
+    def path(self) -> str:
+        """Where the MCP endpoint is below that address; empty where the application does not say so."""
+        return next((each.path for each in self._fleet.instances.values() if each.path), "")
+
+    @property
     def pids(self) -> dict[str, int]:
         """The process ids of the instances that live, by name. With amnesia: of those that fork."""
         return {name: each.pid for name, each in self._fleet.instances.items() if each.pid is not None}
@@ -180,7 +185,7 @@ class Cluster:
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
-        except BaseException as error:  # noqa: BLE001  # for the thread that waits in start()
+        except BaseException as error:  # noqa: BLE001 - for the thread that waits in start()
             if not self._started.done():
                 self._started.set_exception(error)
             elif not isinstance(error, asyncio.CancelledError):

@@ -57,6 +57,8 @@ class Report:
 
     port: int = 0
     error: str = ""
+    path: str = ""
+    """Where the MCP endpoint is, where the application says so."""
 
 
 class Control:

@@ -18,22 +18,25 @@ if TYPE_CHECKING:
 __all__ = ["database_url_option", "run", "settings_for"]
 
 database_url_option = click.option(
-    "--database-url", metavar="URL", help="Default: what TMCP_DATABASE_URL and the like say."
+    "--database-url",
+    metavar="URL",
+    help="Another database than TMCP_DATABASE_URL and the like say. TMCP_DATABASE_NAME and TMCP_LISTEN_URL "
+    "are passed over then, a secret or parameter where the URL has a user, IAM where it has a password.",
 )
 
 
 def settings_for(database_url: str | None) -> Settings:
-    """Return the settings of the environment, with another database where one is given.
+    """Return the settings of the environment; where a URL is given, for the database that it names.
 
     Raises:
         CommandError: There is no database, or a setting is wrong.
 
     """
-    from tmcp_serverless.config import Settings  # noqa: PLC0415  # heavy, and --help does without
+    from tmcp_serverless.config import Settings  # noqa: PLC0415 - heavy, and --help does without
+    from tmcp_serverless.postgres.configured import settings_at  # noqa: PLC0415 - the same
 
     try:
-        given: dict[str, Any] = {"database_url": database_url} if database_url else {}
-        settings = Settings.load(**given)
+        settings = settings_at(database_url, setting="--database-url") if database_url else Settings.load()
     except TmcpError as error:
         raise CommandError(str(error)) from None
     if not settings.has_database:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import os
 import signal
 from typing import TYPE_CHECKING, Unpack
-from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
 from tmcp_serverless.cli.commands import CommandError
 from tmcp_serverless.cli.lambda_dev import LambdaOptions, lambda_options, serve_lambda
-from tmcp_serverless.errors import ConfigurationError, TmcpError
+from tmcp_serverless.errors import ConfigurationError, StoreUnavailableError, TmcpError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from tmcp_serverless.cli.cluster import Cluster
+    from tmcp_serverless.config import Settings
 
 __all__ = ["dev"]
 
@@ -46,14 +48,16 @@ Python client:
 @click.option(
     "--database-url",
     metavar="URL",
-    envvar="TMCP_DATABASE_URL",
-    help="Default: TMCP_DATABASE_URL, else a PostgreSQL of our own for the time that this runs.",
+    help="Default: what TMCP_DATABASE_URL and the like say, else a PostgreSQL of our own for the time that "
+    "this runs. With it, these are passed over as by the other commands.",
 )
 @click.option("--amnesia", is_flag=True, help="Every request in a process that has served nothing before.")
 @click.option("--verbose", "-v", is_flag=True, help="Log every request.")
 @click.option("--lambda", "on_lambda", is_flag=True, help="From an emulator of Lambda.")
 @lambda_options
+@click.pass_context
 def dev(
+    context: click.Context,
     target: str,
     *,
     instances: int,
@@ -76,20 +80,22 @@ def dev(
     _check_machine()
     if on_lambda and (amnesia or instances > 1):
         raise CommandError("--lambda starts sandboxes as they are needed: without --instances or --amnesia.")
-    from tmcp_serverless.cli.balancer import listen  # noqa: PLC0415  # only this command needs them
-    from tmcp_serverless.cli.cluster import Cluster  # noqa: PLC0415
-    from tmcp_serverless.cli.loading import parse  # noqa: PLC0415
+    if not on_lambda:
+        _refuse_given(context, options)
+    from tmcp_serverless.cli.balancer import listen  # noqa: PLC0415 - only this command needs it
+    from tmcp_serverless.cli.cluster import Cluster  # noqa: PLC0415 - the same
+    from tmcp_serverless.cli.loading import parse  # noqa: PLC0415 - the same
 
     with _until_interrupted(), _in_one_sentence(), contextlib.ExitStack() as stack:
         parse(target, folder=options["task_root"])
         listener = stack.enter_context(listen(host, port))
-        database_url = _announced(database_url) if database_url else stack.enter_context(_own_database())
+        environment = _database(database_url, stack)
         if on_lambda:
             served = f"{target}, as a Lambda function with up to {options['sandboxes']} sandboxes,"
             serve_lambda(
                 target,
                 listener=listener,
-                database_url=database_url,
+                environment=environment,
                 options=options,
                 verbose=verbose,
                 say=_say,
@@ -100,8 +106,8 @@ def dev(
             Cluster(
                 target,
                 instances=instances,
-                database_url=database_url,
                 amnesia=amnesia,
+                env=environment,
                 listener=listener,
                 verbose=verbose,
                 capture=False,
@@ -140,16 +146,58 @@ def _in_one_sentence() -> Generator[None]:
         raise CommandError(str(error)) from None
 
 
-def _announced(database_url: str) -> str:
-    # The host alone: with a password that has an unquoted slash in it, the path is a part of that.
-    with contextlib.suppress(ValueError):
-        click.echo(f"Database: {urlsplit(database_url).hostname or 'as given'}")
-    return database_url
+def _refuse_given(context: click.Context, options: LambdaOptions) -> None:
+    """Refuse what is about Lambda alone; an exec wrapper may be in the environment for other reasons."""
+    for name in options:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise CommandError(f"--{name.replace('_', '-')} goes with --lambda.")
+
+
+def _database(database_url: str | None, stack: contextlib.ExitStack) -> dict[str, str]:
+    """Return the variables that name the instances' database, over ours. One of our own ends with the stack.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or the database cannot be used as it is configured.
+
+    """
+    from tmcp_serverless.config import Settings  # noqa: PLC0415 - heavy, and --help does without
+    from tmcp_serverless.postgres import configured  # noqa: PLC0415 - the same
+
+    if database_url:
+        setting = "--database-url"
+        _look(configured.settings_at(database_url, setting=setting))
+        return configured.variables_at(database_url, setting=setting)
+    settings = Settings.load()
+    if not settings.has_database:
+        return {**configured.NO_DATABASE, "TMCP_DATABASE_URL": stack.enter_context(_own_database())}
+    _look(settings)
+    return {}
+
+
+def _look(settings: Settings) -> None:
+    """Say which database it is, and whether it can be reached; the instances try by themselves."""
+    from tmcp_serverless.postgres.database import Database  # noqa: PLC0415 - imports the driver
+    from tmcp_serverless.postgres.dsn import hosts_and_ports  # noqa: PLC0415 - the same
+
+    database = Database.from_settings(settings)
+
+    async def look() -> None:
+        try:
+            hosts = hosts_and_ports(await database.target.parameters())
+            # A host alone: all else may be a part of a password that is not quoted rightly.
+            click.echo(f"Database: {', '.join(host for host, _ in hosts)}")
+            await database.check_writable()
+        except StoreUnavailableError as error:
+            click.echo(f"It is out of reach for now: {error}")
+        finally:
+            await database.aclose()
+
+    asyncio.run(look())
 
 
 @contextlib.contextmanager
 def _own_database() -> Generator[str]:
-    from tmcp_serverless.testing.postgres import EmbeddedPostgres  # noqa: PLC0415
+    from tmcp_serverless.testing.postgres import EmbeddedPostgres  # noqa: PLC0415 - not for every use
 
     with EmbeddedPostgres(durable=False) as postgres:
         click.echo(
@@ -169,13 +217,13 @@ def _say(sentence: str) -> None:
     click.echo(sentence, err=True)
 
 
-def _announce(url: str, served: str) -> None:
-    path = os.environ.get("TMCP_PATH") or "/mcp"
+def _announce(url: str, served: str, *, path: str = "") -> None:
+    path = path or os.environ.get("TMCP_PATH") or "/mcp"
     click.echo(_CONNECT.format(url=url + path, served=served))
 
 
 def _wait(cluster: Cluster, served: str) -> None:
-    _announce(cluster.url, served)
+    _announce(cluster.url, served, path=cluster.path)
     try:
         while cluster.running(_LOOK_SECONDS):
             pass

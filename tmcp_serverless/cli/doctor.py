@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from tmcp_serverless.cli.database import database_url_option, run, settings_for
+from tmcp_serverless.errors import TmcpError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tmcp_serverless.config import Settings
 
 __all__ = ["doctor"]
@@ -26,7 +29,11 @@ def doctor(database_url: str | None) -> None:
     """
     settings = settings_for(database_url)
     click.echo(f"ok     settings: {', '.join(_shown(settings))}")
-    if not run(_examine(settings)):
+    sound = True
+    for grade, about, said in _about_settings(settings):
+        click.echo(f"{_MARKS[grade]}  {about}: {said}")
+        sound = sound and grade != "wrong"
+    if not run(_examine(settings)) or not sound:
         sys.exit(1)
 
 
@@ -39,9 +46,22 @@ def _shown(settings: Settings) -> list[str]:
     ]
 
 
+def _about_settings(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Look at what needs no database: variables that nothing reads, and what logs and metrics need."""
+    from tmcp_serverless.config import unknown_variables  # noqa: PLC0415 - heavy, and --help does without
+    from tmcp_serverless.observability import observer_for  # noqa: PLC0415 - the same
+
+    for sentence in unknown_variables():
+        yield "note", "environment", sentence
+    try:
+        observer_for(settings)
+    except TmcpError as error:
+        yield "wrong", "logs and metrics", str(error)
+
+
 async def _examine(settings: Settings) -> bool:
-    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415  # imports the driver
-    from tmcp_serverless.postgres.diagnosis import diagnose  # noqa: PLC0415  # the same
+    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - imports the driver
+    from tmcp_serverless.postgres.diagnosis import diagnose  # noqa: PLC0415 - the same
 
     sound = True
     async for finding in diagnose(database_for(settings), settings):

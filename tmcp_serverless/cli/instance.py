@@ -55,10 +55,10 @@ def main(arguments: list[str]) -> int:
 def _serve(app: ASGIApp, order: Order, control: Control) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as in `balancer.listen`
-    report = Report(port=listener.getsockname()[1])
+    report = Report(port=listener.getsockname()[1], path=getattr(app, "path", ""))
     config = _configure(app, order)
     if order.amnesia:
-        from tmcp_serverless.cli.zygote import Zygote  # noqa: PLC0415  # needs os.fork
+        from tmcp_serverless.cli.zygote import Zygote  # noqa: PLC0415 - needs os.fork
 
         Zygote(config, listener, control).run(lambda: control.report(report))
     else:
@@ -94,6 +94,8 @@ def _one_request_per_connection(app: ASGIApp) -> ASGIApp:
 
     if hasattr(app, "drain"):
         wrapped.drain = app.drain  # type: ignore[attr-defined]
+    if isinstance(path := getattr(app, "path", None), str):
+        wrapped.path = path  # type: ignore[attr-defined]
     return wrapped
 
 

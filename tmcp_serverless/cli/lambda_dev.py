@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
+from click.core import ParameterSource
+
+from tmcp_serverless.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tmcp_serverless.cli.lambda_emulator import Function, LambdaEmulator
 
@@ -76,13 +79,13 @@ def serve_lambda(
     target: str,
     *,
     listener: socket.socket,
-    database_url: str,
+    environment: Mapping[str, str],
     options: LambdaOptions,
     verbose: bool,
     say: Callable[[str], None],
     ready: Callable[[str], None],
 ) -> None:
-    """Serve a handler from the emulator until SIGINT or SIGTERM.
+    """Serve a handler from the emulator until SIGINT or SIGTERM, with these variables over ours.
 
     `ready` is called with the address when a first sandbox waits.
 
@@ -93,7 +96,7 @@ def serve_lambda(
     from tmcp_serverless.cli.lambda_emulator import LambdaEmulator  # noqa: PLC0415 - needs uvicorn
 
     emulator = LambdaEmulator(
-        _function(target, database_url, options, verbose=verbose),
+        _function(target, environment, options, verbose=verbose),
         sandboxes=options["sandboxes"],
         front_door=options["front_door"],
         listener=listener,
@@ -102,11 +105,17 @@ def serve_lambda(
     asyncio.run(_serve(emulator, ready))
 
 
-def _function(target: str, database_url: str, options: LambdaOptions, *, verbose: bool) -> Function:
+def _function(
+    target: str, environment: Mapping[str, str], options: LambdaOptions, *, verbose: bool
+) -> Function:
     from tmcp_serverless.cli.lambda_emulator import Function  # noqa: PLC0415 - the same
     from tmcp_serverless.cli.loading import lambda_name, parse  # noqa: PLC0415 - the same
 
     given = options["task_root"]
+    if given is None and _is_given("exec_wrapper"):
+        raise ConfigurationError(
+            "--exec-wrapper goes with --task-root: without a package, the kit's own is run."
+        )
     folder = (given or Path.cwd()).resolve()
     handler, task_root = lambda_name(parse(target, folder=folder), folder=folder)
     return Function(
@@ -114,13 +123,19 @@ def _function(target: str, database_url: str, options: LambdaOptions, *, verbose
         task_root=folder if given else task_root,
         timeout_seconds=options["timeout"],
         environment={
-            "TMCP_DATABASE_URL": database_url,
+            **environment,
             **({} if verbose or "TMCP_LOG_FORMAT" in os.environ else {"TMCP_LOG_FORMAT": "plain"}),
             **({} if given else {"PYTHONPATH": str(folder)}),  # as it is for `dev` without Lambda
         },
         isolated=given is not None,
         exec_wrapper=options["exec_wrapper"] if given else None,
     )
+
+
+def _is_given(name: str) -> bool:
+    """Return whether an option is on the command line: a wrapper in the environment may be for others."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 async def _serve(emulator: LambdaEmulator, ready: Callable[[str], None]) -> None:

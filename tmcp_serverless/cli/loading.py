@@ -145,8 +145,8 @@ def _application(value: Any, target: Target) -> ASGIApp:
     app: Any = getattr(value, "app", None)
     if is_asgi(app):
         return app
-    from tmcp_serverless.handler import create_handler  # noqa: PLC0415  # heavy, and only servers need it
-    from tmcp_serverless.sdk import lowlevel_server  # noqa: PLC0415  # the same
+    from tmcp_serverless.handler import create_handler  # noqa: PLC0415 - heavy, and only servers need it
+    from tmcp_serverless.sdk import lowlevel_server  # noqa: PLC0415 - the same
 
     try:
         lowlevel_server(value)

@@ -16,7 +16,7 @@ __all__ = ["migrate"]
 def migrate(database_url: str | None, *, print_only: bool) -> None:
     """Create the tables, or bring them up to this release."""
     if print_only:
-        from tmcp_serverless.postgres import schema  # noqa: PLC0415  # imports the driver
+        from tmcp_serverless.postgres import schema  # noqa: PLC0415 - imports the driver
 
         click.echo(schema.script(), nl=False)
         return

@@ -12,7 +12,7 @@ class Output:
     """A nameless temporary file that is gone with the last process that holds it."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="tmcp-cluster-", buffering=0)  # noqa: SIM115  # until close()
+        self._file = tempfile.TemporaryFile(prefix="tmcp-cluster-", buffering=0)  # noqa: SIM115 - until close()
         self._kept = ""
 
     @property

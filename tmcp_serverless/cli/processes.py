@@ -49,6 +49,9 @@ class Instance:
     port: int | None = None
     """Where it listens on 127.0.0.1; None while it does not."""
 
+    path: str = ""
+    """Where the MCP endpoint is, where the application says so."""
+
     starts: list[float] = field(default_factory=list)
     control: socket.socket | None = None
 
@@ -95,7 +98,7 @@ class Instance:
             raise ClusterError(f"Instance {self.name} ended before it was ready ({await self.wait()}).")
         if report.error:
             raise ClusterError(report.error)
-        self.port = report.port
+        self.port, self.path = report.port, report.path
 
     async def wait(self) -> str:
         """Return when the process has ended, and say how."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmcp_serverless.cli.database import database_url_option, run, settings_for
+from tmcp_serverless.sessions.ids import is_session_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +32,10 @@ _HEADINGS = ("SESSION", "CLIENT", "REVISION", "AGE", "LAST USED", "RUNNING", "ST
 @click.pass_context
 def sessions(context: click.Context, database_url: str | None, *, as_json: bool, limit: int) -> None:
     """List the sessions that have not expired, the last used first."""
-    settings = settings_for(database_url)
-    context.obj = settings
+    context.obj = database_url
     if context.invoked_subcommand is not None:
         return
-    found: list[SessionSummary] = run(_list(settings, limit))
+    found: list[SessionSummary] = run(_list(settings_for(database_url), limit))
     if as_json:
         for session in found:
             click.echo(json.dumps(asdict(session)))
@@ -45,20 +45,23 @@ def sessions(context: click.Context, database_url: str | None, *, as_json: bool,
         click.echo(row)
 
 
-# An id may begin with a hyphen, and be no option for that.
-@sessions.command(context_settings={"ignore_unknown_options": True})
+# An id may begin with a hyphen, or with `-h`, and be no option for that.
+@sessions.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @click.argument("id")
+@database_url_option
 @click.pass_obj
-def delete(settings: Settings, id: str) -> None:
+def delete(group_url: str | None, id: str, database_url: str | None) -> None:
     """End the session ID, and its streams wherever they are, as its client could."""
-    if not run(_delete(settings, id)):
+    settings = settings_for(database_url or group_url)
+    # What is no session's id may be the address of everybody's topic, which is deleted with what is below it.
+    if not is_session_id(id) or not run(_delete(settings, id)):
         raise click.ClickException(f"There is no session {_printable(id)}.")
     click.echo("Deleted.")
 
 
 async def _list(settings: Settings, limit: int) -> list[SessionSummary]:
-    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415  # imports the driver
-    from tmcp_serverless.postgres.overview import list_sessions  # noqa: PLC0415  # the same
+    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - imports the driver
+    from tmcp_serverless.postgres.overview import list_sessions  # noqa: PLC0415 - the same
 
     database = database_for(settings)
     try:
@@ -68,7 +71,7 @@ async def _list(settings: Settings, limit: int) -> list[SessionSummary]:
 
 
 async def _delete(settings: Settings, id: str) -> bool:
-    from tmcp_serverless.managers import managers_for  # noqa: PLC0415  # imports the driver
+    from tmcp_serverless.managers import managers_for  # noqa: PLC0415 - imports the driver
 
     # No tables are made for the sake of deleting something from them.
     managers = managers_for(settings.model_copy(update={"create_tables": False}))

@@ -13,13 +13,12 @@ __all__ = ["sweep"]
 @click.command()
 @click.option(
     "--limit",
-    default=10_000,
-    show_default=True,
     type=click.IntRange(1),
-    help="Of each kind, at the most: sessions, leases, messages, mailboxes.",
+    help="Of each kind, at the most: sessions, leases, messages, mailboxes.  [default: all]",
 )
 @database_url_option
-def sweep(database_url: str | None, *, limit: int) -> None:
+def sweep(database_url: str | None, *, limit: int | None) -> None:
     """Remove what has expired. Nothing expired counts as live, swept or not."""
-    removed: int = run(maintenance.sweep_database(settings_for(database_url), limit=limit))
-    click.echo(f"Removed {removed} row{'' if removed == 1 else 's'}.")
+    removed, more = run(maintenance.sweep_database(settings_for(database_url), limit=limit))
+    rest = " There may be more: this was the limit." if more else ""
+    click.echo(f"Removed {removed} row{'' if removed == 1 else 's'}.{rest}")

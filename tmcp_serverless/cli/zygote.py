@@ -128,7 +128,7 @@ class Zygote:
             self._control.follow()
             serve_connection(self._config, connection)
             code = 0
-        except BaseException:  # noqa: BLE001  # nothing may run on as if it were the zygote
+        except BaseException:  # noqa: BLE001 - nothing may run on as if it were the zygote
             traceback.print_exc()
         finally:
             logging.shutdown()

@@ -11,24 +11,34 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from mangum import Mangum
-from mangum.protocols import HTTPCycle
-
+from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.hosts.deadline import DeadlineRunner, TimeIsOverError
+from tmcp_serverless.hosts.event_loop import sandbox_loop
 from tmcp_serverless.hosts.lambda_events import front_door_of
+from tmcp_serverless.log_lines import loggable_path
 from tmcp_serverless.transports.host import HOST_EXTENSION, Host
+
+try:
+    from mangum import Mangum
+    from mangum.protocols import HTTPCycle
+except ModuleNotFoundError:
+    raise ConfigurationError(
+        "answering Lambda events whole needs the extra `aws`: run `pip install 'tmcp-serverless[aws]'`"
+    ) from None
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from mangum.types import LambdaHandler
 
-    from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
+    from tmcp_serverless.transports.asgi import ASGIApp, Scope
 
 __all__ = ["answer_whole", "buffered"]
 
 logger = logging.getLogger(__name__)
 
 _UNREADABLE = {"statusCode": 400, "headers": {"content-type": "text/plain"}, "body": "Bad Request"}
+_TEXT = [[b"content-type", b"text/plain; charset=utf-8"]]
 
 
 def buffered(app: ASGIApp, handle_event: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Any]:
@@ -36,64 +46,61 @@ def buffered(app: ASGIApp, handle_event: Callable[[Any, Any], Awaitable[Any]]) -
 
     Any other event goes to `handle_event`.
     """
-    mangum = _mangum(app)
+    runner = DeadlineRunner()
 
     def handler(event: Any, context: Any) -> Any:
         if front_door_of(event) is not None:
-            request = _Request.read(mangum, event, context)
-            return dict(_UNREADABLE) if request is None else request.answer(request.cycle(mangum.app))
-        return asyncio.get_event_loop().run_until_complete(_await(handle_event(event, context)))
+            return sandbox_loop().run_until_complete(answer_whole(app, event, context, runner))
+        return sandbox_loop().run_until_complete(_await(handle_event(event, context)))
 
     return handler
 
 
-async def answer_whole(app: ASGIApp, event: Any, context: Any) -> dict[str, Any]:
-    """Answer an HTTP event from inside a running event loop, which Mangum itself does not."""
-    mangum = _mangum(app)
-    request = _Request.read(mangum, event, context)
+async def answer_whole(app: ASGIApp, event: Any, context: Any, runner: DeadlineRunner) -> dict[str, Any]:
+    """Answer an HTTP event: with what the application says, or with 504 shortly before the deadline."""
+    request = _Request.read(app, event, context)
     if request is None:
         return dict(_UNREADABLE)
-    cycle = request.cycle
-    await cycle.run(mangum.app)
+    deadline = None
+    if context is not None:
+        deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000
+    scope = request.scope
+    scope["extensions"] = {HOST_EXTENSION: Host(streams=False, deadline=deadline)}
+    cycle = HTTPCycle(scope, request.body)  # type: ignore[arg-type]
+    name = f"{scope['method']} {loggable_path(scope)}"
+    try:
+        await runner.run(cycle.run(app), deadline=deadline, name=name)  # type: ignore[arg-type]
+    except TimeIsOverError as error:
+        logger.error("%s", error)  # noqa: TRY400 - where it was cancelled says nothing
+        return request.answer({"status": 504, "headers": _TEXT, "body": b"Gateway Timeout"})
     return request.answer({"status": cycle.status, "headers": cycle.headers, "body": cycle.body})
-
-
-def _mangum(app: ASGIApp) -> Mangum:
-    async def on_host(scope: Scope, receive: Receive, send: Send) -> None:
-        context = scope.get("aws.context")
-        deadline = None
-        if context is not None:
-            deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000
-        extensions = {
-            **(scope.get("extensions") or {}),
-            HOST_EXTENSION: Host(streams=False, deadline=deadline),
-        }
-        await app({**scope, "extensions": extensions}, receive, send)
-
-    return Mangum(on_host, lifespan="off")  # type: ignore[arg-type]
 
 
 class _Request(NamedTuple):
     """What Mangum makes of an event."""
 
     answer: LambdaHandler
-    """Called with what the cycle comes to, it returns the answer in the words of the event's front door."""
+    """Called with what the application says, it returns the answer in the words of the event's front door."""
 
-    cycle: HTTPCycle
+    scope: Scope
+    body: bytes
 
     @classmethod
-    def read(cls, mangum: Mangum, event: dict[str, Any], context: Any) -> Self | None:
+    def read(cls, app: ASGIApp, event: dict[str, Any], context: Any) -> Self | None:
         """Return the request that an event is; `None` where it cannot be read."""
         try:
-            request = mangum.infer(_readable(event), context)
-            return cls(request, HTTPCycle(request.scope, request.body))
+            front_door = front_door_of(event)
+            request = Mangum(app, lifespan="off").infer(_readable(event), context)  # type: ignore[arg-type]
+            # Mangum knows nothing of stages, nor of base paths that it was not told of.
+            place = {} if front_door is None else front_door.place
+            return cls(request, {**request.scope, **place}, request.body)
         except (ValueError, LookupError, TypeError, AttributeError):
             logger.warning("a request cannot be read", exc_info=True)
             return None
 
 
 def _readable(event: dict[str, Any]) -> dict[str, Any]:
-    """Return an event with what Mangum expects where there is `null`, and no port that is no number."""
+    """Return the event with nulls and non-numeric ports replaced, as Mangum expects."""
     readable = {**event, "headers": _readable_headers(event.get("headers") or {})}
     readable.pop("multiValueHeaders", None)
     if event.get("multiValueHeaders"):

@@ -39,6 +39,18 @@ class FrontDoor:
         raise NotImplementedError
 
     @property
+    def place(self) -> dict[str, Any]:
+        """Where the request goes, in the words of an ASGI scope: `path`, `raw_path` and `root_path`."""
+        root, path = self._paths()
+        raw_path = _encoded(root + path)
+        root_path = unquote(_encoded(root).decode())
+        return {"path": unquote(raw_path.decode()), "raw_path": raw_path, "root_path": root_path}
+
+    def _paths(self) -> tuple[str, str]:
+        """Return what the application is reached under, and the path inside of it; both as they were sent."""
+        return "", self.event.get("path") or "/"
+
+    @property
     def body(self) -> bytes:
         """The body of the request."""
         body = self.event.get("body") or ""
@@ -68,12 +80,15 @@ class FunctionUrl(FrontDoor):
             headers = [each for each in headers if each[0] != "cookie"]
             headers.append(("cookie", "; ".join(cookies)))
         return _scope(
+            self.place,
             method=request["method"],
-            path=self.event.get("rawPath") or request["path"],
             query=self.event.get("rawQueryString") or "",
             headers=headers,
             client=request.get("sourceIp"),
         )
+
+    def _paths(self) -> tuple[str, str]:
+        return "", self.event.get("rawPath") or self.event["requestContext"]["http"]["path"]
 
 
 class RestApi(FrontDoor):
@@ -89,13 +104,11 @@ class RestApi(FrontDoor):
     @property
     def scope(self) -> Scope:
         """The ASGI scope of the request; stage and base path are its `root_path`."""
-        root, path = self._paths()
         query = self.event.get("multiValueQueryStringParameters") or self.event.get("queryStringParameters")
         return _scope(
+            self.place,
             method=self.event["httpMethod"],
-            path=root + path,
-            root_path=root,
-            query=urlencode(query or {}, doseq=True),
+            query=urlencode(query or {}, doseq=True, errors="replace"),
             headers=self._headers(),
             client=(self.event["requestContext"].get("identity") or {}).get("sourceIp"),
         )
@@ -107,10 +120,7 @@ class RestApi(FrontDoor):
         """
         path = self.event.get("path") or "/"
         whole = self.event["requestContext"].get("path") or path
-        inside = self.event["resource"]
-        for name, value in (self.event.get("pathParameters") or {}).items():
-            inside = inside.replace(f"{{{name}+}}", value or "").replace(f"{{{name}}}", value or "")
-        for candidate in (inside, path):
+        for candidate in (_filled_in(self.event["resource"], self.event), path):
             if whole.endswith(candidate):
                 return whole.removesuffix(candidate), candidate
         return "", path
@@ -129,6 +139,22 @@ class HttpApi(FrontDoor):
     def infer(event: dict[str, Any]) -> bool:
         """Return whether it is one of the two formats; asked after `FunctionUrl`."""
         return "http" in event["requestContext"] or ("httpMethod" in event and "version" in event)
+
+    def _paths(self) -> tuple[str, str]:
+        """Return the stage, or with format 1.0 a domain's base path, and the path inside of the API.
+
+        Format 2.0 leaves a base path out of what it says.
+        """
+        context = self.event["requestContext"]
+        whole = self.event.get("rawPath") or context.get("path") or self.event.get("path") or "/"
+        route = self.event.get("resource") or (self.event.get("routeKey") or "").partition(" ")[2]
+        inside = _filled_in(route, self.event)
+        if inside.startswith("/") and whole.endswith(inside):
+            return whole.removesuffix(inside), inside
+        stage = f"/{context.get('stage')}"
+        if f"{whole}/".startswith(f"{stage}/"):
+            return stage, whole.removeprefix(stage)
+        return "", whole
 
 
 class LoadBalancer(FrontDoor):
@@ -152,31 +178,34 @@ def front_door_of(event: Any) -> FrontDoor | None:
     return None
 
 
+def _filled_in(route: str, event: dict[str, Any]) -> str:
+    """Return the path that a route such as `/{proxy+}` was found for."""
+    for name, value in (event.get("pathParameters") or {}).items():
+        route = route.replace(f"{{{name}+}}", value or "").replace(f"{{{name}}}", value or "")
+    return route
+
+
 def _single(headers: Mapping[str, str | None] | None) -> list[tuple[str, str]]:
     return [(name.lower(), value) for name, value in (headers or {}).items() if value is not None]
 
 
 def _scope(
+    place: dict[str, Any],
     *,
     method: str,
-    path: str,
     query: str,
     headers: list[tuple[str, str]],
     client: str | None,
-    root_path: str = "",
 ) -> Scope:
     known = dict(headers)
     scheme = known.get("x-forwarded-proto", "https")
-    raw_path = _encoded(path)
     return {
+        **place,
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
         "method": method,
         "scheme": scheme,
-        "path": unquote(raw_path.decode()),
-        "raw_path": raw_path,
-        "root_path": _encoded(root_path).decode(),
         "query_string": _encoded(query),
         "headers": [(_encoded(name), _encoded(value)) for name, value in headers],
         "client": (client, 0) if client else None,

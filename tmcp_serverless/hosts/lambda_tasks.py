@@ -33,22 +33,26 @@ _LONGEST_SECONDS = 60.0
 _RESOURCE = "tmcp-serverless-schema"
 
 
-def sweep(event: Any, context: Any) -> dict[str, int]:
-    """Remove expired rows, and return how many went: `{"removed": 12}`.
+def sweep(event: Any, context: Any) -> dict[str, int | bool]:
+    """Remove expired rows, until there are none, and return how many went: `{"removed": 12, "more": false}`.
 
-    An event such as `{"limit": 1000}` bounds how many of each kind.
+    An event such as `{"limit": 1000}` bounds how many of each kind, and the function's timeout bounds it.
+    `more` says that it stopped for one of these, so that there may be more.
 
     Raises:
         TmcpError: The limit is no whole number above 0.
 
     """
-    limit = event.get("limit", 10_000) if isinstance(event, dict) else 10_000
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise TmcpError(f"the event's `limit` has to be a whole number above 0, not {limit!r}")
+    limit = None
+    if isinstance(event, dict) and "limit" in event:
+        limit = event["limit"]
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise TmcpError(f"the event's `limit` has to be a whole number above 0, not {limit!r}")
     seconds = _seconds_left(context)
     work = maintenance.sweep_database(Settings.load(), limit=limit, seconds=seconds)
     # The batch that has begun may end.
-    return {"removed": _run(work, seconds + _RESERVE_SECONDS / 2)}
+    removed, more = _run(work, seconds + _RESERVE_SECONDS / 2)
+    return {"removed": removed, "more": more}
 
 
 def migrate(event: Any, context: Any) -> dict[str, list[str]]:

@@ -8,11 +8,12 @@ not survive the time in between, which is connections.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from tmcp_serverless.hosts.event_loop import sandbox_loop
 
 if TYPE_CHECKING:
     from tmcp_serverless.handler import Handler
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def register(handler: Handler) -> bool:
-    """Have the handler primed before a snapshot, and made its own after each restore.
+    """Prime the handler before a snapshot; reseed `random` after each restore.
 
     Returns whether the runtime has such hooks; elsewhere nothing happens. Call it at the end of the module
     that Lambda imports: hooks run in the opposite order before a snapshot, so this one comes first, and one
@@ -46,7 +47,7 @@ def before_snapshot(handler: Handler) -> None:
     """
     try:
         import_module("tmcp_serverless.hosts.lambda_buffered")
-        _loop().run_until_complete(handler.prime())
+        sandbox_loop().run_until_complete(handler.prime())
     except Exception:
         logger.exception("the server could not be primed; its first request will do what was left")
 
@@ -58,13 +59,3 @@ def after_restore() -> None:
     that is in the snapshot. Logins and tokens are fetched for a connection, and none was made.
     """
     random.seed()
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop that requests will be served on: there is one for the life of a sandbox."""
-    try:
-        return asyncio.get_event_loop()
-    except RuntimeError:
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        return loop

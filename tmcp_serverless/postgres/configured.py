@@ -1,18 +1,34 @@
-"""The database that the settings name."""
+"""The database that the settings name, or an address that is given instead of theirs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Unpack
 
+from tmcp_serverless.config import Settings
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.postgres.database import Database
+from tmcp_serverless.postgres.dsn import parse
 from tmcp_serverless.postgres.login import StoredLogin
 
 if TYPE_CHECKING:
-    from tmcp_serverless.config import Settings
+    from collections.abc import Mapping
+
+    from tmcp_serverless.overrides import SettingsOverrides
     from tmcp_serverless.postgres.login import Login
 
-__all__ = ["database_for"]
+__all__ = ["NO_DATABASE", "database_for", "settings_at", "variables_at"]
+
+NO_DATABASE = {
+    "TMCP_DATABASE_URL": "",
+    "TMCP_DATABASE_SECRET": "",
+    "TMCP_DATABASE_PARAMETER": "",
+    "TMCP_DATABASE_IAM": "",
+    "TMCP_DATABASE_NAME": "",
+    "TMCP_DATABASE_TLS_CA": "",
+    "TMCP_LISTEN_URL": "",
+}
+"""The variables that say which database it is, and how it is logged in to; empty is not set."""
 
 
 def database_for(settings: Settings) -> Database:
@@ -30,7 +46,7 @@ def database_for(settings: Settings) -> Database:
         listen_dsn=settings.listen_url,
         size=settings.database_connections,
         server_settings={"synchronous_commit": commit} if commit else None,
-        setting=_source(settings),
+        setting=settings.database_setting,
         login=_login(settings),
         tls_ca=settings.database_tls_ca,
         dbname=settings.database_name,
@@ -38,12 +54,41 @@ def database_for(settings: Settings) -> Database:
     )
 
 
-def _source(settings: Settings) -> str:
-    if settings.database_secret is not None:
-        return "TMCP_DATABASE_SECRET"
-    if settings.database_parameter is not None:
-        return "TMCP_DATABASE_PARAMETER"
-    return "TMCP_DATABASE_URL"
+def variables_at(
+    address: str, *, setting: str, environment: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return what the environment has to say for the database at this address to be used, and no other.
+
+    Where that is not what `TMCP_DATABASE_URL` says already, `TMCP_DATABASE_NAME` and `TMCP_LISTEN_URL` are of
+    another database. A login out of a secret or a parameter is used where the address has no user, and one by
+    IAM where it has no password.
+
+    Raises:
+        ConfigurationError: It is no connection string. The message calls it `setting`.
+
+    """
+    environment = os.environ if environment is None else environment
+    if address == environment.get("TMCP_DATABASE_URL"):
+        return {}
+    said = parse(address, setting=setting)
+    dropped = ["TMCP_DATABASE_NAME", "TMCP_LISTEN_URL"]
+    if "user" in said:
+        dropped += ["TMCP_DATABASE_SECRET", "TMCP_DATABASE_PARAMETER"]
+    if "password" in said:
+        dropped += ["TMCP_DATABASE_IAM"]
+    present = {name: "" for name in dropped if environment.get(name)}
+    return {**present, "TMCP_DATABASE_URL": address}
+
+
+def settings_at(address: str, *, setting: str, **given: Unpack[SettingsOverrides]) -> Settings:
+    """Return the settings of the environment, but for the database at this address: see `variables_at`.
+
+    Raises:
+        ConfigurationError: It is no connection string, or a setting is wrong.
+
+    """
+    environment = {**os.environ, **variables_at(address, setting=setting)}
+    return Settings.load(environment=environment, **given).with_url_from(setting)
 
 
 def _login(settings: Settings) -> Login | None:

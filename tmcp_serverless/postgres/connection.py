@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -21,11 +22,12 @@ class Connection(asyncpg.Connection):
     the 50 µs that a statement takes.
     """
 
-    __slots__ = ("_statements", "prepares", "used_at")
+    __slots__ = ("_statements", "_token", "prepares", "used_at")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._statements: dict[str, PreparedStatement] = {}
+        self._token = secrets.token_hex(8)
 
         self.prepares = True
         """Whether statements may be prepared on it: not behind a pooler that loses them."""
@@ -47,10 +49,14 @@ class Connection(asyncpg.Connection):
             self._listeners[channel] = set()
             await self.add_listener(channel, callback)
 
-    async def unlisten(self, channel: str) -> None:
-        """Have nothing called for the channel any more. Nothing happens where the connection is closed."""
-        if self._listeners.pop(channel, None) is not None and not self.is_closed():
-            await self.execute(f'UNLISTEN "{channel}"')
+    async def unlisten(self, channels: Iterable[str]) -> None:
+        """Have nothing called for these channels any more, in one round trip.
+
+        Nothing happens where the connection is closed.
+        """
+        heard = [channel for channel in channels if self._listeners.pop(channel, None) is not None]
+        if heard and not self.is_closed():
+            await self.execute("; ".join(f'UNLISTEN "{channel}"' for channel in heard))
 
     async def fetchrow_prepared(self, sql: str, *args: object) -> Any:
         """Run a statement, prepared when it was run first, and return its first row or `None`."""
@@ -63,3 +69,12 @@ class Connection(asyncpg.Connection):
             # A table has been altered since. The statement has not been run.
             self._statements.clear()
             return await self.fetchrow(sql, *args)
+
+    def _get_unique_id(self, prefix: str) -> str:
+        """Name a statement as no other connection does. asyncpg calls this for every name that it needs.
+
+        Its own names count from 1 in every process. Behind a pooler in transaction mode, where a statement
+        may come to the server connection that another process prepared on, our EXECUTE would run the other
+        statement of that name (measured: a session was deleted). A name that nobody knows there is refused.
+        """
+        return f"{super()._get_unique_id(prefix)}{self._token}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from weakref import WeakKeyDictionary
 
 import asyncpg
@@ -32,7 +32,9 @@ from tmcp_serverless.postgres.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from types import TracebackType
 
+    from tmcp_serverless.config import Settings
     from tmcp_serverless.postgres.login import Login
 
 __all__ = ["LISTENING_IDLE_SECONDS", "Connection", "Database", "Row"]
@@ -99,33 +101,48 @@ class Database:
         self.listen_target = target(listen_dsn, "TMCP_LISTEN_URL") if listen_dsn else self.target
         """Where the connection leads that LISTENs."""
 
-        self._size = size
+        self.size = size
+        """How many connections there are at once, at the most."""
+
         # Half of what the server waits: a connection that it is about to close is not used any more.
         self._gap_seconds = min(_FROZEN_GAP_SECONDS, idle_seconds / 2 or _FROZEN_GAP_SECONDS)
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, ConnectionPool] = WeakKeyDictionary()
         self._prepares = True
 
+    @staticmethod
+    def from_settings(settings: Settings) -> Database:
+        """Return the configured database. Nothing is opened or fetched before the first statement.
+
+        Raises:
+            ConfigurationError: There is none, or two settings contradict each other.
+
+        """
+        from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - it imports this module
+
+        return database_for(settings)
+
     async def fetchrow(self, sql: str, *args: object, idempotent: bool) -> Row | None:
         """Run a statement and return its first row. `idempotent`: running it twice does no harm."""
-        pool = self._pool()
-        if (connection := pool.take()) is not None:
-            # The way of most requests: a connection is there and works.
-            try:
-                row = await _fetchrow(connection, sql, args)
-            except BaseException as error:
-                pool.put_back(connection, healthy=is_healthy_after(error))
-                if not isinstance(error, FROM_DATABASE):
-                    raise
-                if not self._may_run_again(error, pool, idempotent=idempotent):
-                    raise_translated(error, self.target.setting)
-            else:
-                pool.put_back(connection)
-                return row
 
         async def work(connection: Connection) -> Any:
             return await _fetchrow(connection, sql, args)
 
-        return await self._run(work, idempotent=idempotent)
+        pool = self._pool()
+        if (connection := pool.take()) is None:
+            return await self._run(work, idempotent=idempotent)
+        # The way of most requests: a connection is there and works.
+        try:
+            row = await _fetchrow(connection, sql, args)
+        except BaseException as error:
+            pool.put_back(connection, healthy=is_healthy_after(error))
+            if not isinstance(error, FROM_DATABASE):
+                raise
+            if not self._may_run_again(error, pool, idempotent=idempotent):
+                raise_translated(error, self.target.setting)
+        else:
+            pool.put_back(connection)
+            return row
+        return await self._run_last(pool, work)
 
     async def fetch(self, sql: str, *args: object, idempotent: bool) -> list[Row]:
         """Run a statement and return its rows. `idempotent`: running it twice does no harm."""
@@ -164,6 +181,14 @@ class Database:
             opening.add_done_callback(_terminate)
             raise
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
     async def aclose(self) -> None:
         """Close the idle connections of this event loop. The database can be used again afterwards."""
         await self._pool().aclose()
@@ -187,7 +212,7 @@ class Database:
                 # Its connections hold on to it, so it would stay here for ever.
                 self._pools.pop(ended).abandon()
             pool = self._pools[loop] = ConnectionPool(
-                self._open, size=self._size, gap_seconds=self._gap_seconds
+                self._open, size=self.size, gap_seconds=self._gap_seconds
             )
         return pool
 
@@ -198,6 +223,10 @@ class Database:
         except FROM_DATABASE as error:
             if not self._may_run_again(error, pool, idempotent=idempotent):
                 raise_translated(error, self.target.setting)
+        return await self._run_last(pool, work)
+
+    async def _run_last(self, pool: ConnectionPool, work: Callable[[Connection], Awaitable[Any]]) -> Any:
+        """Run what has failed once, and not again."""
         try:
             return await _run_once(pool, work)
         except FROM_DATABASE as error:

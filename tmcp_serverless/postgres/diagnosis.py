@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from tmcp_serverless.postgres.schema import Component
     from tmcp_serverless.postgres.target import Target
 
-__all__ = ["Finding", "Grade", "diagnose"]
+__all__ = ["Finding", "diagnose"]
 
-Grade: TypeAlias = Literal["ok", "note", "wrong"]
+_Grade: TypeAlias = Literal["ok", "note", "wrong"]
 
 _ROUND_TRIPS = 20
 _REAPS_SINCE = 14
@@ -38,7 +38,7 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 class Finding:
     """One thing that was looked at."""
 
-    grade: Grade
+    grade: _Grade
     about: str
     said: str
 

@@ -17,7 +17,6 @@ __all__ = [
     "ALREADY_THERE",
     "FROM_DATABASE",
     "LOST_LINK",
-    "MISSING_SCHEMA",
     "POOLED_STATEMENT",
     "REFUSED_LOGIN",
     "REFUSED_SETTING",
@@ -47,7 +46,7 @@ One that takes no writes is no longer the one that was connected to: after a fai
 FROM_DATABASE = (asyncpg.PostgresError, *LOST_LINK)
 """Whatever comes from the driver."""
 
-MISSING_SCHEMA = (
+_MISSING_SCHEMA = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
     asyncpg.UndefinedFunctionError,
@@ -102,7 +101,7 @@ def schema_error(error: BaseException | str) -> SchemaError:
     """Return the error that says which command makes the tables."""
     return SchemaError(
         f"the tables of tmcp_serverless are missing or older than this release ({error}); "
-        "run `tmcp-serverless migrate`, or pass create=True"
+        "run `tmcp-serverless migrate`, or allow it: TMCP_CREATE_TABLES=true"
     )
 
 
@@ -124,16 +123,22 @@ def raise_translated(error: BaseException, setting: str) -> NoReturn:
             meant = StoreUnavailableError(f"a pooler has lost a prepared statement: {error!r}")
         case _ if isinstance(error, (asyncpg.LockNotAvailableError, *_INTERNAL)):
             meant = StoreUnavailableError(f"the database could not do it now: {error!r}")
-        case _ if isinstance(error, MISSING_SCHEMA):
+        case _ if isinstance(error, _MISSING_SCHEMA):
             meant = schema_error(error)
         case asyncpg.InsufficientPrivilegeError():
             meant = ConfigurationError(
-                f"the role that {setting} logs in as may not do what is needed ({error}): GRANT it SELECT, "
-                "INSERT, UPDATE and DELETE on the tables of tmcp_serverless, and USAGE on their schema"
+                f"the role that {setting} logs in as may not do what is needed ({error}): {_needed(error)}"
             )
         case _:
             raise error
     raise meant from error
+
+
+def _needed(error: asyncpg.InsufficientPrivilegeError) -> str:
+    if "for function" in str(error):
+        return "GRANT it EXECUTE on the functions of tmcp_serverless"
+    tables = "SELECT, INSERT, UPDATE and DELETE on the tables of tmcp_serverless"
+    return f"GRANT it {tables}, and USAGE on their schema"
 
 
 @contextmanager
@@ -141,6 +146,11 @@ def translated_connect_errors(setting: str) -> Generator[None]:
     """Turn what goes wrong while connecting into one sentence that names the setting."""
     try:
         yield
+    except ConfigurationError as error:
+        if "TMCP_" in str(error) or setting in str(error):
+            raise
+        # It names a keyword of the connection string, such as `sslmode`.
+        raise ConfigurationError(f"{setting}: {error}") from error
     except _WRONG_DSN as error:
         raise ConfigurationError(f"{setting} does not work: {error}") from error
     except REFUSED_SETTING as error:

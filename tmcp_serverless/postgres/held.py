@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from tmcp_serverless.sessions.ids import EVENTS
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -30,27 +28,25 @@ class HeldStream:
     before: Cursor
     """How far it had been read before the last read."""
 
-    last: Cursor
-    """What both mailboxes had reached when the stream was claimed."""
+    watches: bool = False
+    """Whether it reads the topics beside others, without a lease."""
 
     heard: int = 0
-    """How often its own mailbox was heard of since the last read began: once for each message."""
+    """Notifications for its own mailbox since the last read began; one per message."""
 
     heard_topic: int = 0
-    """How often the topic was."""
+    """The same for the topic."""
 
     unsure: bool = True
-    """Whether there may be more to read than was heard of."""
+    """Whether there may be more to read than was heard of, and the lease may be further than the cursor."""
+
+    unreachable: bool = False
+    """Whether it was ended because the database was out of reach."""
 
     @property
     def resume_cursor(self) -> Cursor:
         """Where the next stream is to go on, when this one has been stopped."""
         return self.before if self.pump.discarded else self.cursor
-
-    @property
-    def watches(self) -> bool:
-        """Whether it reads the topics beside others, without a lease."""
-        return self.id.startswith(EVENTS)
 
     def ring(self, notified: bool) -> None:  # noqa: FBT001 - what a doorbell calls
         """Look again: a message was appended to the session's own mailbox, or some may have been."""
@@ -71,9 +67,20 @@ class HeldStream:
 class OpenStreams:
     """The streams that are open now, as statements about all of them take them."""
 
-    holders: set[str]
-    columns: tuple[list[str], list[str], list[str], list[int], list[int]]
-    """The ids and holders of leases; the holders and places of watches."""
+    ids: list[str]
+    """Of those with a lease."""
+
+    holders: list[str]
+    """The same leases' holders."""
+
+    watches: list[str]
+    """The holders of those that watch."""
+
+    watches_own: list[int]
+    """How far these are in the topic of events."""
+
+    watches_topic: list[int]
+    """How far these are in the topic of broadcasts."""
 
     @classmethod
     def of(cls, streams: Iterable[HeldStream]) -> Self:
@@ -81,11 +88,19 @@ class OpenStreams:
         reading = [stream for stream in streams if not stream.pump.finished]
         leases = [stream for stream in reading if not stream.watches]
         watches = [stream for stream in reading if stream.watches]
-        columns = (
-            [stream.id for stream in leases],
-            [stream.holder for stream in leases],
-            [stream.holder for stream in watches],
-            [stream.cursor.own for stream in watches],
-            [stream.cursor.topic for stream in watches],
+        return cls(
+            ids=[stream.id for stream in leases],
+            holders=[stream.holder for stream in leases],
+            watches=[stream.holder for stream in watches],
+            watches_own=[stream.cursor.own for stream in watches],
+            watches_topic=[stream.cursor.topic for stream in watches],
         )
-        return cls({stream.holder for stream in reading}, columns)
+
+    @property
+    def all_holders(self) -> set[str]:
+        """The holders of all of them."""
+        return {*self.holders, *self.watches}
+
+    def arguments(self) -> tuple[list[str], list[str], list[str], list[int], list[int]]:
+        """Return what the statements `heartbeat` and `news` take, from `$1` to `$5`."""
+        return self.ids, self.holders, self.watches, self.watches_own, self.watches_topic

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.postgres.dsn import hosts_and_ports
-from tmcp_serverless.postgres.login import in_thread, missing_extra
+from tmcp_serverless.postgres.login import in_thread, keep_secrets_out_of_logs, missing_extra
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +81,7 @@ class IamLogin:
             from botocore.signers import RequestSigner  # noqa: PLC0415 - the same
         except ImportError:
             raise missing_extra(self._setting) from None
+        keep_secrets_out_of_logs()
         if self._session is None:
             self._session = boto3.Session()
         found = _ENDPOINT.search(host)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.postgres.database import Database
@@ -44,31 +43,34 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
         create: bool = True,
         idle_seconds: float = 86_400,
     ) -> None:
-        self._database = dsn if isinstance(dsn, Database) else Database(dsn)
-        self._tables = Tables(self._database, info_component(table_names), create=create)
-        self._idle = timedelta(seconds=idle_seconds)
+        self._given = isinstance(dsn, Database)
+        database = dsn if isinstance(dsn, Database) else Database(dsn)
+        self._tables = Tables(database, info_component(table_names), create=create)
+        self._idle_seconds = idle_seconds
 
     async def initialize(self, id: str, record: SessionRecord) -> None:
         """Store a new session whole, in one statement."""
-        await self._fetchrow(
-            "initialize",
-            id,
-            json.dumps(record.client_info),
-            json.dumps(record.client_capabilities),
-            record.log_level,
-            record.principal,
-            record.protocol_version,
-            record.initialized,
-        )
+        await self._fetchrow("initialize", id, *_values(record))
+
+    async def renew(self, id: str, record: SessionRecord) -> bool:
+        """Store the principal's session anew where it is there, in one statement."""
+        return await self._fetchrow("renew", id, *_values(record), self._idle_seconds) is not None
 
     async def load(self, id: str, *, principal: str = ANONYMOUS) -> SessionRecord | None:
         """Return the principal's session and slide its idle clock, in one round trip."""
-        row = await self._fetchrow("load", id, principal, self._idle)
+        row = await self._fetchrow("load", id, principal, self._idle_seconds)
         if row is None:
             return None
         version, initialized, client, level, _ = row
         info, capabilities = json.loads(client)
-        return SessionRecord(version, info, capabilities, principal, level, initialized)
+        return SessionRecord(
+            protocol_version=version,
+            client_info=info,
+            client_capabilities=capabilities,
+            principal=principal,
+            log_level=level,
+            initialized=initialized,
+        )
 
     async def mark_initialized(self, id: str) -> None:
         """Record `notifications/initialized`."""
@@ -101,7 +103,7 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
     async def get_subscriptions(self, uri: str) -> set[str]:
         """Return the ids of the sessions that are subscribed and have not expired."""
-        rows = await self._tables.fetch("get_subscriptions", uri, self._idle, idempotent=True)
+        rows = await self._tables.fetch("get_subscriptions", uri, self._idle_seconds, idempotent=True)
         return {row[0] for row in rows}
 
     async def add_subscription(self, id: str, uri: str) -> None:
@@ -132,19 +134,12 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
         A reply that is lost counts as a use: the statement is not run again.
         """
-        return (
-            await self._tables.fetchrow("spend", token, timedelta(seconds=seconds), idempotent=False)
-            is not None
-        )
+        return await self._tables.fetchrow("spend", token, seconds, idempotent=False) is not None
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` expired sessions, and return how many went."""
-        row = await self._fetchrow("sweep", self._idle, limit)
+        row = await self._fetchrow("sweep", self._idle_seconds, limit)
         return row[0] if row else 0
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._database.aclose()
 
     async def _value(self, name: str, id: str) -> Json | None:
         row = await self._fetchrow(name, id)
@@ -153,3 +148,14 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
     async def _fetchrow(self, name: str, *args: object) -> Row | None:
         # Every statement of this manager may be run twice without harm.
         return await self._tables.fetchrow(name, *args, idempotent=True)
+
+
+def _values(record: SessionRecord) -> tuple[object, ...]:
+    return (
+        json.dumps(record.client_info),
+        json.dumps(record.client_capabilities),
+        record.log_level,
+        record.principal,
+        record.protocol_version,
+        record.initialized,
+    )

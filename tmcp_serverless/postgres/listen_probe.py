@@ -8,8 +8,6 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.postgres.failures import POOLED_STATEMENT
-
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Connection, Database
 
@@ -20,6 +18,9 @@ logger = logging.getLogger(__name__)
 _NONCE_SECONDS = 2.0
 _POOLED_NONCE_SECONDS = 0.5
 """Where a setting was refused that servers take: there is a pooler, and as a rule it swallows LISTEN."""
+
+_IDLE_TIME_SINCE = (14,)
+"""The version of Postgres from which on `idle_session_timeout` is refused by poolers alone."""
 
 
 async def delivers(database: Database, connection: Connection) -> bool:
@@ -37,24 +38,38 @@ async def hear_nonce(database: Database, connection: Connection) -> float | None
     """Return after how many seconds the connection heard a notification; `None` when it heard nothing.
 
     The nonce is sent on another connection, as every real ring is: a pooler may well bring a notification
-    back to the connection that sent it.
+    back to the connection that sent it. `None` is said only of a connection that answers all the same:
+    whatever else goes wrong tells nothing of LISTEN. The connection is then of no use any more.
+
+    Raises:
+        StoreUnavailableError: The nonce could not be sent.
+        OSError: The connection did not answer. Or any other error of the driver: it was lost.
+
     """
+    heard_at: list[float] = []
     heard = asyncio.Event()
     channel = f"tmcp_nonce_{secrets.token_hex(16)}"
 
     def on_nonce(*_: object) -> None:
+        heard_at.append(time.perf_counter())
         heard.set()
 
+    await connection.listen([channel], on_nonce)
+    sent_at = time.perf_counter()
+    await database.fetchrow("SELECT pg_notify($1, '')", channel, idempotent=True)
     try:
-        await connection.listen([channel], on_nonce)
-        sent_at = time.perf_counter()
-        await database.fetchrow("SELECT pg_notify($1, '')", channel, idempotent=True)
-        seconds = _NONCE_SECONDS if database.listen_target.takes_idle_time else _POOLED_NONCE_SECONDS
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(_patience_seconds(database, connection)):
             await heard.wait()
-        return time.perf_counter() - sent_at
-    except (TimeoutError, *POOLED_STATEMENT):
-        # The second: a pooler has lent us the link that somebody else has prepared statements on.
-        return None
-    finally:
-        await connection.unlisten(channel)
+    except TimeoutError:
+        # The server sends what it has for us before it answers this. So one that was only slow is heard.
+        await connection.execute("SELECT 1")
+        await asyncio.sleep(0)  # The driver calls back in the loop's next turn.
+    await connection.unlisten([channel])
+    return heard_at[0] - sent_at if heard_at else None
+
+
+def _patience_seconds(database: Database, connection: Connection) -> float:
+    takes_idle_time = database.listen_target.takes_idle_time
+    if takes_idle_time or connection.get_server_version() < _IDLE_TIME_SINCE:
+        return _NONCE_SECONDS
+    return _POOLED_NONCE_SECONDS

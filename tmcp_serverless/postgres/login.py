@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -17,7 +18,7 @@ from tmcp_serverless.postgres.dsn import parse
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Login", "StoredLogin", "in_thread", "missing_extra"]
+__all__ = ["Login", "StoredLogin", "in_thread", "keep_secrets_out_of_logs", "missing_extra"]
 
 _FETCH_SECONDS = 15.0
 _REFETCH_SECONDS = 1.0
@@ -114,6 +115,7 @@ def _fetch(name: str, store: Store, setting: str, *, force: bool) -> str:
         from botocore.config import Config  # noqa: PLC0415 - the same
     except ImportError:
         raise missing_extra(setting) from None
+    keep_secrets_out_of_logs()
     # The defaults are to wait for a minute, several times over.
     config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})
     try:
@@ -122,7 +124,7 @@ def _fetch(name: str, store: Store, setting: str, *, force: bool) -> str:
         else:
             value = powertools.SSMProvider(boto_config=config).get(name, decrypt=True, force_fetch=force)
     except Exception as error:
-        # Powertools has one error for everything; what it was is what it was raised in place of.
+        # The original error is `__context__`; Powertools wraps everything in GetParameterError.
         cause = error.__context__ if isinstance(error, powertools.GetParameterError) else error
         code: str = getattr(cause, "response", {}).get("Error", {}).get("Code", "")
         if code in _WRONG or type(cause).__name__ in ("NoCredentialsError", "NoRegionError"):
@@ -165,6 +167,18 @@ async def in_thread(work: Callable[[], Any], setting: str) -> Any:
             f"{setting}: AWS did not answer within {_FETCH_SECONDS:.0f} s "
             "(a function in a VPC needs an endpoint or a NAT gateway for it)"
         ) from None
+
+
+def keep_secrets_out_of_logs() -> None:
+    """Keep botocore from writing to the log at DEBUG: it writes whole answers and signed requests there.
+
+    Among them are the database's password, and the session token of the function's role. A logger that has a
+    level of its own below `botocore` keeps it.
+    """
+    for name in ("botocore", "boto3"):
+        logger = logging.getLogger(name)
+        if logger.getEffectiveLevel() < logging.INFO:
+            logger.setLevel(logging.INFO)
 
 
 def missing_extra(setting: str) -> TmcpError:

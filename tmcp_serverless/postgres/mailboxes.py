@@ -11,7 +11,6 @@ from tmcp_serverless.sessions.ids import BROADCAST, EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import timedelta
 
     from tmcp_serverless.postgres.database import Row
     from tmcp_serverless.postgres.tables import Tables
@@ -28,46 +27,46 @@ class Mailboxes:
 
     Args:
         tables: Where they are.
-        lease: How long a stream that was not refreshed is still rung.
+        lease_seconds: How long a stream that was not refreshed is still rung.
         retention_rows: How many messages of one mailbox are kept at the most, give or take a few.
         retention_bytes: How many bytes of one mailbox are kept at the most, give or take a few messages.
 
     """
 
     def __init__(
-        self, tables: Tables, *, lease: timedelta, retention_rows: int, retention_bytes: int
+        self, tables: Tables, *, lease_seconds: float, retention_rows: int, retention_bytes: int
     ) -> None:
         self._tables = tables
-        self._lease = lease
+        self._lease_seconds = lease_seconds
         self._bounds = (retention_rows, retention_bytes)
 
     async def append(self, id: str, data: str) -> str:
         """Append to one mailbox, which is made where there is none; return the message's cursor."""
-        row = await self._tables.fetchrow("deliver", id, data, self._lease, idempotent=False)
+        row = await self._tables.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
         if row is None:
             # It is the first message of its mailbox.
-            row = await self._tables.fetchrow("append", id, data, self._lease, idempotent=False)
+            row = await self._tables.fetchrow("append", id, data, self._lease_seconds, idempotent=False)
         assert row is not None  # noqa: S101 - the statement returns the row that it wrote
         await self._trim_if_due(id, row)
         return str(Cursor(row[0], 0))
 
     async def append_at(self, id: str, number: int, data: str) -> str:
         """Append to one mailbox at the number that its only writer gives the message."""
-        row = await self._tables.fetchrow("append_at", id, number, data, self._lease, idempotent=True)
+        row = await self._tables.fetchrow("append_at", id, number, data, self._lease_seconds, idempotent=True)
         await self._trim_if_due(id, row)
         return str(Cursor(number, 0))
 
     async def append_to_all(self, ids: Sequence[str], data: str) -> None:
         """Append the same to several mailboxes."""
         row = await self._tables.fetchrow(
-            "append_many", ids, data, self._lease, _TRIM_EVERY, idempotent=False
+            "append_many", ids, data, self._lease_seconds, _TRIM_EVERY, idempotent=False
         )
         if row is not None and row[0]:
             await self._trim(row[0])
 
     async def deliver(self, id: str, data: str) -> bool:
         """Append to one mailbox, if there is one."""
-        row = await self._tables.fetchrow("deliver", id, data, self._lease, idempotent=False)
+        row = await self._tables.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
         await self._trim_if_due(id, row)
         return row is not None
 

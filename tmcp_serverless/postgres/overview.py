@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.postgres.schema import info_component, streams_component
+from tmcp_serverless.postgres.streams import LEASE_SECONDS
 from tmcp_serverless.postgres.tables import Tables
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Database
 
 __all__ = ["SessionSummary", "list_sessions"]
-
-_LEASE = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +49,8 @@ async def list_sessions(database: Database, *, idle_seconds: float, limit: int) 
     """
     info = Tables(database, info_component(), create=False)
     streams = Tables(database, streams_component(), create=False)
-    rows = await info.fetch("list", timedelta(seconds=idle_seconds), limit, idempotent=True)
-    leases = await streams.fetch("leases", [row[0] for row in rows], _LEASE, idempotent=True)
+    rows = await info.fetch("list", idle_seconds, limit, idempotent=True)
+    leases = await streams.fetch("leases", [row[0] for row in rows], LEASE_SECONDS, idempotent=True)
     places = {session: _place(holder) for session, inside, holder in leases if not inside}
     running = [session for session, inside, _ in leases if inside.startswith("in.")]
     return [

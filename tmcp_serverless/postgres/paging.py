@@ -9,7 +9,7 @@ from tmcp_serverless.sessions.pump import Page
 from tmcp_serverless.sessions.records import StoredEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from tmcp_serverless.postgres.database import Row
 
@@ -39,9 +39,9 @@ class _Part:
     def is_full(self) -> bool:
         return self.rows == PAGE_ROWS or self.bytes >= PAGE_BYTES
 
-    def end(self, last: int) -> None:
+    def end(self, last: int | None) -> None:
         """Take what was there and has not come, on a page that had room for it, as expired."""
-        if not self.is_full and self.place < last:
+        if last is not None and not self.is_full and self.place < last:
             self._move(last)
 
     def _move(self, place: int) -> None:
@@ -49,21 +49,21 @@ class _Part:
         self.place = place
 
 
-def page_of(rows: Iterable[Row], cursor: Cursor, *, last: Cursor) -> tuple[Page, Cursor]:
+def page_of(rows: Sequence[Row], cursor: Cursor) -> tuple[Page, Cursor]:
     """Return what the rows hold, and the cursor behind them.
 
-    Numbers have no gaps: what is not there, between the rows or up to `last`, has expired.
+    Numbers have no gaps: what is not there, between the rows or up to the last number, has expired.
 
     Args:
-        rows: `(own number, topic's number, data, bytes of this mailbox so far)`, one number of the two; or
-            all null for an empty page.
+        rows: `(own number, topic's number, data, bytes of this mailbox so far, last own, last of the topic)`.
+            There is one of the two numbers, or one row whose first four are null. The last two are what the
+            mailboxes had reached when the page was read, null where there is no such mailbox.
         cursor: Where the stream was.
-        last: What both mailboxes had reached when the stream was claimed.
 
     """
     own, topic = _Part(cursor.own), _Part(cursor.topic)
     events: list[StoredEvent] = []
-    for own_number, topic_number, data, bytes in rows:
+    for own_number, topic_number, data, bytes, *_ in rows:
         if own_number is not None:
             own.add(own_number, bytes)
         elif topic_number is not None:
@@ -71,7 +71,7 @@ def page_of(rows: Iterable[Row], cursor: Cursor, *, last: Cursor) -> tuple[Page,
         else:
             break
         events.append(StoredEvent(data, str(Cursor(own.place, topic.place))))
-    own.end(last.own)
-    topic.end(last.topic)
+    own.end(rows[0][4])
+    topic.end(rows[0][5])
     page = Page(events, more=own.is_full or topic.is_full, missed=own.missed + topic.missed)
     return page, Cursor(own.place, topic.place)

@@ -10,12 +10,18 @@ if TYPE_CHECKING:
 
 __all__ = ["lacks_for_migrating", "lacks_for_use"]
 
-# Functions are among the names: they are no tables, and passed over.
+# Tables and functions are among the names: what is none of the one or the other is null, and passed over.
 _USE = """\
+WITH lacking AS (
+    SELECT name, verb
+    FROM unnest($1::text[]) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS verb
+    WHERE NOT has_table_privilege(to_regclass(name), verb)
+)
 SELECT quote_ident(current_user) AS role, string_agg(DISTINCT verb, ', ') AS verbs,
-    string_agg(DISTINCT name, ', ') AS names
-FROM unnest($1::text[]) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS verb
-WHERE NOT has_table_privilege(to_regclass(name), verb)"""
+    string_agg(DISTINCT name, ', ') AS names,
+    (SELECT string_agg(name, ', ') FROM unnest($1::text[]) AS name
+     WHERE NOT has_function_privilege(to_regproc(name), 'EXECUTE')) AS functions
+FROM lacking"""
 
 _MIGRATE = """\
 SELECT quote_ident(current_user) AS role, quote_ident(current_schema()) AS place,
@@ -26,12 +32,18 @@ SELECT quote_ident(current_user) AS role, quote_ident(current_schema()) AS place
 
 
 async def lacks_for_use(connection: Connection, component: Component) -> str | None:
-    """Return what the role may not do with tables that are there; `None` where it may do all."""
+    """Return what the role may not do with what is there, and how to grant it; `None` where it may do all."""
     found: Any = await connection.fetchrow(_USE, list(component.tables.values()))
-    role, verbs, names = found
-    if not names:
-        return None
-    return f"the role {role} may not {verbs}: GRANT {verbs} ON {names} TO {role}"
+    role, verbs, names, functions = found
+    refused: list[str] = []
+    grants: list[str] = []
+    if names:
+        refused.append(verbs)
+        grants.append(f"GRANT {verbs} ON {names} TO {role}")
+    if functions:
+        refused.append("EXECUTE")
+        grants.append(f"GRANT EXECUTE ON FUNCTION {functions} TO {role}")
+    return f"the role {role} may not {', '.join(refused)}: {'; '.join(grants)}" if grants else None
 
 
 async def lacks_for_migrating(connection: Connection, component: Component) -> str | None:

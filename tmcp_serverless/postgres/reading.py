@@ -7,6 +7,7 @@ and the read finds no lease of its own; or the read, and the new holder begins b
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.postgres.paging import page_of
@@ -24,11 +25,16 @@ __all__ = ["Reading"]
 
 
 class Reading:
-    """The reads of all streams of this process."""
+    """The reads of all streams of this process.
+
+    A broadcast has all of them read at once. They take turns on half of the pool's connections, so that they
+    do not stand in line before the requests.
+    """
 
     def __init__(self, tables: Tables, doorbell: Doorbell) -> None:
         self._tables = tables
         self._doorbell = doorbell
+        self._turns = asyncio.Semaphore(max(1, tables.database.size // 2))
 
     async def read(self, stream: HeldStream) -> Page | CloseReason:
         """Return what comes next, or why the stream is no longer its holder's."""
@@ -38,7 +44,8 @@ class Reading:
         try:
             if not unsure and sum(heard) == 1 and (page := await self._next(stream, own=heard[0] == 1)):
                 return page
-            outcome = await self._page(stream)
+            async with self._turns:
+                outcome = await self._page(stream)
         except BaseException:
             # What was heard of is still to be read.
             stream.unsure = True
@@ -49,8 +56,9 @@ class Reading:
 
     async def peek(self, stream: HeldStream) -> Page:
         """Return what comes next for one that watches."""
-        rows = await self._tables.fetch("peek", *stream.cursor, idempotent=True)
-        page, stream.cursor = page_of(rows, stream.cursor, last=stream.last)
+        async with self._turns:
+            rows = await self._tables.fetch("peek", *stream.cursor, idempotent=True)
+        page, stream.cursor = page_of(rows, stream.cursor)
         return page
 
     async def _next(self, stream: HeldStream, *, own: bool) -> Page | None:
@@ -64,7 +72,8 @@ class Reading:
         if self._doorbell.is_idle:
             row = await self._doorbell.fetchrow(self._tables.sql[name], stream.id, stream.holder, cursor)
         else:
-            row = await self._tables.fetchrow(name, stream.id, stream.holder, cursor, idempotent=True)
+            async with self._turns:
+                row = await self._tables.fetchrow(name, stream.id, stream.holder, cursor, idempotent=True)
         if row is None:
             return None
         stream.cursor = Cursor(row[0], stream.cursor.topic) if own else Cursor(stream.cursor.own, row[0])
@@ -76,10 +85,12 @@ class Reading:
         )
         if not rows:
             return await self._why_fenced(stream.id)
-        page, stream.cursor = page_of(rows, stream.cursor, last=stream.last)
+        page, cursor = page_of(rows, stream.cursor)
         if page.missed:
             # The cursor has jumped over what expired, and no row of the page has said so to the lease.
-            await self._tables.fetchrow("move", stream.id, stream.holder, *stream.cursor, idempotent=True)
+            await self._tables.fetchrow("move", stream.id, stream.holder, *cursor, idempotent=True)
+        # Last: where this read fails, the next one is to find the same page.
+        stream.cursor = cursor
         return page
 
     async def _why_fenced(self, id: str) -> CloseReason:

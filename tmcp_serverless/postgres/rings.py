@@ -42,6 +42,10 @@ class Rings:
             if not rings:
                 del self._rings[channel]
 
+    def clear(self) -> None:
+        """Call nobody any more."""
+        self._rings.clear()
+
     def ring(self, channel: str) -> None:
         """Call those of one channel, which has been notified."""
         for ring in self._rings.get(channel, ()):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from datetime import timedelta
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -18,13 +17,20 @@ from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.instance import instance_name
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
-from tmcp_serverless.postgres.held import HeldStream, OpenStreams
+from tmcp_serverless.postgres.heartbeats import Heartbeats
+from tmcp_serverless.postgres.held import HeldStream
 from tmcp_serverless.postgres.identifiers import channel_name
+from tmcp_serverless.postgres.leases import Leases
 from tmcp_serverless.postgres.mailboxes import Mailboxes
 from tmcp_serverless.postgres.reading import Reading
 from tmcp_serverless.postgres.schema import streams_component
-from tmcp_serverless.postgres.sweeping import sweep_streams
+from tmcp_serverless.postgres.sweeping import Sweeper
 from tmcp_serverless.postgres.tables import PostgresManager, Tables
+from tmcp_serverless.sessions.arguments import (
+    checked_session_ids,
+    refuse_reserved_id,
+    refuse_what_is_no_json,
+)
 from tmcp_serverless.sessions.contracts import StreamSessionManager
 from tmcp_serverless.sessions.cursors import Cursor
 from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private, mint_watch
@@ -34,15 +40,17 @@ from tmcp_serverless.sessions.records import CloseReason
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tmcp_serverless.postgres.database import Connection
     from tmcp_serverless.postgres.doorbell import DoorbellMode
     from tmcp_serverless.postgres.rings import Ring
     from tmcp_serverless.sessions.pump import Page
     from tmcp_serverless.sessions.records import StreamController
 
-__all__ = ["PostgresStreamSessionManager"]
+__all__ = ["LEASE_SECONDS", "PostgresStreamSessionManager"]
 
 logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 10.0
+"""How long a stream that was not refreshed still counts as live, where nothing else is said."""
 
 
 class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
@@ -60,6 +68,8 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         retention_rows: How many messages of one mailbox are kept at the most, give or take a few.
         unused_seconds: How long the place of a session that has no stream is kept; longer than sessions live.
         retention_bytes: How many bytes of one mailbox are kept at the most, give or take a few messages.
+        linger_seconds: How long the connection that LISTENs is kept after the last stream, so that the next
+            one need not connect; 0 where the process may be frozen as soon as a request has ended.
 
     """
 
@@ -71,21 +81,28 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         table_name: str = "tmcp_sessions",
         create: bool = True,
         doorbell: DoorbellMode = "auto",
-        lease_seconds: float = 10.0,
+        lease_seconds: float = LEASE_SECONDS,
         heartbeat_seconds: float = 3.0,
         retention_seconds: float = 600.0,
         retention_rows: int = 10_000,
         retention_bytes: int = 64 * 1024 * 1024,
         unused_seconds: float = 604_800,
+        linger_seconds: float = 0.0,
     ) -> None:
-        self._database = dsn if isinstance(dsn, Database) else Database(dsn, listen_dsn=listen_dsn)
-        self._tables = Tables(self._database, streams_component(table_name), create=create)
-        self._lease = timedelta(seconds=lease_seconds)
-        self._retention = timedelta(seconds=retention_seconds)
-        self._unused = timedelta(seconds=unused_seconds)
+        self._given = isinstance(dsn, Database)
+        database = dsn if isinstance(dsn, Database) else Database(dsn, listen_dsn=listen_dsn)
+        self._tables = Tables(database, streams_component(table_name), create=create)
+        self._leases = Leases(self._tables)
+        self._lease_seconds = lease_seconds
+        self._sweeper = Sweeper(
+            self._tables,
+            lease_seconds=lease_seconds,
+            retention_seconds=retention_seconds,
+            unused_seconds=unused_seconds,
+        )
         self._mailboxes = Mailboxes(
             self._tables,
-            lease=self._lease,
+            lease_seconds=lease_seconds,
             retention_rows=retention_rows,
             retention_bytes=retention_bytes,
         )
@@ -95,14 +112,16 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         self._streams: dict[str, HeldStream] = {}
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._retired: list[Pump] = []
+        heartbeats = Heartbeats(self._tables, self._streams)
         self._doorbell = Doorbell(
-            self._database,
+            database,
             mode=doorbell,
-            tick=self._heartbeat,
-            look=self._look,
-            gone=self._on_gone,
+            tick=heartbeats.beat,
+            look=heartbeats.look,
+            gone=heartbeats.give_up,
             tick_seconds=heartbeat_seconds,
             patience_seconds=lease_seconds,
+            linger_seconds=linger_seconds,
         )
         self._reading = Reading(self._tables, self._doorbell)
 
@@ -125,33 +144,28 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         try:
             if not is_private(id):
                 await self._doorbell.open(self._topic_channel, stream.ring_topic)
-            claimed = await self._tables.fetchrow(
-                "claim", id, stream.holder, channel, *start, idempotent=True
-            )
-            assert claimed is not None  # noqa: S101 - the statement returns the row that it wrote
+            stream.cursor = await self._leases.claim(stream, channel, start)
         except BaseException:
             await self._doorbell.close(*self._doors(stream))
             raise
-        stream.cursor = Cursor(claimed[0], claimed[1])
-        stream.last = Cursor(claimed[2], claimed[1] if is_private(id) else claimed[3])
         held, self._streams[id] = self._streams.get(id), stream
         stream.pump.start(str(stream.cursor))
         if held is not None:
             self._retire(held, CloseReason.SUPERSEDED)
 
-    def _new_stream(self, id: str, controller: StreamController) -> HeldStream:
+    def _new_stream(self, id: str, controller: StreamController, *, watches: bool = False) -> HeldStream:
         async def read() -> Page | CloseReason:
-            return await (self._reading.peek(stream) if stream.watches else self._reading.read(stream))
+            return await (self._reading.peek(stream) if watches else self._reading.read(stream))
 
         # The holder is a fencing token; the place in front of it is for `tmcp-serverless sessions`.
         holder = f"{instance_name()} {secrets.token_hex(12)}"
         start = Cursor(0, 0)
-        stream = HeldStream(id, holder, Pump(controller, read), cursor=start, before=start, last=start)
+        stream = HeldStream(id, holder, Pump(controller, read), cursor=start, before=start, watches=watches)
         return stream
 
     async def watch(self, controller: StreamController) -> str:
         """Read broadcasts and events from now on. LISTEN holds before the place is taken."""
-        stream = self._new_stream(mint_watch(), controller)
+        stream = self._new_stream(mint_watch(), controller, watches=True)
         await self._tables.ready()
         await self._doorbell.open(self._events_channel, stream.ring)
         try:
@@ -161,13 +175,14 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         except BaseException:
             await self._doorbell.close(*self._doors(stream))
             raise
-        stream.cursor = stream.last = Cursor(row[0], row[1])
+        stream.cursor = Cursor(row[0], row[1])
         self._streams[stream.id] = stream
         stream.pump.start(str(stream.cursor))
         return stream.id
 
     async def publish(self, data: str) -> None:
         """Append an event for those who watch, in one statement."""
+        refuse_what_is_no_json(data)
         await self._mailboxes.publish(data, self._events_channel)
 
     async def release(self, id: str, controller: StreamController) -> None:
@@ -176,17 +191,29 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         if stream is None or stream.pump.controller is not controller:
             return
         del self._streams[id]
+        if stream.unreachable:
+            await self._release_unreachable(stream)
+            return
         try:
             await stream.pump.stop()
             if not stream.watches:
-                await self._tables.fetchrow(
-                    "release", id, stream.holder, *stream.resume_cursor, idempotent=True
-                )
+                await self._leases.give_back(stream)
         finally:
             await self._doorbell.close(*self._doors(stream))
 
+    async def _release_unreachable(self, stream: HeldStream) -> None:
+        """Release a stream without a word to the database, which would only keep its client waiting.
+
+        Its lease has expired. It holds the stream's cursor, unless a read is not known to have reached us.
+        """
+        self._doorbell.forget(*self._doors(stream))
+        await stream.pump.stop()
+        if not stream.watches and (stream.unsure or stream.pump.discarded):
+            self._leases.give_back_later(stream)
+
     async def delete(self, id: str) -> None:
         """End the session's streams wherever they are, and forget its messages."""
+        refuse_reserved_id(id)
         await self._tables.fetch("delete", id, idempotent=True)
         ended = [key for key in self._streams if key == id or key.startswith(f"{id}/")]
         streams = [self._streams.pop(key) for key in ended]
@@ -197,17 +224,16 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
     async def has(self, id: str) -> bool:
         """Return whether a fresh lease exists."""
-        row = await self._tables.fetchrow("has", id, self._lease, idempotent=True)
+        row = await self._tables.fetchrow("has", id, self._lease_seconds, idempotent=True)
         return bool(row and row[0])
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
         """Append the message, in one statement; what is committed is delivered."""
-        if "\0" in data:
-            raise ValueError("a message is JSON text, which has no NUL character (JSON writes it as \\u0000)")
+        refuse_what_is_no_json(data)
         if sessions is None:
             await self._mailboxes.broadcast(data, self._topic_channel)
             return
-        ids = list(dict.fromkeys(sessions))
+        ids = checked_session_ids(sessions)
         if len(ids) == 1:
             await self._mailboxes.append(ids[0], data)
         elif ids:
@@ -215,12 +241,14 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
     async def append(self, id: str, data: str, *, after: str | None = None) -> str:
         """Append a message to one mailbox and return its cursor."""
+        refuse_what_is_no_json(data)
         if after is None:
             return await self._mailboxes.append(id, data)
         return await self._mailboxes.append_at(id, Cursor.parse(after).own + 1, data)
 
     async def deliver(self, id: str, data: str) -> bool:
         """Append a message to a mailbox that exists already."""
+        refuse_what_is_no_json(data)
         return await self._mailboxes.deliver(id, data)
 
     async def interrupt(self, id: str) -> None:
@@ -229,51 +257,29 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` stale leases, old messages and unused mailboxes each; returns how many."""
-        return await sweep_streams(
-            self._tables, lease=self._lease, retention=self._retention, unused=self._unused, limit=limit
-        )
+        return await self._sweeper.sweep(limit)
+
+    async def disconnect(self) -> None:
+        """Close the connections that are idle, that of the doorbell too where no stream is open."""
+        await self._doorbell.rest()
+        await super().disconnect()
 
     async def aclose(self) -> None:
-        """End this process's streams, give their leases back and close the connections."""
+        """End this process's streams, give their leases back and close the connections that are its own."""
         for stream in list(self._streams.values()):
             stream.pump.abort(CloseReason.SHUTDOWN)
             try:
                 await self.release(stream.id, stream.pump.controller)
             except StoreUnavailableError as error:
                 logger.debug("the lease of %s is left to expire: %s", stream.id, error)
+                for other in self._streams.values():
+                    other.unreachable = True  # One has waited long enough for the database.
         for pump in self._retired:
+            pump.cut_off()
             await pump.stop()
-        await self._doorbell.close()
-        await self._database.aclose()
-
-    async def _heartbeat(self, connection: Connection | None) -> None:
-        """Refresh every lease of this process in one statement; ring the fenced, and those with news."""
-        open_now = OpenStreams.of(self._streams.values())
-        if not open_now.holders:
-            return
-        if connection is None:
-            rows = await self._tables.fetch("heartbeat", *open_now.columns, idempotent=True)
-        else:
-            rows = await connection.fetch(self._tables.sql["heartbeat"], *open_now.columns)
-        self._ring(open_now.holders - {row[0] for row in rows})
-
-    async def _look(self) -> bool:
-        """Find in one statement which streams of this process have news, and ring these."""
-        open_now = OpenStreams.of(self._streams.values())
-        if not open_now.holders:
-            return False
-        rows = await self._tables.fetch("news", *open_now.columns, idempotent=True)
-        self._ring({row[0] for row in rows})
-        return bool(rows)
-
-    def _ring(self, holders: set[str]) -> None:
-        for stream in self._streams.values():
-            if stream.holder in holders:
-                stream.ring_topic()
-
-    def _on_gone(self) -> None:
-        for stream in self._streams.values():
-            stream.pump.close(CloseReason.UNAVAILABLE)
+        await self._leases.aclose()
+        await self._doorbell.aclose()
+        await super().aclose()
 
     def _retire(self, stream: HeldStream, reason: CloseReason) -> None:
         """End a stream that is not its transport's to end; it may be in the middle of a read or a write."""

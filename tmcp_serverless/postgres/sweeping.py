@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from tmcp_serverless.sessions.ids import random_sweep_start
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
+    from tmcp_serverless.postgres.database import Row
     from tmcp_serverless.postgres.tables import Tables
 
-__all__ = ["sweep_streams"]
+__all__ = ["Sweeper"]
 
 _ALL = 1_000
 """From this limit on a sweep looks at everything."""
@@ -21,30 +20,55 @@ _LOOKED_AT = 20
 """At how many times its limit a smaller sweep looks, on either side of a random place."""
 
 
-async def sweep_streams(
-    tables: Tables, *, lease: timedelta, retention: timedelta, unused: timedelta, limit: int
-) -> int:
-    """Remove at most `limit` stale leases, old messages and unused mailboxes each; return how many went.
+class Sweeper:
+    """Sweeps one set of tables, in statements that are bounded.
 
-    A small sweep, such as comes with every new session, costs the same however many mailboxes there are: it
-    looks at those around a random place, so that with time it comes to all of them. One of 1,000 or more
-    visits all, in statements that are bounded.
+    Args:
+        tables: Which.
+        lease_seconds: How long a lease lives that is not refreshed.
+        retention_seconds: How long messages are kept.
+        unused_seconds: How long a session's mailbox is kept that nobody uses.
+
     """
-    ages = (lease, retention, unused)
-    if limit < _ALL:
-        near = _LOOKED_AT * limit
-        row = await tables.fetchrow(
-            "sweep", *ages, limit, limit, random_sweep_start(), near, near, idempotent=True
-        )
-        return sum(row[:3]) if row else 0
-    leases = messages = mailboxes = 0
-    place: str | None = ""
-    while place is not None and max(leases, mailboxes) < limit:
-        left = limit - max(leases, mailboxes)
-        row = await tables.fetchrow(
-            "sweep", *ages, left, limit - messages, place, _WINDOW_ROWS, 0, idempotent=True
+
+    def __init__(
+        self, tables: Tables, *, lease_seconds: float, retention_seconds: float, unused_seconds: float
+    ) -> None:
+        self._tables = tables
+        self._ages = (lease_seconds, retention_seconds, unused_seconds)
+        self._place = ""
+        """Behind which mailbox the next large sweep goes on, so that many of them visit each one once."""
+
+    async def sweep(self, limit: int) -> int:
+        """Remove at most `limit` stale leases, old messages and unused mailboxes each; return how many went.
+
+        A small sweep, such as comes with every new session, costs the same however many mailboxes there are:
+        it looks at those around a random place, so that with time it comes to all of them. One of 1,000 or
+        more goes on where the last one stopped, and has visited all when fewer have gone than the limit.
+        """
+        if limit < _ALL:
+            near = _LOOKED_AT * limit
+            row = await self._statement(limit, limit, random_sweep_start(), near, near)
+            return sum(row[:3])
+        leases = messages = mailboxes = 0
+        start = place = self._place
+        wrapped = False
+        while messages < limit and not (wrapped and place >= start):
+            left = limit - max(leases, mailboxes)
+            row = await self._statement(left, limit - messages, place, _WINDOW_ROWS, 0)
+            leases, messages, mailboxes = leases + row[0], messages + row[1], mailboxes + row[2]
+            if max(leases, mailboxes) >= limit:
+                break  # There may be more in this window.
+            if row[3] is None and wrapped:
+                break  # The mailbox at which it began has gone, and all behind it.
+            wrapped = wrapped or row[3] is None
+            place = row[3] or ""
+        self._place = place
+        return leases + messages + mailboxes
+
+    async def _statement(self, rows: int, messages: int, place: str, behind: int, before: int) -> Row:
+        row = await self._tables.fetchrow(
+            "sweep", *self._ages, rows, messages, place, behind, before, idempotent=True
         )
         assert row is not None  # noqa: S101 - the statement returns one row
-        leases, messages, mailboxes = leases + row[0], messages + row[1], mailboxes + row[2]
-        place = row[3]
-    return leases + messages + mailboxes
+        return row

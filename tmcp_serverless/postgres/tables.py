@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.errors import SchemaError
+from tmcp_serverless.errors import ConfigurationError, SchemaError
+from tmcp_serverless.postgres.privileges import lacks_for_use
 from tmcp_serverless.postgres.schema import ensure
 from tmcp_serverless.postgres.statements import load_statements
 
 if TYPE_CHECKING:
-    from tmcp_serverless.postgres.database import Database, Row
+    from tmcp_serverless.postgres.database import Connection, Database, Row
     from tmcp_serverless.postgres.schema import Component
 
 __all__ = ["PostgresManager", "Tables"]
@@ -41,17 +42,22 @@ class Tables:
             self._ready = True
 
     async def check(self) -> None:
-        """Do what `ready` does, whatever was found before, and find out whether the database takes writes.
+        """Do what `ready` does, whatever was found before, and find out whether the tables can be used.
 
         Raises:
             SchemaError: The tables are not there, and creating them was not allowed.
-            ConfigurationError: The database cannot be used as configured.
+            ConfigurationError: The database cannot be used as configured, or the role may not use the tables.
             StoreUnavailableError: It cannot be reached now, or takes no writes.
 
         """
         self._ready = False
         await self.ready()
+        if lacking := await self.database.run_on_connection(self._lacks_for_use):
+            raise ConfigurationError(lacking)
         await self.database.check_writable()
+
+    async def _lacks_for_use(self, connection: Connection) -> str | None:
+        return await lacks_for_use(connection, self.component)
 
     async def fetchrow(self, name: str, *args: object, idempotent: bool) -> Row | None:
         """Run a statement and return its first row. `idempotent`: running it twice does no harm."""
@@ -79,11 +85,15 @@ class PostgresManager:
 
     _tables: Tables
 
+    _given: bool
+    """Whether the database was given to this manager, and is somebody else's to close."""
+
     async def check(self) -> None:
-        """Find out whether the database answers, takes writes, and has the tables of this release's version.
+        """Find out whether the database answers, takes writes, and has tables that can be used.
 
         Raises:
-            ConfigurationError: It cannot be used as configured, or the tables are missing.
+            ConfigurationError: It cannot be used as configured, the tables are missing or older than this
+                release, or the role may not use them.
             StoreUnavailableError: It cannot be reached now, or takes no writes.
 
         """
@@ -92,3 +102,8 @@ class PostgresManager:
     async def disconnect(self) -> None:
         """Close the connections that are idle; they are opened again when they are needed."""
         await self._tables.database.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, where they are this manager's own."""
+        if not self._given:
+            await self._tables.database.aclose()

@@ -31,10 +31,16 @@ _IDLE = "idle_session_timeout"
 _CHECK = "client_connection_check_interval"
 """By this the server ends a statement whose client has gone (since PostgreSQL 14, not on every platform)."""
 
+_ISOLATION = {"default_transaction_isolation": "read committed"}
+"""What the statements are written for: under a stricter one, which a role may have as its default, those that
+meet at one row fail.
+"""
+
 _CHECK_SECONDS = 3.0
 _VANISHED = {"tcp_user_timeout": "12000", "tcp_keepalives_idle": "6", "tcp_keepalives_interval": "3"}
 """By these the server gives up a client that takes nothing from it any more, or has vanished, after 12 s: a
-frozen one holds the lock of a row while a page is being sent to it, and is idle in nobody's eyes.
+frozen one holds the lock of a row while a page is being sent to it, and does not count as idle, so
+idle_session_timeout does not end it.
 """
 
 
@@ -139,7 +145,7 @@ class Target:
         if context is not None:
             wanted["ssl"] = context
         extra = {_IDLE: f"{idle_seconds * 1000:.0f}"} if idle_seconds else {}
-        extra |= {_CHECK: f"{_CHECK_SECONDS * 1000:.0f}", **_VANISHED}
+        extra |= {_CHECK: f"{_CHECK_SECONDS * 1000:.0f}", **_VANISHED, **_ISOLATION}
         refused, reason = self._refused, None
         while True:
             taken = {name: value for name, value in extra.items() if name not in refused}
@@ -169,8 +175,17 @@ class Target:
             return False  # A unix socket has no TLS, whatever the mode.
         relevant = {key: value for key, value in parameters.items() if key.startswith("ssl")}
         if self._context is None or self._context[0] != relevant:
-            self._context = relevant, make_context(relevant)
+            self._context = relevant, self._make_context(relevant)
         return self._context[1]
+
+    def _make_context(self, relevant: Mapping[str, str]) -> ssl.SSLContext | None:
+        try:
+            return make_context(relevant)
+        except ConfigurationError as error:
+            if self._tls_ca is None or relevant.get("sslrootcert") != self._tls_ca:
+                raise
+            named = str(error).replace("sslrootcert:", "TMCP_DATABASE_TLS_CA:", 1)
+            raise ConfigurationError(named) from error
 
     def _check(self, found: dict[str, str], login: Login) -> None:
         if "host" not in found:

@@ -16,7 +16,7 @@ from tmcp_serverless.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ENCRYPTED", "MODES", "make_context", "sslmode_of"]
+__all__ = ["ENCRYPTED", "make_context", "sslmode_of"]
 
 MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 ENCRYPTED = ("require", "verify-ca", "verify-full")
@@ -33,13 +33,15 @@ def sslmode_of(parameters: Mapping[str, str]) -> str:
     default = "verify-full" if _root(parameters) == "system" else "prefer"
     mode = parameters.get("sslmode") or os.environ.get("PGSSLMODE") or default
     if mode not in MODES:
-        raise ConfigurationError(f"sslmode is {mode!r}; it has to be one of {', '.join(MODES)}")
+        said_by = "sslmode" if parameters.get("sslmode") else "PGSSLMODE"
+        raise ConfigurationError(f"{said_by} is {mode!r}; it has to be one of {', '.join(MODES)}")
     return mode
 
 
 def make_context(parameters: Mapping[str, str]) -> ssl.SSLContext | None:
-    """Return the context for what the keywords say; `None` where encryption is no must.
+    """Return the context for what the keywords say, or `None`.
 
+    `None` is where encryption is optional (`disable`, `allow`, `prefer`).
     asyncpg itself tries with and without, for `allow` and `prefer`, and there is no bundle to be loaded.
 
     Raises:

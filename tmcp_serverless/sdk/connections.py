@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.records import SessionRecord
     from tmcp_serverless.transports.asgi import Scope
 
-__all__ = ["Connection", "leave", "new_connection", "principal_of", "restore_connection"]
+__all__ = [
+    "Connection",
+    "client_params",
+    "leave",
+    "new_connection",
+    "principal_of",
+    "restore_connection",
+]
 
 
 class _SessionConnection(Connection):
@@ -51,19 +58,14 @@ def new_connection(session_id: str, outbound: Outbound) -> Connection:
 _NEED_AN_ANSWER = frozenset({"elicitation", "roots", "sampling"})
 
 
-def restore_connection(
-    session_id: str, record: SessionRecord, outbound: Outbound, *, can_ask: bool
-) -> Connection:
-    """Return the connection of a session as `initialize` left it, or as it is before that.
+def client_params(record: SessionRecord, *, can_ask: bool) -> InitializeRequestParams | None:
+    """Return what the client said of itself; `None` before `initialize`.
 
     Where the client cannot be asked, what it could answer is not among its capabilities: a handler that looks
     before it asks finds another way.
     """
     if not record.is_negotiated:
-        connection = new_connection(session_id, outbound)
-        if record.initialized:
-            connection.initialized.set()
-        return connection
+        return None
     capabilities = record.client_capabilities
     if not can_ask:
         capabilities = {name: value for name, value in capabilities.items() if name not in _NEED_AN_ANSWER}
@@ -72,12 +74,25 @@ def restore_connection(
         "capabilities": capabilities,
         "clientInfo": record.client_info,
     }
-    connection = _SessionConnection(
-        outbound,
-        protocol_version=record.protocol_version,
-        session_id=session_id,
-        client_params=InitializeRequestParams.model_validate(params, by_name=False),
-    )
+    return InitializeRequestParams.model_validate(params, by_name=False)
+
+
+def restore_connection(
+    session_id: str, record: SessionRecord, outbound: Outbound, params: InitializeRequestParams | None
+) -> Connection:
+    """Return the connection of a session as `initialize` left it, or as it is before that.
+
+    `params`: its `client_params`.
+    """
+    if params is None:
+        connection = new_connection(session_id, outbound)
+    else:
+        connection = _SessionConnection(
+            outbound,
+            protocol_version=record.protocol_version,
+            session_id=session_id,
+            client_params=params,
+        )
     if record.initialized:
         connection.initialized.set()
     return connection

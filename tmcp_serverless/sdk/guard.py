@@ -13,6 +13,8 @@ from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from starlette.routing import Route
 
 from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.server_kind import server_kind
+from tmcp_serverless.transports.asgi import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -30,7 +32,7 @@ def guarded(server: Any, app: ASGIApp, *, path: str, extra_paths: Collection[str
     A server that has neither gets the application itself. It is reached at `path`, and behind the same
     authentication at the paths in `extra_paths`, unless the server has routes of its own there.
     """
-    if _is_fastmcp(server):
+    if server_kind(server) == "FastMCP":
         app = _telling_fastmcp(app, extra_paths)
     built = _built(server, path)
     if built is None:
@@ -54,10 +56,6 @@ def _at(path: str, route: Route) -> Route:
     return same
 
 
-def _is_fastmcp(server: Any) -> bool:
-    return hasattr(server, "_get_additional_http_routes")
-
-
 def _telling_fastmcp(app: ASGIApp, extra_paths: Collection[str]) -> ASGIApp:
     """Return the application with what a FastMCP's own would say: which transport a request comes by.
 
@@ -70,8 +68,7 @@ def _telling_fastmcp(app: ASGIApp, extra_paths: Collection[str]) -> ASGIApp:
     )
 
     async def telling(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
-        token = set_transport("sse" if path in extra_paths else "streamable-http")
+        token = set_transport("sse" if path_of(scope) in extra_paths else "streamable-http")
         try:
             await app(scope, receive, send)
         finally:
@@ -81,12 +78,14 @@ def _telling_fastmcp(app: ASGIApp, extra_paths: Collection[str]) -> ASGIApp:
 
 
 def _built(server: Any, path: str) -> Starlette | None:
-    if _is_fastmcp(server):
-        if server.auth is None and not server._get_additional_http_routes():  # noqa: SLF001 - relied upon
+    match server_kind(server):
+        case "FastMCP":
+            if server.auth is None and not server._get_additional_http_routes():  # noqa: SLF001 - relied upon
+                return None
+            return server.http_app(path=path)
+        case "MCPServer":
+            if server.settings.auth is None and not server._custom_starlette_routes:  # noqa: SLF001 - the same
+                return None
+            return server.streamable_http_app(streamable_http_path=path)
+        case "lowlevel":
             return None
-        return server.http_app(path=path)
-    if hasattr(server, "_custom_starlette_routes"):  # MCPServer
-        if server.settings.auth is None and not server._custom_starlette_routes:  # noqa: SLF001 - the same
-            return None
-        return server.streamable_http_app(streamable_http_path=path)
-    return None

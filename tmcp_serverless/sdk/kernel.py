@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, cast
 
-from mcp.server.lowlevel.server import HandlerEntry, NotificationOptions, Server
+from mcp.server.lowlevel.server import HandlerEntry, NotificationOptions
 from mcp.server.runner import ServerRunner
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp_types import (
@@ -18,14 +18,15 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
-from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.sdk.connections import leave
+from tmcp_serverless.server_kind import server_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
 
     from mcp.server.connection import Connection
+    from mcp.server.lowlevel.server import Server
     from mcp.server.models import InitializationOptions
 
     from tmcp_serverless.sdk.call import Call
@@ -155,16 +156,13 @@ def lowlevel_server(server: Any) -> Server[Any]:
         ConfigurationError: It is none of these.
 
     """
-    if isinstance(server, Server):
-        return cast("Server[Any]", server)
-    for attribute in ("_lowlevel_server", "_mcp_server"):
-        inner = getattr(server, attribute, None)
-        if isinstance(inner, Server):
-            return cast("Server[Any]", inner)
-    raise ConfigurationError(
-        f"not an MCP server: {type(server).__module__}.{type(server).__qualname__} "
-        "(expected mcp.server.MCPServer, mcp.server.lowlevel.Server or fastmcp.FastMCP 4.x)"
-    )
+    match server_kind(server):
+        case "MCPServer":
+            return server._lowlevel_server  # noqa: SLF001 - relied upon
+        case "FastMCP":
+            return server._mcp_server  # noqa: SLF001 - the same
+        case "lowlevel":
+            return server
 
 
 def _is_stopped_by_host() -> bool:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR
 
-from tmcp_serverless.errors import TmcpError
+from tmcp_serverless.sdk.refusing import refusing, scope_of
+from tmcp_serverless.server_kind import server_kind
 from tmcp_serverless.sessions.bus import StreamSubscriptionBus
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from mcp.server.subscriptions import SubscriptionBus
     from mcp_types import SubscriptionFilter, SubscriptionsListenRequestParams, SubscriptionsListenResult
 
-    from tmcp_serverless.transports.asgi import Scope
+    from tmcp_serverless.sdk.modern import ModernParts
 
 __all__ = ["Listen", "bus_of", "connect"]
 
@@ -39,14 +41,14 @@ class Listen:
 
     Args:
         bus: Where events come from.
-        lifetime: Returns how many seconds a stream may last, from the request's ASGI scope.
+        parts: How long a stream may last, and what is done where it cannot be opened, or has to end.
 
     """
 
-    def __init__(self, bus: SubscriptionBus, lifetime: Callable[[Scope], float]) -> None:
+    def __init__(self, bus: SubscriptionBus, parts: ModernParts) -> None:
         self._bus = bus
-        self._lifetime = lifetime
-        self._open: set[ListenHandler] = set()
+        self._parts = parts
+        self._open: set[_Stream] = set()
 
     async def __call__(
         self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
@@ -54,44 +56,75 @@ class Listen:
         """Serve one stream. The doorbell is up before its acknowledgement goes out."""
         if len(self._open) >= _MOST_STREAMS:
             raise MCPError(INTERNAL_ERROR, "Subscription limit reached")
-        scope: Scope = {} if ctx.request is None else ctx.request.scope
-        seconds = self._lifetime(scope) if _asks_for_something(params.notifications) else 0
-        handler = ListenHandler(self._bus)
-        async with self._listening(handler.close):
-            self._open.add(handler)
-            # Not before the handler has begun: it would not know of a stream to close.
-            ending = asyncio.get_running_loop().call_later(seconds, handler.close)
-            try:
-                return await handler(ctx, params)
-            finally:
-                ending.cancel()
-                self._open.discard(handler)
+        scope = scope_of(ctx)
+        stream = _Stream(ListenHandler(self._bus), self._open, hurry=partial(self._parts.hurry, scope))
+        self._open.add(stream)
+        try:
+            async with self._listening(ctx, stream.end):
+                lasts = _asks_for_something(params.notifications) and not stream.ended
+                seconds = self._parts.lifetime(scope) if lasts else 0
+                # Not before the handler has begun: it would not know of a stream to close.
+                ending = asyncio.get_running_loop().call_later(seconds, stream.end)
+                try:
+                    return await stream.handler(ctx, params)
+                finally:
+                    ending.cancel()
+        finally:
+            self._open.discard(stream)
 
     def drain(self) -> None:
         """End every stream of this process; clients listen again at another instance."""
-        for handler in list(self._open):
-            handler.close()
+        for stream in list(self._open):
+            stream.end()
 
     @asynccontextmanager
-    async def _listening(self, on_lost: Callable[[], None]) -> AsyncGenerator[None]:
+    async def _listening(
+        self, ctx: ServerRequestContext[Any, Any], on_lost: Callable[[], None]
+    ) -> AsyncGenerator[None]:
         if not isinstance(self._bus, StreamSubscriptionBus):
             yield
             return
-        try:
-            held = self._bus.listening(on_lost)
+        held = self._bus.listening(on_lost)
+        with refusing(ctx, self._parts.refuse):
             await held.__aenter__()
-        except TmcpError as error:
-            raise MCPError(INTERNAL_ERROR, "The session store cannot be reached; try again") from error
         try:
             yield
         finally:
             await held.__aexit__(None, None, None)
 
 
+class _Stream:
+    """One stream, from before it is opened.
+
+    Args:
+        handler: What serves it, and it alone.
+        places: The streams that have one of the places.
+        hurry: Called when it has to end, for its client may not read.
+
+    """
+
+    def __init__(self, handler: ListenHandler, places: set[_Stream], *, hurry: Callable[[], None]) -> None:
+        self.handler = handler
+        self.ended = False
+        """Whether it has to end. A handler that has not begun yet knows of nothing to close."""
+
+        self._places = places
+        self._hurry = hurry
+
+    def end(self) -> None:
+        """End the stream, and give its place back: the handler may be held up by a client for a moment."""
+        self.ended = True
+        self._places.discard(self)
+        self.handler.close()
+        self._hurry()
+
+
 def connect(server: Any, bus: StreamSubscriptionBus) -> None:
     """Let an `MCPServer` publish to this bus, unless it was given one of its own."""
-    if type(getattr(server, "_subscriptions", None)) in (InMemorySubscriptionBus, StreamSubscriptionBus):
-        server._subscriptions = bus  # noqa: SLF001 - relied upon
+    if server_kind(server) != "MCPServer":
+        return
+    if type(server._subscriptions) in (InMemorySubscriptionBus, StreamSubscriptionBus):  # noqa: SLF001 - relied upon
+        server._subscriptions = bus  # noqa: SLF001 - the same
 
 
 def bus_of(server: Any, handler: Any, bus: StreamSubscriptionBus) -> SubscriptionBus | None:
@@ -103,11 +136,12 @@ def bus_of(server: Any, handler: Any, bus: StreamSubscriptionBus) -> Subscriptio
         bus: The kit's.
 
     """
+    kind = server_kind(server)
     if isinstance(handler, ListenHandler):
         own: SubscriptionBus = cast("Any", handler)._bus  # noqa: SLF001 - relied upon
-        return bus if isinstance(own, InMemorySubscriptionBus) and hasattr(server, "_subscriptions") else own
+        return bus if isinstance(own, InMemorySubscriptionBus) and kind == "MCPServer" else own
     # A FastMCP has no streams of its own, and no way to register any.
-    return bus if handler is None and hasattr(server, "_mcp_server") else None
+    return bus if handler is None and kind == "FastMCP" else None
 
 
 def _asks_for_something(wanted: SubscriptionFilter) -> bool:

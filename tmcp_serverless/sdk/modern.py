@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from mcp.server.context import ServerMiddleware
 
+    from tmcp_serverless.sdk.refusing import Refuse
     from tmcp_serverless.sessions.bus import StreamSubscriptionBus
     from tmcp_serverless.transports.asgi import Receive, Scope, Send
 
@@ -43,6 +44,12 @@ class ModernParts:
     keys: StateKeys
     lifetime: Callable[[Scope], float]
     """How many seconds a listen stream may last."""
+
+    refuse: Refuse
+    """What is done about a listen stream that cannot be opened."""
+
+    hurry: Callable[[Scope], None]
+    """What is done about a listen stream that has to end: its client may not read."""
 
     replayable: Sequence[str]
     """Names of tools that are replayable though their functions are not marked."""
@@ -65,7 +72,7 @@ class ModernServer:
         connect(server, parts.bus)
         own = lowlevel.get_request_handler(_LISTEN)
         bus = bus_of(server, own.handler if own is not None else None, parts.bus)
-        self._listen = Listen(bus, parts.lifetime) if bus is not None else None
+        self._listen = Listen(bus, parts) if bus is not None else None
         # The entry asks its server for a handful of members only, and this answers all of them.
         self._seen = cast("Server[Any]", _Extended(server, lowlevel, parts, self._listen))
 
@@ -103,8 +110,10 @@ class _Extended:
         ]
         sealed = any(isinstance(each, SharedRequestState) for each in chain)
         # A lowlevel server that has no boundary may seal its states itself: only those of replays are ours.
-        boundary = None if sealed else SharedRequestState(None, self._parts.keys)
-        return [*chain, Replay(self._server, self._lowlevel, self._parts.replayable, boundary=boundary)]
+        boundary = SharedRequestState(None, self._parts.keys, audience=self._lowlevel.name)
+        names = self._parts.replayable
+        replay = Replay(self._server, self._lowlevel, names, boundary=None if sealed else boundary)
+        return [*chain, replay]
 
     def get_request_handler(self, method: str) -> HandlerEntry[Any] | None:
         entry = self._lowlevel.get_request_handler(method)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from mcp_types.version import LATEST_HANDSHAKE_VERSION
 from pydantic import BaseModel, ValidationError
 
 from tmcp_serverless.marks import is_marked_replayable
+from tmcp_serverless.server_kind import ServerKind, server_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,8 +45,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Replay"]
 
+logger = logging.getLogger(__name__)
+
 _OTHERS_SECONDS = 0.02
-"""How long a run may go on after a question, for those that are asked beside it."""
+"""Grace after the first unanswered question, so that questions asked concurrently go out in the same
+round."""
 
 
 class Replay:
@@ -70,8 +75,9 @@ class Replay:
         self._lowlevel = lowlevel
         self._names = frozenset(names)
         self._boundary = boundary
+        self._kind: ServerKind = server_kind(server)
         # A FastMCP refuses to ask a modern client before it has tried to.
-        self._hides_version = hasattr(server, "_mcp_server")
+        self._hides_version = self._kind == "FastMCP"
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """Run the request; a replayable tool with the answers that came with it."""
@@ -95,18 +101,25 @@ class Replay:
     async def _is_replayable(self, name: str) -> bool:
         if name in self._names:
             return True
-        if hasattr(self._server, "_tool_manager"):
-            tool = self._server._tool_manager.get_tool(name)  # noqa: SLF001 - relied upon
-            return is_marked_replayable(getattr(tool, "fn", None))
-        if hasattr(self._server, "_mcp_server"):
-            try:
+        match self._kind:
+            case "MCPServer":
+                tool = self._server._tool_manager.get_tool(name)  # noqa: SLF001 - relied upon
+                return is_marked_replayable(getattr(tool, "fn", None))
+            case "FastMCP":
                 return await _is_marked_in_fastmcp(self._server, name)
-            except Exception:  # noqa: BLE001 - whoever runs the tool says what is wrong with it
+            case "lowlevel":
                 return False
-        return False
 
 
 async def _is_marked_in_fastmcp(server: Any, name: str) -> bool:
+    try:
+        return await _is_marked_in_the_end(server, name)
+    except Exception as error:  # noqa: BLE001 - whoever runs the tool says what is wrong with it
+        logger.debug("cannot tell whether %r is replayable: %r", name, error)
+        return False
+
+
+async def _is_marked_in_the_end(server: Any, name: str) -> bool:
     """Return whether the function is marked that runs in the end: a tool may stand for another one."""
     tool = await server.get_tool(name)
     while tool is not None and not is_marked_replayable(getattr(tool, "fn", None)):

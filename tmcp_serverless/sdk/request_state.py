@@ -10,20 +10,23 @@ import hashlib
 import logging
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from mcp.server.auth.provider import principal_components
 from mcp.server.request_state import (
     AESGCMRequestStateCodec,
     InvalidRequestState,
     RequestStateBoundary,
     RequestStateSecurity,
     authenticated_principal,
+    compact_json,
 )
 from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
+from mcp_types import INVALID_PARAMS
 from mcp_types.methods import INPUT_REQUIRED_METHODS, is_input_required
 
-from tmcp_serverless.errors import ConfigurationError, TmcpError
+from tmcp_serverless.sdk.connections import principal_of
+from tmcp_serverless.sdk.refusing import refusing, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -31,13 +34,12 @@ if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
     from mcp.server.request_state import RequestStateCodec
 
+    from tmcp_serverless.sdk.refusing import Refuse
     from tmcp_serverless.transports.asgi import Scope
 
 __all__ = ["SharedRequestState", "StateKeys"]
 
 logger = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 _DEFAULT_SECONDS = 600.0
 
@@ -55,8 +57,11 @@ class StateKeys:
     spend: Callable[[str, float], Awaitable[bool]] | None
     """Records that a state was used, for so many seconds; false when it had been. `None`: not asked for."""
 
+    refuse: Refuse
+    """What is done about a request whose state can neither be sealed nor opened."""
+
     principal: Callable[[Scope], str] | None = None
-    """Returns who is asking; `None`: the SDK's authenticated user."""
+    """Returns who is asking; `None`: whom the authentication before us found out, as for sessions."""
 
 
 class SharedRequestState:
@@ -68,12 +73,16 @@ class SharedRequestState:
     Args:
         own: The server's boundary; `None` where it has none.
         keys: The shared keys.
+        audience: The server's name, where it has no boundary: others may share the keys.
 
     """
 
-    def __init__(self, own: RequestStateBoundary | None, keys: StateKeys) -> None:
+    def __init__(
+        self, own: RequestStateBoundary | None, keys: StateKeys, *, audience: str | None = None
+    ) -> None:
         self._own = own
         self._keys = keys
+        self._audience = audience
         self._boundary: RequestStateBoundary | None = None
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -82,7 +91,7 @@ class SharedRequestState:
             return await call_next(ctx)
         state = (ctx.params or {}).get("requestState")
         if state is not None:
-            return await (await self._ready())(ctx, self._once(state, call_next))
+            return await (await self._ready(ctx))(ctx, self._once(state, call_next))
         result = await call_next(ctx)
         if not is_input_required(result):
             return result
@@ -90,7 +99,7 @@ class SharedRequestState:
         async def answered(_: ServerRequestContext[Any, Any]) -> HandlerResult:
             return result
 
-        return await (await self._ready())(ctx, answered)
+        return await (await self._ready(ctx))(ctx, answered)
 
     def _once(self, state: Any, call_next: CallNext) -> CallNext:
         """Return what comes behind the boundary, which lets pass only what is genuine."""
@@ -100,7 +109,9 @@ class SharedRequestState:
 
         async def spent_then(ctx: ServerRequestContext[Any, Any]) -> HandlerResult:
             digest = hashlib.sha256(str(state).encode()).hexdigest()
-            if not await _guarded(spend(digest, self._lifetime_seconds())):
+            with refusing(ctx, self._keys.refuse):
+                fresh = await spend(digest, self._lifetime_seconds())
+            if not fresh:
                 logger.warning("requestState rejected on %s: it has been used before", ctx.method)
                 raise MCPError(
                     code=INVALID_PARAMS,
@@ -114,19 +125,31 @@ class SharedRequestState:
     def _lifetime_seconds(self) -> float:
         return _policy_of(self._own)[0].ttl if self._own is not None else _DEFAULT_SECONDS
 
-    async def _ready(self) -> RequestStateBoundary:
+    async def _ready(self, ctx: ServerRequestContext[Any, Any]) -> RequestStateBoundary:
         if self._boundary is None:
-            own, principal = self._own, self._keys.principal
-            theirs = None if own is None else _policy_of(own)[0].codec
-            if theirs is None or type(theirs) is AESGCMRequestStateCodec:
-                ring = AESGCMRequestStateCodec(list(await _guarded(self._keys.ring())))
-                codec = ring if theirs is None else _RingAndOwn(ring, theirs)
-                self._boundary = _boundary(own, codec, principal)
-            elif own is None or principal is not None:
-                self._boundary = _boundary(own, theirs, principal)
-            else:
-                self._boundary = own
+            codec: RequestStateCodec | None = None
+            if self._own is not None:
+                codec = _policy_of(self._own)[0].codec
+            if codec is None or type(codec) is AESGCMRequestStateCodec:
+                with refusing(ctx, self._keys.refuse):
+                    ring = AESGCMRequestStateCodec(list(await self._keys.ring()))
+                codec = ring if codec is None else _RingAndOwn(ring, codec)
+            self._boundary = self._made(codec)
         return self._boundary
+
+    def _made(self, codec: RequestStateCodec) -> RequestStateBoundary:
+        """Return the server's boundary, or one that is like the SDK's own, around this codec."""
+        if self._own is None:
+            policy, audience = RequestStateSecurity(codec=codec, ttl=_DEFAULT_SECONDS), self._audience
+        else:
+            policy, audience = _policy_of(self._own)
+            if made_up := _MADE_UP_NAME.fullmatch(audience or ""):
+                audience = made_up[1]
+        bind = policy.bind_principal
+        if bind is authenticated_principal:
+            bind = _authenticated if self._keys.principal is None else _bound_to(self._keys.principal)
+        security = RequestStateSecurity(codec=codec, ttl=policy.ttl, bind_principal=bind)
+        return RequestStateBoundary(security, default_audience=audience)
 
 
 class _RingAndOwn:
@@ -153,32 +176,16 @@ def _policy_of(boundary: RequestStateBoundary) -> tuple[RequestStateSecurity, st
     return own._security, own._audience  # noqa: SLF001 - relied upon
 
 
-def _boundary(
-    own: RequestStateBoundary | None, codec: RequestStateCodec, principal: Callable[[Scope], str] | None
-) -> RequestStateBoundary:
-    if own is None:
-        policy, audience = RequestStateSecurity(codec=codec, ttl=_DEFAULT_SECONDS), None
-    else:
-        policy, audience = _policy_of(own)
-    bind = policy.bind_principal
-    if principal is not None and bind is authenticated_principal:
-        bind = _bound_to(principal)
-    security = RequestStateSecurity(codec=codec, ttl=policy.ttl, bind_principal=bind)
-    made_up = _MADE_UP_NAME.fullmatch(audience or "")
-    return RequestStateBoundary(security, default_audience=made_up[1] if made_up else audience)
+def _authenticated(ctx: ServerRequestContext[Any, Any]) -> str | None:
+    """Return who is asking, as sessions know it."""
+    scope = scope_of(ctx)
+    token = getattr(scope.get("user"), "access_token", None)
+    if token is not None:
+        # In the words of `authenticated_principal`: what was sealed without the kit is opened.
+        return compact_json(principal_components(token))
+    return principal_of(scope) or authenticated_principal(ctx)
 
 
 def _bound_to(principal: Callable[[Scope], str]) -> Callable[[ServerRequestContext[Any, Any]], str | None]:
     """Return what tells the SDK who is asking; nobody, who is `ANONYMOUS` to us, is `None` there."""
-    return lambda ctx: principal(cast("Any", ctx.request).scope) or None
-
-
-async def _guarded(work: Awaitable[_T]) -> _T:
-    """Wait for the store, and refuse the request where it cannot help: nothing runs on a state unopened."""
-    try:
-        return await work
-    except ConfigurationError as error:
-        logger.error("this server cannot ask for input: %s", error)  # noqa: TRY400 - one sentence says it
-        raise MCPError(INTERNAL_ERROR, f"This server cannot ask for input: {error}") from None
-    except TmcpError as error:
-        raise MCPError(INTERNAL_ERROR, "The session store cannot be reached; try again") from error
+    return lambda ctx: principal(scope_of(ctx)) or None

@@ -5,17 +5,18 @@
 Delivery: what `publish` returned for is committed, and is heard by every stream of every instance that was
 listening then, in order. Nothing is kept for those who were not: changes are level triggers, and whoever
 listens again refetches. When something was missed, because the store was out of reach for longer than it
-keeps events, streams are ended, so that clients do. Who has only subscribed hears on when the store is back,
-and nothing of what was published in between.
+keeps events, streams are ended, so that clients do. A listener added with `subscribe` alone resumes when the
+store is back and misses what was published meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 
@@ -41,13 +42,6 @@ _AGAIN_SECONDS = 0.5
 _LONGEST_AGAIN_SECONDS = 8.0
 """How long the background waits before it tries to watch again: each time twice as long, up to this."""
 
-_METHODS = {
-    "ToolsListChanged": "notifications/tools/list_changed",
-    "PromptsListChanged": "notifications/prompts/list_changed",
-    "ResourcesListChanged": "notifications/resources/list_changed",
-    "ResourceUpdated": "notifications/resources/updated",
-}
-
 
 class StreamSubscriptionBus:
     """A `SubscriptionBus` that reaches the listen streams of every instance.
@@ -69,11 +63,9 @@ class StreamSubscriptionBus:
 
     async def publish(self, event: ServerEvent) -> None:
         """Tell every stream that listens, on every instance. Committed when it returns."""
-        message: dict[str, Any] = {"jsonrpc": "2.0", "method": _METHODS[type(event).__name__]}
-        uri = getattr(event, "uri", None)
-        if uri is not None:
-            message["params"] = {"uri": uri}
-        await self._streams.publish(json.dumps(message, separators=(",", ":")))
+        from tmcp_serverless.sdk.events import message_of  # noqa: PLC0415 - sessions do without the SDK
+
+        await self._streams.publish(json.dumps(message_of(event), separators=(",", ":")))
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         """Call the listener with each event from now on; returns what ends that.
@@ -167,7 +159,10 @@ class StreamSubscriptionBus:
     def _reconcile_in_background(self, *, after_seconds: float = 0.0) -> None:
         """See to the watch in the background, where no stream of ours does."""
         if not self._is_reconciled and (self._reconciling is None or self._reconciling.done()):
-            self._reconciling = asyncio.get_running_loop().create_task(self._keep_reconciling(after_seconds))
+            # It is done for everybody who listens, and not as the user whose request came first.
+            nobody = contextvars.Context()
+            work = self._keep_reconciling(after_seconds)
+            self._reconciling = asyncio.get_running_loop().create_task(work, context=nobody)
 
     async def _keep_reconciling(self, after_seconds: float) -> None:
         """Try until the watch is as it should be: who listens may come and go while it is being opened."""
@@ -206,13 +201,13 @@ class _Watch:
     def __init__(
         self, hear: Callable[[ServerEvent], None], lose: Callable[[CloseReason | None], None]
     ) -> None:
-        from mcp.shared.subscriptions import event_from_wire  # noqa: PLC0415 - only who listens needs it
+        from tmcp_serverless.sdk.events import event_of  # noqa: PLC0415 - sessions do without the SDK
 
         self.address = ""
         self.closed = False
         self._hear = hear
         self._lose = lose
-        self._event_from_wire = event_from_wire
+        self._event_of = event_of
 
     async def opened(self, cursor: str) -> None:
         """Begin: what comes from here on is heard."""
@@ -220,8 +215,7 @@ class _Watch:
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Hand each event to all who listen."""
         for stored in events:
-            message = json.loads(stored.data)
-            event = self._event_from_wire(message.get("method", ""), message.get("params"))
+            event = self._event_of(json.loads(stored.data))
             if event is not None:
                 self._hear(event)
             # What a listener has buffered goes out in between, so that a burst does not overflow it.

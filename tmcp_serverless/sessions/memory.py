@@ -9,6 +9,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.sessions.arguments import (
+    checked_session_ids,
+    refuse_reserved_id,
+    refuse_what_is_no_json,
+)
 from tmcp_serverless.sessions.contracts import StreamSessionManager
 from tmcp_serverless.sessions.cursors import Cursor
 from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private, mint_watch
@@ -28,13 +33,16 @@ _ALL = 1_000
 """From this limit on a sweep looks at everything."""
 
 _LOOKED_AT = 20
-"""At how many times its limit a smaller sweep looks."""
+"""A smaller sweep examines this many mailboxes per row that it may remove."""
 
 
 @dataclass(slots=True)
 class _Message:
     number: int
     data: str
+    size: int
+    """How many bytes it has."""
+
     created_at: float
 
 
@@ -43,7 +51,7 @@ class _Mailbox:
     last: int = 0
     messages: list[_Message] = field(default_factory=list)
     size: int = 0
-    """How many characters the messages have together."""
+    """How many bytes the messages have together."""
 
     delivered: Cursor | None = None
     touched_at: float = field(default_factory=time.monotonic)
@@ -51,12 +59,13 @@ class _Mailbox:
     def append(self, data: str) -> None:
         self.last += 1
         self.touched_at = time.monotonic()
-        self.messages.append(_Message(self.last, data, self.touched_at))
-        self.size += len(data)
+        size = len(data.encode("utf-8", "surrogatepass"))
+        self.messages.append(_Message(self.last, data, size, self.touched_at))
+        self.size += size
 
     def drop(self, count: int) -> None:
         """Forget the oldest messages."""
-        self.size -= sum(len(message.data) for message in self.messages[:count])
+        self.size -= sum(message.size for message in self.messages[:count])
         del self.messages[:count]
 
     def older_than(self, created_at: float) -> int:
@@ -84,7 +93,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
     Args:
         retention_seconds: How long messages are kept for a stream that is away.
         retention_rows: How many messages of one mailbox are kept at the most.
-        retention_bytes: How many characters of one mailbox are kept at the most, but for its last message.
+        retention_bytes: How many bytes of one mailbox are kept at the most, but for its last message.
         unused_seconds: How long the place of a session that has no stream is kept; longer than sessions live.
 
     """
@@ -147,6 +156,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
 
     async def publish(self, data: str) -> None:
         """Append an event and ring those who watch."""
+        refuse_what_is_no_json(data)
         self._append(EVENTS, data)
         for address in self._watches:
             self._pumps[address].ring()
@@ -173,6 +183,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
 
     async def delete(self, id: str) -> None:
         """End the session's streams and forget its messages."""
+        refuse_reserved_id(id)
         for address in [key for key in self._mailboxes if key == id or key.startswith(f"{id}/")]:
             del self._mailboxes[address]
             if (pump := self._pumps.pop(address, None)) is not None:
@@ -192,6 +203,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
 
     async def append(self, id: str, data: str, *, after: str | None = None) -> str:
         """Append a message to one mailbox and return its cursor."""
+        refuse_what_is_no_json(data)
         if after is not None and (box := self._mailboxes[id]).last == 0:
             # It has been swept: its numbers go on, for the client knows those that it was given.
             box.last = Cursor.parse(after).own
@@ -200,6 +212,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
 
     async def deliver(self, id: str, data: str) -> bool:
         """Append a message to a mailbox that exists already."""
+        refuse_what_is_no_json(data)
         if id not in self._mailboxes:
             return False
         await self.send([id], data)
@@ -212,13 +225,14 @@ class InMemoryStreamSessionManager(StreamSessionManager):
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
         """Append the message and ring the streams that it concerns."""
+        refuse_what_is_no_json(data)
         if sessions is None:
             self._append(BROADCAST, data)
             for id, pump in self._pumps.items():
                 if id in self._watches or not is_private(id):
                     pump.ring()
             return
-        for id in dict.fromkeys(sessions):
+        for id in checked_session_ids(sessions):
             self._append(id, data)
             if (pump := self._pumps.get(id)) is not None:
                 pump.ring()

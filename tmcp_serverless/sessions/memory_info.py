@@ -104,6 +104,14 @@ class InMemoryInfoSessionManager(InfoSessionManager):
         if record.log_level is not None:
             self._log_level[id] = record.log_level
 
+    async def renew(self, id: str, record: SessionRecord) -> bool:
+        """Store the session where it is there."""
+        if await self.load(id, principal=record.principal) is None:
+            return False
+        # Nothing is awaited in between that lets anybody else run.
+        await self.initialize(id, record)
+        return True
+
     async def load(self, id: str, *, principal: str = ANONYMOUS) -> SessionRecord | None:
         """Return the session and slide its idle clock."""
         record = self._records.get(id)

@@ -84,12 +84,18 @@ class Pump:
         if self._ending is None:
             self._ending = reason
             self._bell.set()
-            asyncio.get_running_loop().call_later(_LAST_WRITE_SECONDS, self._cut_off)
+            asyncio.get_running_loop().call_later(_LAST_WRITE_SECONDS, self.cut_off)
 
     def abort(self, reason: CloseReason) -> None:
         """End the stream from the manager's side, at once."""
         self._ending = reason
-        self._cut_off()
+        self.cut_off()
+
+    def cut_off(self) -> None:
+        """End the stream at once, for the reason that `close` gave, where it has not ended yet."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+        self._close_controller(self._ending or CloseReason.SHUTDOWN)
 
     async def stop(self) -> None:
         """End the pump from the controller's side: nothing is written after the return."""
@@ -101,11 +107,6 @@ class Pump:
             await asyncio.wait([self._task], timeout=_LAST_READ_SECONDS)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-
-    def _cut_off(self) -> None:
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-        self._close_controller(self._ending or CloseReason.SHUTDOWN)
 
     def _close_controller(self, reason: CloseReason) -> None:
         if not self._closed:
@@ -132,7 +133,8 @@ class Pump:
         except StoreUnavailableError as error:
             # The doorbell rings when the store is back, or ends the stream when that takes too long.
             logger.debug("a stream waits for the store: %s", error)
-            # But the read may have been committed though its reply was lost: then nobody sees any news.
+            # The read may have committed although its reply was lost; the store then reports no news, so
+            # look again.
             asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._bell.set)
             return
         except asyncio.CancelledError:

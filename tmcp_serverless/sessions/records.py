@@ -18,7 +18,7 @@ ANONYMOUS = ""
 """The principal of requests that carry no credential."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
     """What `initialize` settled, and what the session said since: all that a later request needs."""
 

@@ -6,6 +6,7 @@ it is stopped or when the Python process that started it ends, however that ends
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -40,7 +41,14 @@ __all__ = [
 
 _PORT_ATTEMPTS = 3
 _TAIL_LINES = 20
-_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_NOT_DURABLE = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "256MB",  # of the memory that the data may be in
+}
+_MEMORY = Path("/dev/shm")  # noqa: S108  # a folder of an unguessable name is made in it
+_MEMORY_BYTES = 1 << 30
 
 
 class PostgresStartError(TmcpError):
@@ -53,7 +61,8 @@ class EmbeddedPostgres:
     Args:
         version: The major version wanted, such as 18; by default the first that `list_binaries` finds.
         settings: What to set in the server's configuration (`{"idle_session_timeout": "2s"}`), over ours.
-        durable: False trades durability for speed (`fsync=off` and the like). Never measure with that.
+        durable: False trades durability for speed (`fsync=off` and the like, and the data are in memory, in
+            `/dev/shm`, where that has a GiB to spare). Never measure with that.
         max_connections: How many connections the server accepts.
 
     """
@@ -74,6 +83,7 @@ class EmbeddedPostgres:
             **({} if durable else _NOT_DURABLE),
             **(settings or {}),
         }
+        self._durable = durable
         self._account: Account | None = None
         self._binaries: Binaries | None = None
         self._folder: Path | None = None
@@ -169,7 +179,9 @@ class EmbeddedPostgres:
     def _initialize(self) -> None:
         self._account = unprivileged_account()
         self._binaries = runnable_by(_choose(self._version), self._account)
-        self._folder = Path(tempfile.mkdtemp(prefix="tmcp-postgres-data-"))
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="tmcp-postgres-data-", dir=None if self._durable else _memory())
+        )
         if (complaint := initialize(self._binaries, self._account, self._folder)) is not None:
             raise PostgresStartError(f"initdb of PostgreSQL {self.major_version} failed:\n{complaint}")
 
@@ -197,6 +209,15 @@ class EmbeddedPostgres:
         postmaster, self._postmaster = self._postmaster, None
         if postmaster is not None:
             postmaster.end(how)
+
+
+def _memory() -> Path | None:
+    """Return a folder that is in memory and has room; None is the system's temporary folder."""
+    try:
+        is_roomy = shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES
+    except OSError:  # there is none on macOS
+        return None
+    return _MEMORY if is_roomy and os.access(_MEMORY, os.W_OK | os.X_OK) else None
 
 
 def _choose(version: int | None) -> Binaries:

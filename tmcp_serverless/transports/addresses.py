@@ -24,6 +24,7 @@ __all__ = [
     "new_run",
     "request_id_of",
     "request_name",
+    "same_id_as_other_type",
 ]
 
 _LONGEST_ID_BYTES = 48
@@ -51,9 +52,23 @@ def request_id_of(name: str) -> str | int | None:
         return None
     try:
         found = json.loads(base64.urlsafe_b64decode(name[1:] + "=" * (-len(name[1:]) % 4)))
+        if type(found) is str:
+            # Half of a surrogate pair is text in Python, and cannot be sent: no request had such an id.
+            found.encode()
     except (ValueError, binascii.Error):
         return None
     return found if type(found) in (str, int) else None
+
+
+def same_id_as_other_type(request_id: str | int) -> str | int | None:
+    """Return 7 for "7", and "7" for 7; `None` for text that is no number as JSON writes it."""
+    if type(request_id) is int:
+        return str(request_id)
+    try:
+        number = int(request_id)
+    except ValueError:
+        return None
+    return number if str(number) == request_id else None
 
 
 def inbox_of(session_id: str, name: str) -> str:

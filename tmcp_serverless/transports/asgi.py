@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, TypeAlias
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Request",
     "Scope",
     "Send",
+    "as_routed",
     "path_of",
     "respond",
 ]
@@ -36,6 +37,9 @@ _NOT_WANTED = re.compile(r"q\s*=\s*0(\.0*)?")
 """The weight of what a client does not accept (RFC 9110, section 12.4.2)."""
 
 _JSON: Headers = [(b"content-type", b"application/json")]
+
+_HAVE_ONE_VALUE = frozenset({"content-type", "last-event-id", "mcp-protocol-version", "mcp-session-id"})
+"""The headers that mean nothing with two values."""
 
 
 class HttpProblem(Exception):  # noqa: N818 - an answer, not a failure of ours
@@ -77,8 +81,25 @@ def path_of(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", "").rstrip("/")).rstrip("/")
 
 
+def as_routed(scope: Scope, paths: Collection[str]) -> Scope:
+    """Return the scope with its path, where that is one of these, as a server's own router knows it.
+
+    It would redirect otherwise, and clients drop bodies when they are redirected.
+    """
+    path = path_of(scope)
+    if path not in paths or (path and not scope["path"].endswith("/")):
+        return scope
+    return {**scope, "path": scope["path"].rstrip("/") if path else f"{scope['path'].rstrip('/')}/"}
+
+
 class Request:
-    """One HTTP request: its method, its headers, and its body when that is asked for."""
+    """One HTTP request: its method, its headers, and its body when that is asked for.
+
+    Raises:
+        HttpProblem: 400 when a header that has one value is there with two. Where somebody has repeated the
+            same one, it is that.
+
+    """
 
     __slots__ = ("_receive", "headers", "method", "scope")
 
@@ -88,8 +109,13 @@ class Request:
         self.headers: dict[str, str] = {}
         for raw_name, raw_value in scope["headers"]:
             name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-            # A header that is repeated is one list (RFC 9110, section 5.3).
-            self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
+            if name not in self.headers:
+                self.headers[name] = value
+            elif name not in _HAVE_ONE_VALUE:
+                # A header that is repeated is one list (RFC 9110, section 5.3).
+                self.headers[name] += f", {value}"
+            elif self.headers[name] != value:
+                raise HttpProblem(400, f"Bad Request: two values of the header {name}")
         self._receive = receive
 
     async def body(self, *, limit_bytes: int) -> bytes:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Self
 
-from tmcp_serverless.errors import StoreUnavailableError
+from tmcp_serverless.errors import StoreUnavailableError, TmcpError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -29,6 +29,9 @@ _LASTING_SECONDS = 0.1
 
 _AGAIN_SECONDS = 1.0
 """How often it is made sure that it listens still: whoever resumes its stream takes it for dead otherwise."""
+
+_OPENING_SECONDS = 1.0
+"""How long an inbox that is being opened may take to be open, before it is closed."""
 
 
 class Attendance:
@@ -58,7 +61,12 @@ class Attendance:
         self._options = options
         self._session_is_there = session_is_there
         self._timer: asyncio.TimerHandle | None = None
-        self._attending: list[asyncio.Task[None]] = []
+        self._over = asyncio.Event()
+        self._unsure = True
+        """Whether the session may be gone: nobody has listened for a while."""
+
+        self._listening: asyncio.Task[None] | None = None
+        self._streaming: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -70,7 +78,7 @@ class Attendance:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        listens = bool(self._attending)
+        listens = self._listening is not None
         for conversation in self._conversations:
             # Whatever a handler has left running: nobody would hear the answer any more.
             conversation.can_ask = False
@@ -81,18 +89,24 @@ class Attendance:
             await asyncio.shield(self._closing)
 
     def _begin(self) -> None:
-        self._attending = [asyncio.create_task(self._listen())]
+        self._listening = asyncio.create_task(self._listen())
         if self._exchange is not None:
-            self._attending.append(asyncio.create_task(self._turn_into_a_stream(self._exchange)))
+            self._streaming = asyncio.create_task(self._turn_into_a_stream(self._exchange))
 
     async def _close(self) -> None:
-        for task in self._attending:
-            task.cancel()
-        await asyncio.gather(*self._attending, return_exceptions=True)
+        self._over.set()
+        if self._streaming is not None:
+            self._streaming.cancel()
+        if self._listening is not None:
+            # A statement that is cut short takes its connection along, and may have been run.
+            await asyncio.wait([self._listening], timeout=_OPENING_SECONDS)
+            self._listening.cancel()
+        attending = [task for task in (self._listening, self._streaming) if task is not None]
+        await asyncio.gather(*attending, return_exceptions=True)
         for conversation in self._conversations:
             try:
                 await conversation.aclose()
-            except StoreUnavailableError as error:
+            except TmcpError as error:
                 logger.debug("an inbox is left to expire: %s", error)
 
     async def _turn_into_a_stream(self, exchange: Exchange) -> None:
@@ -103,18 +117,32 @@ class Attendance:
             await exchange.keep_alive(until_seconds=max(0.0, left - defer))
 
     async def _listen(self) -> None:
-        unsure = True
-        while True:
+        while not self._over.is_set():
             try:
-                hearing = [conversation for conversation in self._conversations if conversation.hears]
-                for conversation in hearing:
-                    unsure = await conversation.inbox.open() or unsure
-                # A session that was deleted while its requests did not listen could not tell them.
-                if hearing and unsure and not await self._session_is_there():
-                    for conversation in hearing:
-                        conversation.cancel()
-                    return
-                unsure = False
+                await self._hear()
             except StoreUnavailableError as error:
                 logger.info("a running request cannot be cancelled now: %s", error)
-            await asyncio.sleep(_AGAIN_SECONDS)
+            except TmcpError as error:
+                logger.error("a running request cannot be cancelled now: %s", error)  # noqa: TRY400 - it says why
+            except Exception:
+                logger.exception("a running request cannot be cancelled any more")
+                return
+            try:
+                async with asyncio.timeout(_AGAIN_SECONDS):
+                    await self._over.wait()
+            except TimeoutError:
+                pass
+
+    async def _hear(self) -> None:
+        """See to it that all inboxes are open."""
+        hearing = [conversation for conversation in self._conversations if conversation.hears]
+        for conversation in hearing:
+            self._unsure = await conversation.inbox.open() or self._unsure
+        if not hearing or not self._unsure or self._over.is_set():
+            return
+        if not await self._session_is_there():
+            # It was deleted while its requests did not listen, and could not tell them.
+            for conversation in hearing:
+                conversation.cancel()
+            self._over.set()
+        self._unsure = False

@@ -19,6 +19,7 @@ from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.jsonrpc import dump
 from tmcp_serverless.transports.outlet import Outlet
+from tmcp_serverless.transports.timing import KEEP_ALIVE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +31,11 @@ __all__ = ["Exchange"]
 
 logger = logging.getLogger(__name__)
 
-_KEEP_ALIVE_SECONDS = 15.0
 _LAST_WORD_SECONDS = 2.0
 """How long an answer that could not be stored is tried again when the host is stopping."""
+
+_STOPPED_SECONDS = 0.2
+"""How long a client may take to read when the host is stopping: a function has half a second left."""
 
 
 class Exchange:
@@ -55,6 +58,8 @@ class Exchange:
         self._new_journal = new_journal
         self._journal: Journal | None = None
         self._answers: list[bytes] = []
+        """What was answered and has not gone its way yet."""
+
         self._streaming = False
         self._answered = False
         self._finished = False
@@ -77,17 +82,17 @@ class Exchange:
     async def answer(self, data: bytes) -> None:
         """Take the answer to one request, as JSON. A stream carries it at once, a plain answer at the end."""
         self._answered = True
+        self._answers.append(data)
         if self._streaming:
             async with self._writing:
-                await self._write(data, last=True)
-        else:
-            self._answers.append(data)
+                await self._write_answers()
 
     async def finish(self) -> None:
         """End the POST's answer. Whatever else would have been sent comes too late from here on."""
         self._finished = True
         if self._streaming:
             async with self._writing:
+                await self._write_answers()
                 await self._outlet.end()
             if self._journal is not None:
                 await self._journal.settle()
@@ -103,17 +108,23 @@ class Exchange:
         """
         if self._journal is None:
             return
+        self._outlet.hurry(seconds=_STOPPED_SECONDS)
         async with self._writing:
-            if self._answered:
-                await self._journal.settle(seconds=_LAST_WORD_SECONDS)
-            else:
+            if not self._answered:
                 await self._write(data, last=True)
+                return
+            await self._write_answers()
+            await self._journal.settle(seconds=_LAST_WORD_SECONDS)
 
     async def close_connection(self, *, unless_waiting: bool = False) -> None:
         """End the connection, not the stream: the client resumes it. Does nothing where it could not.
 
+        A client that does not read is given up: what is said from then on it finds when it resumes.
+
         `unless_waiting`: leave an answer alone that has not begun to stream, for it may still come whole.
         """
+        if self._journal is not None and self._journal.resumable:
+            self._outlet.hurry()
         async with self._writing:
             if self._new_journal is None or self._finished or self._outlet.gone:
                 return
@@ -126,19 +137,24 @@ class Exchange:
     async def keep_alive(self, *, until_seconds: float) -> None:
         """Keep the answer open as a stream; close its connection after so many seconds, where that may be."""
         ends = asyncio.get_running_loop().time() + until_seconds
-        while True:
+        if not self._streaming:
             async with self._writing:
                 if self._finished:
                     return
                 await self._start()
+        try:
+            async with asyncio.timeout_at(ends if self.can_close else None):
+                await self._keep_writing()
+        except TimeoutError:
+            await self.close_connection()
+
+    async def _keep_writing(self) -> None:
+        while True:
+            async with self._writing:
+                if self._finished:
+                    return
                 await self._outlet.write(sse.KEEP_ALIVE)
-            left = ends - asyncio.get_running_loop().time()
-            await asyncio.sleep(
-                min(_KEEP_ALIVE_SECONDS, max(left, 0)) if self.can_close else _KEEP_ALIVE_SECONDS
-            )
-            if self.can_close and asyncio.get_running_loop().time() >= ends:
-                await self.close_connection()
-                return
+            await asyncio.sleep(KEEP_ALIVE_SECONDS)
 
     async def _start(self) -> None:
         if self._streaming:
@@ -150,9 +166,12 @@ class Exchange:
             self._journal = self._new_journal()
             await self._outlet.write(await self._journal.prime())
         # What a batch has answered already goes out first, in its order.
-        for answer in self._answers:
-            await self._write(answer, last=True)
-        self._answers.clear()
+        await self._write_answers()
+
+    async def _write_answers(self) -> None:
+        while self._answers:
+            # A journal has it before anything is awaited: whenever that is cut short, it is here or there.
+            await self._write(self._answers.pop(0), last=True)
 
     async def _write(self, data: bytes, *, last: bool) -> None:
         if self._journal is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.errors import InvalidCursorError, StoreUnavailableError
+from tmcp_serverless.errors import InvalidCursorError, SessionNotFoundError, TmcpError
 from tmcp_serverless.transports.addresses import EventId
 from tmcp_serverless.transports.asgi import HttpProblem, respond
 from tmcp_serverless.transports.host import host_of
@@ -16,7 +16,9 @@ from tmcp_serverless.transports.observing import note
 from tmcp_serverless.transports.readers import RequestReader, StandaloneReader, StreamReader
 
 if TYPE_CHECKING:
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
+    from collections.abc import Awaitable, Callable
+
+    from tmcp_serverless.sessions.contracts import SessionManagers
     from tmcp_serverless.transports.asgi import Request, Send
     from tmcp_serverless.transports.options import HttpOptions
     from tmcp_serverless.transports.session import LoadedSession
@@ -29,10 +31,11 @@ logger = logging.getLogger(__name__)
 class GetStreams:
     """Serves the GETs of a transport."""
 
-    def __init__(self, streams: StreamSessionManager, options: HttpOptions) -> None:
-        self._streams = streams
+    def __init__(self, managers: SessionManagers, options: HttpOptions) -> None:
+        self._managers = managers
         self._options = options
         self._open: set[StreamReader] = set()
+        self._drains = 0
 
     @property
     def allowed_methods(self) -> bytes:
@@ -41,17 +44,50 @@ class GetStreams:
 
     def drain(self) -> None:
         """End every open stream of this process; clients continue them on another instance."""
+        self._drains += 1
         for reader in self._open:
-            reader.end()
+            reader.stop()
 
-    def check(self, request: Request) -> None:
-        """Let the request pass.
+    async def serve(
+        self, request: Request, send: Send, load: Callable[[Request], Awaitable[LoadedSession]]
+    ) -> None:
+        """Open the stream that the request asks for, and hold it.
+
+        Args:
+            request: The GET.
+            send: Its ASGI `send`.
+            load: Returns the session that a request names.
 
         Raises:
-            HttpProblem: 405 where there are no streams, 406 where the client does not take one.
+            HttpProblem: 405 where there is no such stream, 406 where the client does not take one, 400 for a
+                `Last-Event-ID` of no form of ours.
+            SessionNotFoundError: The session was deleted while its stream was being opened.
 
         """
-        if self._options.disable_sse or self._longest(request) <= 0:
+        resumed = EventId.parse(request.headers.get("last-event-id", ""))
+        self._check(request, resumed)
+        drains = self._drains
+        session = await load(request)
+        if resumed is not None and resumed.last:
+            # Nothing comes behind the answer, and 204 tells a client not to come back (WHATWG HTML, 9.2.3).
+            await respond(send, 204, b"", session.headers)
+            return
+        reader, address, after = self._reader(request, send, session, resumed)
+        self._open.add(reader)
+        if self._drains != drains:
+            reader.stop()
+        try:
+            await self._open_and_hold(request, session, reader, address, after)
+        finally:
+            self._open.discard(reader)
+        if reader.superseded:
+            note(request.scope, "Takeovers")
+        await reader.finish()
+
+    def _check(self, request: Request, resumed: EventId | None) -> None:
+        # What a request has to say is not lost for want of a standalone stream: its own may be resumed.
+        refused = self._options.disable_sse and resumed is None
+        if refused or self._longest(request) <= 0:
             allowed = [(b"allow", b"POST, DELETE, OPTIONS")]
             raise HttpProblem(
                 405, "Method Not Allowed: this server has no standalone stream", headers=allowed
@@ -59,31 +95,34 @@ class GetStreams:
         if not request.accepts()[1]:
             raise HttpProblem(406, "Not Acceptable: Client must accept text/event-stream")
 
-    async def serve(self, request: Request, send: Send, session: LoadedSession) -> None:
-        """Open the stream that the request asks for, and hold it."""
-        resumed = EventId.parse(request.headers.get("last-event-id", ""))
-        if resumed is not None and resumed.last:
-            # Nothing comes behind the answer, and 204 tells a client not to come back (WHATWG HTML, 9.2.3).
-            await respond(send, 204, b"", session.headers)
-            return
-        reader, address, after = self._reader(request, send, session)
+    async def _open_and_hold(
+        self, request: Request, session: LoadedSession, reader: StreamReader, address: str, after: str | None
+    ) -> None:
+        streams = self._managers.streams
         try:
-            await self._streams.create(address, reader, after=after)
+            await streams.create(address, reader, after=after)
         except InvalidCursorError as error:
             raise HttpProblem(400, f"Invalid Last-Event-ID: {error}") from None
-        host = host_of(request.scope)
-        self._open.add(reader)
         try:
+            await self._check_again(session)
+            host = host_of(request.scope)
             await reader.serve(request, seconds=host.seconds_left(at_most=self._longest(request)))
         finally:
-            self._open.discard(reader)
             try:
-                await self._streams.release(address, reader)
-            except StoreUnavailableError as error:
+                await streams.release(address, reader)
+            except TmcpError as error:
                 logger.debug("the lease is left to expire: %s", error)
-        if reader.superseded:
-            note(request.scope, "Takeovers")
-        await reader.finish()
+
+    async def _check_again(self, session: LoadedSession) -> None:
+        """See that the session was not deleted before its stream was there to be ended with it.
+
+        Raises:
+            SessionNotFoundError: It was.
+
+        """
+        if await self._managers.info.load(session.id, principal=session.record.principal) is None:
+            await self._managers.streams.delete(session.id)
+            raise SessionNotFoundError
 
     def _longest(self, request: Request) -> float:
         if host_of(request.scope).streams:
@@ -91,16 +130,18 @@ class GetStreams:
         return self._options.buffered_wait_seconds
 
     def _reader(
-        self, request: Request, send: Send, session: LoadedSession
+        self, request: Request, send: Send, session: LoadedSession, resumed: EventId | None
     ) -> tuple[StreamReader, str, str | None]:
         """Return what serves the GET, the mailbox that it reads, and the cursor that it starts behind."""
-        last_event_id = request.headers.get("last-event-id") if self._options.replay else None
-        resumed = EventId.parse(last_event_id) if last_event_id else None
         one_batch = not host_of(request.scope).streams
         if resumed is None:
             standalone = StandaloneReader(send, session, self._options, one_batch=one_batch)
-            return standalone, session.id, last_event_id or None
+            after = request.headers.get("last-event-id") if self._options.replay else None
+            return standalone, session.id, after or None
         reader = RequestReader(
-            send, session, self._options, one_batch=one_batch, after=resumed, streams=self._streams
+            *(send, session, self._options),
+            one_batch=one_batch,
+            after=resumed,
+            streams=self._managers.streams,
         )
         return reader, resumed.mailbox(session.id), resumed.cursor

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import ConfigurationError, SessionNotFoundError, StoreUnavailableError
 from tmcp_serverless.sessions.records import ANONYMOUS
-from tmcp_serverless.transports.addresses import inbox_of, inbox_of_question, request_name
-from tmcp_serverless.transports.asgi import INTERNAL_ERROR, INVALID_PARAMS, HttpProblem, Request
+from tmcp_serverless.transports.addresses import (
+    inbox_of,
+    inbox_of_question,
+    request_name,
+    same_id_as_other_type,
+)
+from tmcp_serverless.transports.asgi import INVALID_PARAMS, HttpProblem, Request, as_routed
 from tmcp_serverless.transports.inbox import cancellation
-from tmcp_serverless.transports.jsonrpc import Kind, dump, kind_of
+from tmcp_serverless.transports.jsonrpc import Kind, classify, dump
+from tmcp_serverless.transports.refusals import refusal_of
 from tmcp_serverless.transports.runtime import ServerRuntime
 from tmcp_serverless.transports.security import OriginPolicy
 from tmcp_serverless.transports.versions import BATCH_VERSION, HANDSHAKE_VERSIONS
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.contracts import SessionManagers
     from tmcp_serverless.sessions.records import Json
-    from tmcp_serverless.transports.asgi import Receive, Scope, Send
+    from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Scope, Send
     from tmcp_serverless.transports.options import HttpOptions
     from tmcp_serverless.transports.runner import MessageRunner
     from tmcp_serverless.transports.session import LoadedSession
@@ -39,6 +45,7 @@ class HandshakeTransport:
     Args:
         server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`; or a `ServerRuntime` to share.
         session_manager: Where sessions and their streams are.
+        paths: Where it answers.
         principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user.
         policy: Which `Host` and `Origin` headers are accepted; by default the endpoint's own origin, and
             loopback to loopback.
@@ -51,11 +58,16 @@ class HandshakeTransport:
         server: Any,
         *,
         session_manager: SessionManagers,
+        paths: tuple[str, ...],
         principal: Callable[[Scope], str] | None,
         policy: OriginPolicy | None,
         options: HttpOptions,
     ) -> None:
+        self.paths = tuple(path.rstrip("/") for path in paths)
+        """Where it answers."""
+
         self._options = options
+        self._is_shared = isinstance(server, ServerRuntime)
         self._runtime = (
             server
             if isinstance(server, ServerRuntime)
@@ -74,26 +86,56 @@ class HandshakeTransport:
         return MessageRunner(self._runtime, self._managers, self._options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request."""
+        """Serve one HTTP request.
+
+        Raises:
+            RuntimeError: The scope is of another kind, such as `lifespan`: the server's lifespan is entered
+                by the first request.
+
+        """
+        if scope["type"] != "http":
+            raise RuntimeError(f"nothing is served over {scope['type']!r} here")
         try:
-            await self._serve(Request(scope, receive), send)
+            self._policy.check_scope(scope)
         except HttpProblem as problem:
             await problem.answer(send)
-        except SessionNotFoundError:
-            await HttpProblem(404, "Session not found").answer(send)
-        except StoreUnavailableError as error:
-            logger.warning("answered 503: %s", error)
-            await _UNAVAILABLE.answer(send)
-        except ConfigurationError as error:
-            logger.error("answered 503: %s", error)  # noqa: TRY400 - one sentence that names the setting
-            await _NOT_READY.answer(send)
+        else:
+            await self._entrance(scope, receive, send)
+
+    @cached_property
+    def _entrance(self) -> ASGIApp:
+        """What answers, behind the server's own authentication unless somebody else sees to that."""
+        if self._is_shared:
+            return self._answer
+        first, *others = (path or "/" for path in self.paths)
+        guarded = self._runtime.guarded(self._answer, path=first, extra_paths=others)
+
+        async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+            await guarded(as_routed(scope, self.paths), receive, send)
+
+        return routed
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request, and answer what goes wrong before the answer has begun."""
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._serve(Request(scope, receive), noting)
+        except (HttpProblem, SessionNotFoundError, StoreUnavailableError, ConfigurationError) as error:
+            if begun:
+                # A second head would break the connection, and the client lose what it has.
+                logger.error("after the answer had begun: %r", error)  # noqa: TRY400 - it says what to do
+            else:
+                await _refusal(error).answer(send)
 
     async def _serve(self, request: Request, send: Send) -> None:
         """Serve one HTTP request; what is raised before the answer has begun is the answer."""
         raise NotImplementedError
-
-    def _check_origin(self, request: Request) -> None:
-        self._policy.check_scope(request.scope)
 
     async def _forward(self, session: LoadedSession, message: Json) -> None:
         """Bring what concerns a running request to its inbox, wherever it runs."""
@@ -109,13 +151,21 @@ class HandshakeTransport:
                     await streams.deliver(inbox, dump(message).decode())
             case "notifications/cancelled":
                 if type(params.get("requestId")) in (str, int):
-                    # The request may be younger than its inbox: the mailbox is made where there is none.
-                    inbox = inbox_of(session.id, request_name(params["requestId"]))
-                    await streams.send([inbox], dump(cancellation(message)).decode())
+                    await self._forward_cancellation(session, params["requestId"])
             case "notifications/initialized":
                 await self._managers.info.mark_initialized(session.id)
             case _:
                 pass
+
+    async def _forward_cancellation(self, session: LoadedSession, request_id: str | int) -> None:
+        ids = [request_id]
+        # Some clients say "7" for 7. The two have inboxes of their own all the same: they may run at once,
+        # and what one has asked is not answered to the other.
+        if (other := same_id_as_other_type(request_id)) is not None:
+            ids.append(other)
+        inboxes = [inbox_of(session.id, request_name(id)) for id in ids]
+        # The request may be younger than its inbox: the mailbox is made where there is none.
+        await self._managers.streams.send(inboxes, dump(cancellation()).decode())
 
     async def _notify(self, request: Request, session: LoadedSession, messages: list[Json]) -> None:
         """Run the handlers of the notifications among the messages, which have been answered already."""
@@ -135,6 +185,10 @@ class HandshakeTransport:
             await self._managers.streams.sweep(limit=_SWEPT_ROWS)
         except StoreUnavailableError as error:
             logger.debug("nothing was swept: %s", error)
+        except ConfigurationError as error:
+            logger.warning("nothing was swept: %s", error)
+        except Exception:
+            logger.exception("nothing was swept")
 
 
 def check_content_type(request: Request) -> None:
@@ -173,26 +227,24 @@ def split_batch(session: LoadedSession, messages: list[Any]) -> tuple[list[Json]
     if session.record.protocol_version != BATCH_VERSION or not messages:
         wrong = "an empty batch" if not messages else f"batches exist at {BATCH_VERSION} only"
         raise HttpProblem(400, f"Validation error: {wrong}", code=INVALID_PARAMS)
-    kinds = [kind_of(message) for message in messages]
-    if any(message.get("method") == "initialize" for message in messages):
+    classified = [classify(message) for message in messages]
+    if any(message.get("method") == "initialize" for _, message in classified):
         raise HttpProblem(400, "Validation error: initialize must not be in a batch", code=INVALID_PARAMS)
-    pairs = list(zip(messages, kinds, strict=True))
-    requests = [message for message, kind in pairs if kind is Kind.REQUEST]
-    return requests, [message for message, kind in pairs if kind is not Kind.REQUEST]
+    requests = [message for kind, message in classified if kind is Kind.REQUEST]
+    return requests, [message for kind, message in classified if kind is not Kind.REQUEST]
 
 
-_UNAVAILABLE = HttpProblem(
-    503,
-    "The session store cannot be reached; try again",
-    code=INTERNAL_ERROR,
-    headers=[(b"retry-after", b"1")],
-)
-_NOT_READY = HttpProblem(
-    503,
-    "The server is not configured rightly; its log says what to change",
-    code=INTERNAL_ERROR,
-    headers=[(b"retry-after", b"5")],
-)
+def _refusal(
+    error: HttpProblem | SessionNotFoundError | StoreUnavailableError | ConfigurationError,
+) -> HttpProblem:
+    """Return what is answered when this is raised."""
+    if isinstance(error, HttpProblem):
+        return error
+    if isinstance(error, SessionNotFoundError):
+        return HttpProblem(404, "Session not found")
+    level = logging.ERROR if isinstance(error, ConfigurationError) else logging.WARNING
+    logger.log(level, "answered 503: %s", error)
+    return refusal_of(error)
 
 
 def _principal(scope: Scope) -> str:

@@ -17,7 +17,15 @@ HOST_EXTENSION = "tmcp_serverless.host"
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What calls us."""
+    """What calls us.
+
+    A host that is none of the kit's says so in the scope that it makes:
+
+        from tmcp_serverless import HOST_EXTENSION, Host
+
+        host = Host(streams=False, deadline=time.monotonic() + seconds_left)
+        scope["extensions"] = {HOST_EXTENSION: host}
+    """
 
     streams: bool = True
     """Whether the client sees an answer as it is written. If not, answers are delivered whole."""

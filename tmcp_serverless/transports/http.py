@@ -20,7 +20,7 @@ from tmcp_serverless.transports.handshake import (
     split_batch,
 )
 from tmcp_serverless.transports.host import host_of
-from tmcp_serverless.transports.jsonrpc import Kind, dump, kind_of, parse
+from tmcp_serverless.transports.jsonrpc import Kind, classify, dump, parse
 from tmcp_serverless.transports.options import HttpOptions
 from tmcp_serverless.transports.session import LoadedSession
 
@@ -39,13 +39,14 @@ class HttpTransport(HandshakeTransport):
     """An ASGI application that serves an MCP server to handshake-era clients.
 
     Args:
-        server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`; or a `ServerRuntime` to share.
+        server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`, behind its own authentication and beside
+            its own routes; or a `ServerRuntime` to share, in front of which is what its owner has put there.
         session_manager: Where sessions and their streams are.
         path: Where it answers; every other path is 404.
         principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user.
         policy: Which `Host` and `Origin` headers are accepted; by default the endpoint's own origin, and
             loopback to loopback.
-        **options: The fields of `HttpOptions`, such as `disable_sse=True`.
+        options: How it behaves.
 
     """
 
@@ -57,17 +58,17 @@ class HttpTransport(HandshakeTransport):
         path: str = "/mcp",
         principal: Callable[[Scope], str] | None = None,
         policy: OriginPolicy | None = None,
-        **options: Any,
+        options: HttpOptions | None = None,
     ) -> None:
         super().__init__(
             server,
             session_manager=session_manager,
+            paths=(path,),
             principal=principal,
             policy=policy,
-            options=HttpOptions(**options),
+            options=options or HttpOptions(),
         )
-        self._get_streams = GetStreams(session_manager.streams, self._options)
-        self._path = path.rstrip("/")
+        self._get_streams = GetStreams(session_manager, self._options)
 
     async def drain(self) -> None:
         """End the open streams that clients can continue elsewhere; what runs goes on running."""
@@ -76,15 +77,13 @@ class HttpTransport(HandshakeTransport):
             await self._runner.drain()
 
     async def _serve(self, request: Request, send: Send) -> None:
-        if path_of(request.scope) != self._path:
+        if path_of(request.scope) not in self.paths:
             raise HttpProblem(404, "Not Found")
-        self._policy.check_scope(request.scope)
         match request.method:
             case "POST":
                 await self._post(request, send)
             case "GET":
-                self._get_streams.check(request)
-                await self._get_streams.serve(request, send, await self._session(request))
+                await self._get_streams.serve(request, send, self._session)
             case "DELETE":
                 await self._delete(request, send)
             case "OPTIONS":
@@ -103,7 +102,7 @@ class HttpTransport(HandshakeTransport):
         if type(message) is list:
             await self._batch(request, send, message)
             return
-        kind = kind_of(message)
+        kind, message = classify(message)
         if kind is Kind.REQUEST and message["method"] == "initialize":
             await self._initialize(request, send, message)
             return
@@ -134,7 +133,12 @@ class HttpTransport(HandshakeTransport):
         await self._runner.answer_batch(request.scope, send, session, requests)
 
     async def _initialize(self, request: Request, send: Send, message: Json) -> None:
-        """Make a session: durable before the answer, so that whoever gets the next request finds it."""
+        """Make a session, or settle one anew: durable before the answer, so that the next request finds it.
+
+        Raises:
+            SessionNotFoundError: The request names a session that is none, or not any more.
+
+        """
         check_version(request)
         known = "mcp-session-id" in request.headers
         id = (await self._session(request)).id if known else mint_session_id()
@@ -145,8 +149,12 @@ class HttpTransport(HandshakeTransport):
         answer, record = await self._runner.initialize(request.scope, id, message, principal, pushes=pushes)
         headers = [(b"content-type", b"application/json")]
         if record is not None:
-            await self._managers.info.initialize(id, record)
-            await self._managers.streams.prepare(id)
+            if not known:
+                await self._managers.info.initialize(id, record)
+                await self._managers.streams.prepare(id)
+            elif not await self._managers.info.renew(id, record):
+                # It has been deleted since it was loaded, and stays so.
+                raise SessionNotFoundError
             headers.append((b"mcp-session-id", id.encode()))
         await respond(send, 200, dump(answer), headers)
         await self._sweep()

@@ -29,9 +29,13 @@ _STARTING_SECONDS = 30.0
 """How long a request may take to its handler, behind a cold start, while its cancellation overtakes it."""
 
 
-def cancellation(message: Json) -> Json:
-    """Return the client's `notifications/cancelled` as an inbox takes it: with the time at which it came."""
-    return {**message, "receivedAt": time.time()}
+def cancellation() -> Json:
+    """Return a `notifications/cancelled` of now as an inbox takes it.
+
+    Whose it is, the inbox is named after; and what else the client says of it, as much as a body holds, is
+    not kept for a request that may never have been.
+    """
+    return {"jsonrpc": "2.0", "method": "notifications/cancelled", "receivedAt": time.time()}
 
 
 class Inbox:
@@ -62,6 +66,7 @@ class Inbox:
         self._opening = asyncio.Lock()
         self._claimed = False
         self._listens = False
+        self._cursor: str | None = None
         self._closed: CloseReason | None = None
         self._waiting: dict[str, asyncio.Future[Json]] = {}
         self._on_progress: dict[str, Any] = {}
@@ -74,8 +79,11 @@ class Inbox:
         async with self._opening:
             if self._listens or self._closed is not None:
                 return False
-            await self._streams.create(self._address, self)
-            self._claimed = self._listens = True
+            # Whoever is cut short here may have claimed it all the same.
+            self._claimed = True
+            # What the store takes for delivered need not have come: the reply to a read may have been lost.
+            await self._streams.create(self._address, self, after=self._cursor)
+            self._listens = True
             return True
 
     async def aclose(self) -> None:
@@ -112,12 +120,14 @@ class Inbox:
         self._on_progress.pop(question_id, None)
 
     async def opened(self, cursor: str) -> None:
-        """Hear where the inbox starts, which nobody needs to know."""
+        """Hear where the inbox starts."""
+        self._cursor = cursor
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Hear what the client posted."""
         for event in events:
             await self._hear(json.loads(event.data))
+            self._cursor = event.cursor
 
     async def missed(self, count: int) -> None:
         """Hear that messages expired: nobody waited for them, or the waiting has a time limit."""
@@ -129,8 +139,8 @@ class Inbox:
         if reason is not CloseReason.UNAVAILABLE:
             self._end(reason)
         if reason in (CloseReason.DELETED, CloseReason.INTERRUPTED):
-            # Nobody interrupts an inbox but who deletes its session: a cancellation that comes right behind
-            # the deletion makes the mailbox again, and so hides that it was one.
+            # For an inbox INTERRUPTED also means deleted: a cancellation right after the deletion re-creates
+            # the mailbox, so the read reports INTERRUPTED.
             self._on_cancelled()
 
     def _end(self, reason: CloseReason) -> None:

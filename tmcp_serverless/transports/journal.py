@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.addresses import EventId, new_run
+from tmcp_serverless.transports.timing import PATIENCE_SECONDS, RETRY_SECONDS
 
 if TYPE_CHECKING:
     from tmcp_serverless.sessions.contracts import StreamSessionManager
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["Journal"]
 
 logger = logging.getLogger(__name__)
-
-_PATIENCE_SECONDS = 30.0
-_RETRY_SECONDS = 0.5
 
 
 class Journal:
@@ -73,7 +71,7 @@ class Journal:
         self._waiting.append((data, last))
         return await self._store()
 
-    async def settle(self, *, seconds: float = _PATIENCE_SECONDS) -> None:
+    async def settle(self, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Store what waits, for as long as anybody may reasonably come for it."""
         try:
             async with asyncio.timeout(seconds):
@@ -81,7 +79,7 @@ class Journal:
                     try:
                         await self._store()
                     except StoreUnavailableError:
-                        await asyncio.sleep(_RETRY_SECONDS)
+                        await asyncio.sleep(RETRY_SECONDS)
         except TimeoutError:
             logger.warning("%d events of a stream could not be stored", len(self._waiting))
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic_core
 
 from tmcp_serverless.transports.asgi import INVALID_PARAMS, PARSE_ERROR, HttpProblem
 
-__all__ = ["Kind", "dump", "error_answer", "kind_of", "parse"]
+if TYPE_CHECKING:
+    from tmcp_serverless.sessions.records import Json
+
+__all__ = ["Kind", "classify", "dump", "error_answer", "parse"]
 
 _BATCH_MESSAGES = 100
 """How many messages a batch may have. They run at once, each as if it had been posted alone."""
+
+_CODE = pydantic_core.SchemaValidator(pydantic_core.core_schema.int_schema())
+"""An error's code, which the SDK reads from -1.0 and from "-1" too."""
 
 
 class Kind(Enum):
@@ -50,8 +56,8 @@ def error_answer(request: dict[str, Any], code: int, text: str) -> dict[str, Any
     return {"jsonrpc": "2.0", "id": request["id"], "error": {"code": code, "message": text}}
 
 
-def kind_of(message: Any) -> Kind:
-    """Return what the message is.
+def classify(message: Any) -> tuple[Kind, Json]:
+    """Return what the message is, and the message: of a response, what makes it one, as the SDK reads it.
 
     Raises:
         HttpProblem: 400 when it is no JSON-RPC message; it says what is wrong.
@@ -60,24 +66,33 @@ def kind_of(message: Any) -> Kind:
     if type(message) is dict and message.get("jsonrpc") == "2.0":
         if type(message.get("method")) is str and type(message.get("params")) in (dict, type(None)):
             if "id" not in message:
-                return Kind.NOTIFICATION
+                return Kind.NOTIFICATION, message
             if type(message["id"]) in (str, int):
-                return Kind.REQUEST
-        elif "method" not in message and _is_response(message):
-            return Kind.RESPONSE
+                return Kind.REQUEST, message
+        elif (response := _response(message)) is not None:
+            return Kind.RESPONSE, response
     raise HttpProblem(400, f"Validation error: {_what_is_wrong(message)}", code=INVALID_PARAMS)
 
 
-def _is_response(message: dict[str, Any]) -> bool:
-    if "error" in message:
-        error = message["error"]
-        return (
-            type(message.get("id")) in (str, int, type(None))
-            and type(error) is dict
-            and type(error.get("code")) is int
-            and type(error.get("message")) is str
-        )
-    return type(message.get("id")) in (str, int) and type(message.get("result")) is dict
+def _response(message: Json) -> Json | None:
+    """Return what makes the message a response, without an error that is null; `None` where it is none."""
+    # An error need not say whose it is, but has to say that.
+    if "id" not in message or type(message["id"]) not in (str, int, type(None)):
+        return None
+    response: Json = {"jsonrpc": "2.0", "id": message["id"]}
+    error = message.get("error")
+    if type(error) is dict and type(error.get("message")) is str and (code := _code(error)) is not None:
+        return {**response, "error": {**error, "code": code}}
+    if response["id"] is not None and type(message.get("result")) is dict:
+        return {**response, "result": message["result"]}
+    return None
+
+
+def _code(error: Json) -> int | None:
+    try:
+        return _CODE.validate_python(error.get("code"))
+    except pydantic_core.ValidationError:
+        return None
 
 
 def _what_is_wrong(message: Any) -> str:

@@ -9,6 +9,7 @@ which the instance that holds the stream reads.
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
 
@@ -21,7 +22,7 @@ from tmcp_serverless.transports.handshake import (
     check_version,
     split_batch,
 )
-from tmcp_serverless.transports.jsonrpc import Kind, kind_of, parse
+from tmcp_serverless.transports.jsonrpc import Kind, classify, parse
 from tmcp_serverless.transports.legacy_stream import LegacyStreams
 from tmcp_serverless.transports.options import HttpOptions
 from tmcp_serverless.transports.outlet import Outlet
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.contracts import SessionManagers
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import Request, Scope, Send
+    from tmcp_serverless.transports.legacy_runner import LegacyRunner
     from tmcp_serverless.transports.security import OriginPolicy
 
 __all__ = ["SseTransport"]
@@ -44,15 +46,16 @@ class SseTransport(HandshakeTransport):
     A tool runs on after the 202, within the POST's ASGI call: a host has to let that finish.
 
     Args:
-        server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`; or a `ServerRuntime` to share.
+        server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`, behind its own authentication and beside
+            its own routes; or a `ServerRuntime` to share, in front of which is what its owner has put there.
         session_manager: Where sessions and their streams are; may be shared with an `HttpTransport`.
         path: Where streams are opened.
         message_path: Where messages are posted; every path but these two is 404.
         principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user.
         policy: Which `Host` and `Origin` headers are accepted; by default the endpoint's own origin, and
             loopback to loopback.
-        **options: The fields of `HttpOptions`; those about streams that end and are resumed change nothing
-            here, but that a session is looked after every `stream_max_seconds`.
+        options: How it behaves; what is about streams that end and are resumed changes nothing here, but
+            that a session is looked after every `stream_max_seconds`.
 
     Raises:
         ConfigurationError: Both paths are the same.
@@ -68,23 +71,28 @@ class SseTransport(HandshakeTransport):
         message_path: str = "/message",
         principal: Callable[[Scope], str] | None = None,
         policy: OriginPolicy | None = None,
-        **options: Any,
+        options: HttpOptions | None = None,
     ) -> None:
         super().__init__(
             server,
             session_manager=session_manager,
+            paths=(path, message_path),
             principal=principal,
             policy=policy,
-            options=HttpOptions(**options),
+            options=options or HttpOptions(),
         )
         self._streams = LegacyStreams(session_manager, self._options)
-        self._path = path.rstrip("/")
-        self._message_path = message_path.rstrip("/")
-        self.paths = (self._path, self._message_path)
-        """Where it answers."""
-
+        self._path, self._message_path = self.paths
         if self._path == self._message_path:
             raise ConfigurationError(f"sse_path and message_path are both {path!r}; they have to be two")
+
+    @cached_property
+    def _runner(self) -> LegacyRunner:
+        from tmcp_serverless.transports.legacy_runner import (  # noqa: PLC0415 - it imports mcp, which GET,
+            LegacyRunner,  # and answers do without
+        )
+
+        return LegacyRunner(self._runtime, self._managers, self._options)
 
     async def drain(self) -> None:
         """End the open streams and their sessions; what runs goes on running."""
@@ -94,7 +102,6 @@ class SseTransport(HandshakeTransport):
         path = path_of(request.scope)
         if path not in self.paths:
             raise HttpProblem(404, "Not Found")
-        self._check_origin(request)
         allowed = "GET" if path == self._path else "POST"
         if request.method == "OPTIONS":
             await respond(send, 204, b"", _allow(allowed))
@@ -114,12 +121,12 @@ class SseTransport(HandshakeTransport):
     async def _post(self, request: Request, send: Send) -> None:
         check_content_type(request)
         message = parse(await request.body(limit_bytes=self._options.max_body_bytes))
-        is_batch = type(message) is list
-        kind = None if is_batch else kind_of(message)
+        classified = None if type(message) is list else classify(message)
         session = await self._session(request)
-        if is_batch:
+        if classified is None:
             requests, others = split_batch(session, message)
         else:
+            kind, message = classified
             requests, others = ([message], []) if kind is Kind.REQUEST else ([], [message])
         for other in others:
             await self._forward(session, other)

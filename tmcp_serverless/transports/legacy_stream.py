@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.errors import StoreUnavailableError
+from tmcp_serverless.errors import StoreUnavailableError, TmcpError
 from tmcp_serverless.sessions.ids import mint_stream_session_id
 from tmcp_serverless.sessions.records import SessionRecord
 from tmcp_serverless.transports import sse
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.contracts import SessionManagers
     from tmcp_serverless.sessions.records import StoredEvent
-    from tmcp_serverless.transports.asgi import Request, Send
+    from tmcp_serverless.transports.asgi import Request, Scope, Send
     from tmcp_serverless.transports.options import HttpOptions
 
 __all__ = ["LegacyStreams"]
@@ -43,11 +44,12 @@ class LegacyStreams:
         self._managers = managers
         self._options = options
         self._open: set[_SessionReader] = set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     def drain(self) -> None:
         """End every open stream of this process, and so its session."""
         for reader in self._open:
-            reader.end()
+            reader.stop()
 
     async def serve(self, request: Request, send: Send, *, principal: str, message_uri: str) -> None:
         """Begin a session, and hold its stream until either ends.
@@ -61,7 +63,12 @@ class LegacyStreams:
             raise HttpProblem(405, wrong, headers=[(b"allow", b"OPTIONS")])
         id = mint_stream_session_id()
         # What it is like before `initialize`, at the revision that has no other transport.
-        record = SessionRecord(HANDSHAKE_VERSIONS[0], {}, {}, principal)
+        record = SessionRecord(
+            protocol_version=HANDSHAKE_VERSIONS[0],
+            client_info={},
+            client_capabilities={},
+            principal=principal,
+        )
         reader = _SessionReader(
             send,
             LoadedSession(id, record, is_stream=True),
@@ -74,11 +81,15 @@ class LegacyStreams:
             await self._managers.info.initialize(id, record)
             # The lease is held before the client learns the id: a session whose stream is not live is dead.
             await self._managers.streams.create(id, reader)
-            left = host_of(request.scope).seconds_left(at_most=math.inf)
+            left = min(host_of(request.scope).seconds_left(at_most=math.inf), _token_seconds(request.scope))
             await reader.serve(request, seconds=None if math.isinf(left) else left)
         finally:
             self._open.discard(reader)
-            await self._end(id, reader)
+            # In a task of its own: the session is deleted though the host may stop this one meanwhile.
+            ending = asyncio.create_task(self._end(id, reader))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            await asyncio.shield(ending)
         await reader.finish()
 
     async def forget(self, id: str) -> None:
@@ -97,8 +108,10 @@ class LegacyStreams:
         for step in steps:
             try:
                 await step()
-            except StoreUnavailableError as error:
+            except TmcpError as error:
                 logger.debug("a session is left to expire: %s", error)
+            except Exception:
+                logger.exception("a session is left to expire")
 
     async def _is_there(self, id: str, principal: str) -> bool:
         return await self._managers.info.load(id, principal=principal) is not None
@@ -152,7 +165,7 @@ class _SessionReader(StreamReader):
         """End the session: answers may be among what has expired, and the client would wait for them."""
         logger.warning("a session ended: its client was too slow, and %d messages have expired", count)
         self._broken = True
-        self.end()
+        self.stop()
 
     async def look(self) -> None:
         """Keep the connection alive; and, less often, the session, whose client may have nothing to say."""
@@ -161,10 +174,17 @@ class _SessionReader(StreamReader):
             self._asks_at = self._next_time()
             try:
                 if not await self._is_there():
-                    self.end()
+                    self.stop()
             except StoreUnavailableError as error:
                 logger.debug("a session is looked for later: %s", error)
 
     def _next_time(self) -> float:
         # As often as a client of streamable HTTP opens its stream anew.
         return asyncio.get_running_loop().time() + self._options.stream_max_seconds
+
+
+def _token_seconds(scope: Scope) -> float:
+    """Return how long the token is good with which the stream was opened; no other is shown for it later."""
+    token = getattr(scope.get("user"), "access_token", None)
+    expires_at = getattr(token, "expires_at", None)
+    return max(0.0, expires_at - time.time()) if isinstance(expires_at, int | float) else math.inf

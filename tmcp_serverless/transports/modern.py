@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Literal
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.transports.asgi import HttpProblem, Request
 from tmcp_serverless.transports.host import host_of
+from tmcp_serverless.transports.modern_outlet import ClientGoneError, ModernOutlet
+from tmcp_serverless.transports.refusals import refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from tmcp_serverless.errors import TmcpError
     from tmcp_serverless.sdk.modern import ModernServer
     from tmcp_serverless.sessions.bus import StreamSubscriptionBus
     from tmcp_serverless.sessions.contracts import InfoSessionManager
@@ -53,8 +56,8 @@ class ModernTransport:
         info: Where the shared key is, and which states have been used.
         http: How long streams last, and what a body may hold.
         options: What is particular to the modern era.
-        principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user. A
-            request state is opened for who it was given to.
+        principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user, or
+            who else `scope["user"]` says it is. A request state is opened for who it was given to.
 
     """
 
@@ -86,9 +89,14 @@ class ModernTransport:
         parts = ModernParts(
             bus=self._bus,
             keys=StateKeys(
-                self._ring, self._spend if self._options.single_use else None, principal=self._principal
+                self._ring,
+                self._spend if self._options.single_use else None,
+                refuse=_refuse,
+                principal=self._principal,
             ),
             lifetime=self._lifetime,
+            refuse=_refuse,
+            hurry=_hurry,
             replayable=self._options.replayable,
             cache_hint=CacheHint(self._options.cache_ttl_ms, self._options.cache_scope),
         )
@@ -102,16 +110,16 @@ class ModernTransport:
             await problem.answer(send)
             return
         state = await self._runtime.lifespan_state()
-        await self._server.serve(state, scope, whole, send)
+        outlet = ModernOutlet(send)
+        try:
+            await self._server.serve(state, outlet.within(scope), whole, outlet.send)
+        except* ClientGoneError as gone:
+            logger.debug("a client is gone: %r", gone)
 
     def drain(self) -> None:
         """End the open listen streams; clients listen again at another instance."""
         if "_server" in vars(self):
             self._server.drain()
-
-    async def aclose(self) -> None:
-        """Stop watching for events."""
-        await self._bus.aclose()
 
     async def _whole(self, scope: Scope, receive: Receive) -> Callable[[], Awaitable[Message]]:
         """Read the body, within its limit, and return what hands it on."""
@@ -145,3 +153,14 @@ class ModernTransport:
 
     async def _spend(self, token: str, seconds: float) -> bool:
         return await self._info.spend(token, seconds=seconds)
+
+
+def _refuse(scope: Scope, error: TmcpError) -> str:
+    outlet = ModernOutlet.of(scope)
+    return str(refusal_of(error)) if outlet is None else outlet.refuse(error)
+
+
+def _hurry(scope: Scope) -> None:
+    outlet = ModernOutlet.of(scope)
+    if outlet is not None:
+        outlet.hurry()

@@ -9,7 +9,7 @@ __all__ = ["HttpOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpOptions:
-    """Options of `HttpTransport`; `tmcp_serverless.config.Settings` says what each of them does."""
+    """Options of `HttpTransport` and `SseTransport`; `Settings` says what each of them does."""
 
     disable_sse: bool = False
     answer_session_methods: bool = True

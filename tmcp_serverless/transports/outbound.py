@@ -6,7 +6,6 @@ import logging
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
-from tmcp_serverless.sessions.ids import is_stream_session_id
 from tmcp_serverless.transports.jsonrpc import dump
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ class SessionOutbound:
         streams: Where the session's mailbox is.
         session_id: The session.
         log_filter: Which log messages go out.
+        is_stream: Whether the session ends with its stream: HTTP+SSE.
         conversation: How the client is asked.
         fallback: Sends a message on the running request's own stream; `None` where there is none.
 
@@ -67,12 +67,14 @@ class SessionOutbound:
         session_id: str,
         log_filter: LogFilter,
         *,
+        is_stream: bool,
         conversation: Conversation,
         fallback: Callable[[Json], Awaitable[None]] | None = None,
     ) -> None:
         self._streams = streams
         self._session_id = session_id
         self._log_filter = log_filter
+        self._is_stream = is_stream
         self._conversation = conversation
         self._fallback = fallback
 
@@ -96,7 +98,7 @@ class SessionOutbound:
 
     async def _send(self, message: Json) -> None:
         data = dump(message).decode()
-        if is_stream_session_id(self._session_id):
+        if self._is_stream:
             # `send` would make the mailbox again of a session that has ended with its stream.
             if not await self._streams.deliver(self._session_id, data):
                 logger.debug("dropped a message: its session is gone")

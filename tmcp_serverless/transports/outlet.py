@@ -1,8 +1,12 @@
-"""The way out to one client, which may be gone at any moment."""
+"""The way out to one client, which may be gone at any moment, or not read."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
+
+from tmcp_serverless.transports.timing import LAST_WRITE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -11,9 +15,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Outlet"]
 
+logger = logging.getLogger(__name__)
+
+_PATIENCE_SECONDS = 30.0
+"""How long a client may read nothing while something waits to be sent to it."""
+
+_SLOWEST_BYTES_PER_SECOND = 64 * 1024
+"""What is given on top of that: a server takes the next piece when most of what it has is read."""
+
 
 class Outlet:
     """Sends an answer piece by piece; once the client is gone, what is sent goes nowhere.
+
+    A client that does not read a stream counts as gone after 30 seconds, and a while longer where it has much
+    to read.
 
     Args:
         send: The ASGI `send` of the request.
@@ -24,6 +39,10 @@ class Outlet:
     def __init__(self, send: Send, *, on_gone: Callable[[], None] | None = None) -> None:
         self._send = send
         self._on_gone = on_gone
+        self._most_seconds: float | None = None
+        self._writing: asyncio.Timeout | None = None
+        self._last_bytes = 0
+        self._is_stream = False
         self.gone = False
         """Whether nothing that is sent arrives any more."""
 
@@ -40,13 +59,43 @@ class Outlet:
         """Send the last piece of the body."""
         await self._put({"type": "http.response.body", "body": data})
 
+    def hurry(self, *, seconds: float = LAST_WRITE_SECONDS) -> None:
+        """Wait for the client no longer than this from now on, also in the write that is under way."""
+        self._most_seconds = seconds
+        if self._writing is not None and not self._writing.expired():
+            ends = asyncio.get_running_loop().time() + seconds
+            self._writing.reschedule(min(ends, self._writing.when() or ends))
+
     async def _put(self, message: dict[str, Any]) -> None:
         if self.gone:
+            # A client that was there would have slowed down whoever talks without a pause.
+            await asyncio.sleep(0)
             return
+        self._is_stream = self._is_stream or message.get("more_body", False)
         try:
-            await self._send(message)
+            if not self._is_stream:
+                # Nothing waits behind an answer that goes out whole, and most answers do: it pays no timer.
+                await self._send(message)
+                return
+            async with asyncio.timeout(self._seconds_for(message)) as self._writing:
+                await self._send(message)
+        except TimeoutError:
+            # Of ours, or of a server that gives up by itself.
+            logger.info("a client is given up, for it does not read")
+            self._give_up()
         except OSError:
             # Servers differ in whether they say here that the client is gone.
-            self.gone = True
-            if self._on_gone is not None:
-                self._on_gone()
+            self._give_up()
+        finally:
+            self._writing = None
+
+    def _seconds_for(self, message: dict[str, Any]) -> float:
+        before, self._last_bytes = self._last_bytes, len(message.get("body", b""))
+        if self._most_seconds is not None:
+            return self._most_seconds
+        return _PATIENCE_SECONDS + (before + self._last_bytes) / _SLOWEST_BYTES_PER_SECOND
+
+    def _give_up(self) -> None:
+        self.gone = True
+        if self._on_gone is not None:
+            self._on_gone()

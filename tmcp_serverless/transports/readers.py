@@ -13,6 +13,7 @@ from tmcp_serverless.transports.addresses import inbox_of, request_id_of
 from tmcp_serverless.transports.asgi import INTERNAL_ERROR
 from tmcp_serverless.transports.jsonrpc import dump
 from tmcp_serverless.transports.outlet import Outlet
+from tmcp_serverless.transports.timing import KEEP_ALIVE_SECONDS
 from tmcp_serverless.transports.versions import RESUMABLE_VERSION
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RequestReader", "StandaloneReader", "StreamReader"]
 
-_KEEP_ALIVE_SECONDS = 15.0
 _LIST_CHANGES = (
     b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}',
     b'{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}',
@@ -46,7 +46,7 @@ class StreamReader:
 
     """
 
-    look_seconds = _KEEP_ALIVE_SECONDS
+    look_seconds = KEEP_ALIVE_SECONDS
     """How often `look` is called."""
 
     def __init__(self, send: Send, session: LoadedSession, options: HttpOptions, *, one_batch: bool) -> None:
@@ -81,11 +81,16 @@ class StreamReader:
         """End the stream: what is fenced writes nothing more, others say when to come back."""
         if reason is CloseReason.SUPERSEDED:
             self.superseded = True
-        self.end()
+        self.stop()
 
     def end(self) -> None:
         """Let `serve` return."""
         self._ended.set()
+
+    def stop(self) -> None:
+        """Let `serve` return soon, though the client may not read."""
+        self._outlet.hurry()
+        self.end()
 
     async def serve(self, request: Request, *, seconds: float | None) -> None:
         """Hold the stream open until the manager closes it, the client leaves, or its time is over."""
@@ -99,7 +104,7 @@ class StreamReader:
                 while not self._ended.is_set():
                     await self._wait_and_look()
         except TimeoutError:
-            pass
+            self.stop()
         finally:
             left.cancel()
             await asyncio.gather(left, return_exceptions=True)
@@ -134,7 +139,7 @@ class StreamReader:
     async def _watch(self, request: Request) -> None:
         await request.disconnected()
         self._outlet.gone = True
-        self.end()
+        self.stop()
 
     async def _put(self, frame: bytes) -> None:
         async with self._writing:
@@ -228,7 +233,8 @@ class RequestReader(StreamReader):
             self._answered = True
             error = {"code": INTERNAL_ERROR, "message": text}
             answer = {"jsonrpc": "2.0", "id": request_id_of(self._after.name), "error": error}
-            # Under an id with which nobody comes back, also a client that cannot tell whose answer this is.
+            # The id is marked last, so even a client that cannot match this answer to its request does not
+            # resume.
             id = self._after._replace(last=True)
             await self._put(sse.event(dump(answer), id=str(id)))
         self.end()

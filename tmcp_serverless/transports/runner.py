@@ -6,14 +6,15 @@ Imports `mcp`: a GET, a DELETE and an answer do without this module.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-import math
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tmcp_serverless import sdk
+from tmcp_serverless.sessions.ids import is_stream_session_id
 from tmcp_serverless.sessions.records import SessionRecord
-from tmcp_serverless.transports.asgi import INTERNAL_ERROR
+from tmcp_serverless.transports.asgi import INTERNAL_ERROR, INVALID_PARAMS
 from tmcp_serverless.transports.attendance import Attendance
 from tmcp_serverless.transports.conversation import Conversation
 from tmcp_serverless.transports.exchange import Exchange
@@ -21,7 +22,6 @@ from tmcp_serverless.transports.host import host_of
 from tmcp_serverless.transports.jsonrpc import dump, error_answer
 from tmcp_serverless.transports.outbound import LogFilter, SessionOutbound
 from tmcp_serverless.transports.recording import RECORDED, record
-from tmcp_serverless.transports.stream_exchange import StreamExchange
 from tmcp_serverless.transports.versions import RESUMABLE_VERSION
 
 if TYPE_CHECKING:
@@ -30,17 +30,22 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.contracts import SessionManagers
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import Scope, Send
+    from tmcp_serverless.transports.channel import ResponseChannel
     from tmcp_serverless.transports.host import Host
     from tmcp_serverless.transports.options import HttpOptions
     from tmcp_serverless.transports.runtime import ServerRuntime
     from tmcp_serverless.transports.session import LoadedSession
 
-__all__ = ["MessageRunner"]
+__all__ = ["STOPPED", "MessageRunner"]
 
 logger = logging.getLogger(__name__)
 
-_STOPPED = "The instance that ran this request was stopped; call again"
-_OUT_OF_TIME = "The request took longer than its instance lives"
+_ABOUT_CLIENT_BYTES = 64 * 1024
+"""How long what a client says of itself in `initialize` may be, as JSON."""
+
+STOPPED = "The instance that ran this request was stopped; call again"
+"""What a request is answered with whose host is stopping."""
+
 _DRAIN_SECONDS = 1.0
 """How long a stream's connection may take to end: a client that does not read keeps nobody waiting."""
 
@@ -78,7 +83,7 @@ class MessageRunner:
                 await exchange.finish()
         except asyncio.CancelledError:
             # The host is stopping: whoever resumes the stream is told, rather than kept waiting.
-            await asyncio.shield(exchange.abandon(dump(error_answer(message, INTERNAL_ERROR, _STOPPED))))
+            await asyncio.shield(exchange.abandon(dump(error_answer(message, INTERNAL_ERROR, STOPPED))))
             raise
         finally:
             self._open.discard(exchange)
@@ -103,62 +108,23 @@ class MessageRunner:
                     group.create_task(run(message, conversation))
             await exchange.finish()
 
-    async def answer_on_stream(self, scope: Scope, session: LoadedSession, message: Json) -> None:
-        """Run a request of a session that is one stream; what it says and its answer go there.
-
-        There is always an answer: nobody but this invocation could give one, and the client waits for it.
-        """
-        exchange = StreamExchange(self._managers.streams, session.id)
-        try:
-            answer = await self._run_in_time(scope, session, message, exchange)
-        except asyncio.CancelledError:
-            # The host is stopping.
-            await asyncio.shield(exchange.answer(dump(error_answer(message, INTERNAL_ERROR, _STOPPED))))
-            raise
-        except TimeoutError:
-            answer = dump(error_answer(message, INTERNAL_ERROR, _OUT_OF_TIME))
-        except Exception:
-            logger.exception("%r could not be run", message["method"])
-            answer = dump(error_answer(message, INTERNAL_ERROR, "The server could not run the request"))
-        await exchange.answer(answer)
-
-    async def _run_in_time(
-        self, scope: Scope, session: LoadedSession, message: Json, exchange: StreamExchange
-    ) -> bytes:
-        """Run the request, or `initialize`, unless the invocation would be ended by force before."""
-        host = host_of(scope)
-        if message["method"] == "initialize":
-            return await self._initialize_stream(scope, session, message)
-        conversation = self._conversation(session, message["id"], can_ask=host.streams)
-        left = host.seconds_left(at_most=math.inf)
-        async with (
-            asyncio.timeout(None if math.isinf(left) else left),
-            self._attendance(host, session, None, [conversation]),
-        ):
-            return await self._run(scope, session, message, exchange, conversation)
-
-    async def _initialize_stream(self, scope: Scope, session: LoadedSession, message: Json) -> bytes:
-        """Run `initialize`: what it settles is durable before the answer."""
-        answer, settled = await self.initialize(
-            scope, session.id, message, session.record.principal, pushes=True
-        )
-        if settled is not None:
-            await self._managers.info.initialize(session.id, settled)
-        return dump(answer)
-
     async def notify(self, scope: Scope, session: LoadedSession, message: Json) -> None:
         """Run a notification's handler. What it says goes to the session's standalone stream."""
         streams = self._managers.streams
         # Without a POST's stream it can ask only where a standalone one is open.
         can_ask = host_of(scope).streams and (session.is_stream or await streams.has(session.id))
         conversation = self._conversation(session, None, can_ask=can_ask)
-        outbound = SessionOutbound(streams, session.id, self._log_filter(session), conversation=conversation)
+        outbound = SessionOutbound(
+            *(streams, session.id, self._log_filter(session)),
+            is_stream=session.is_stream,
+            conversation=conversation,
+        )
 
         async def emit(emitted: Json) -> None:
             await outbound.notify(emitted["method"], emitted.get("params"))
 
         call = sdk.Call(scope, None, None, emit=emit)
-        connection = sdk.restore_connection(session.id, session.record, outbound, can_ask=can_ask)
+        connection = session.connection(outbound, can_ask=can_ask)
         state = await self._runtime.lifespan_state()
         async with self._attendance(host_of(scope), session, None, [conversation]):
             await self._runtime.kernel.notify(call, message, connection, state)
@@ -170,18 +136,31 @@ class MessageRunner:
 
         `pushes`: whether the client can be sent what it did not ask for.
         """
+        params = message.get("params") or {}
+        about = json.dumps([params.get("clientInfo"), params.get("capabilities")])
+        if len(about) > _ABOUT_CLIENT_BYTES:
+            # Every request of the session would have to read it.
+            wrong = f"clientInfo and capabilities have {len(about)} bytes of JSON together; at most"
+            text = f"Invalid params: {wrong} {_ABOUT_CLIENT_BYTES} are accepted"
+            return error_answer(message, INVALID_PARAMS, text), None
         streams = self._managers.streams
         conversation = Conversation(streams, id, None, can_ask=False)
-        outbound = SessionOutbound(streams, id, LogFilter.at(None), conversation=conversation)
+        outbound = SessionOutbound(
+            *(streams, id, LogFilter.at(None)),
+            is_stream=is_stream_session_id(id),
+            conversation=conversation,
+        )
         connection = sdk.new_connection(id, outbound)
         call = sdk.Call(scope, message["id"], message.get("params"), emit=_nowhere)
         state = await self._runtime.lifespan_state()
         answer, succeeded = await self._runtime.kernel.answer(call, message, connection, state, pushes=pushes)
         if not succeeded:
             return answer, None
-        params = message["params"]
         settled = SessionRecord(
-            connection.protocol_version, params["clientInfo"], params["capabilities"], principal
+            protocol_version=connection.protocol_version,
+            client_info=params["clientInfo"],
+            client_capabilities=params["capabilities"],
+            principal=principal,
         )
         return answer, settled
 
@@ -210,12 +189,11 @@ class MessageRunner:
         scope: Scope,
         session: LoadedSession,
         message: Json,
-        exchange: Exchange | StreamExchange,
+        exchange: ResponseChannel,
         conversation: Conversation,
     ) -> bytes:
         """Run a request and return its answer as JSON."""
         log_filter = self._log_filter(session)
-        resumable = exchange if isinstance(exchange, Exchange) and exchange.can_close else None
 
         async def emit(emitted: Json) -> None:
             if log_filter.passes(emitted):
@@ -227,8 +205,8 @@ class MessageRunner:
             message.get("params"),
             emit=emit,
             conversation=conversation,
-            close_stream=resumable and resumable.close_connection,
-            close_standalone_stream=resumable and self._interrupter(session.id),
+            close_stream=exchange.close_connection if exchange.can_close else None,
+            close_standalone_stream=self._interrupter(session.id) if exchange.can_close else None,
             kind="sse" if session.is_stream else "streamable-http",
         )
         conversation.on_cancelled = call.cancel
@@ -236,12 +214,11 @@ class MessageRunner:
             self._managers.streams,
             session.id,
             log_filter,
+            is_stream=session.is_stream,
             conversation=conversation,
             fallback=None if session.is_stream else emit,
         )
-        connection = sdk.restore_connection(
-            session.id, session.record, outbound, can_ask=conversation.can_ask
-        )
+        connection = session.connection(outbound, can_ask=conversation.can_ask)
         state = await self._runtime.lifespan_state()
         answer, succeeded = await self._runtime.kernel.answer(call, message, connection, state)
         if succeeded and message["method"] in RECORDED:

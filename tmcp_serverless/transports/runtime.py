@@ -7,6 +7,8 @@ import contextvars
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from tmcp_serverless.server_kind import server_kind
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -15,9 +17,6 @@ if TYPE_CHECKING:
     from tmcp_serverless.transports.asgi import ASGIApp
 
 __all__ = ["ServerRuntime"]
-
-_HAVE_ROUTES = ("_custom_starlette_routes", "_get_additional_http_routes")
-"""What marks servers that may have authentication and routes of their own (`sdk.guard`)."""
 
 
 class ServerRuntime:
@@ -31,12 +30,16 @@ class ServerRuntime:
         answer_session_methods: As for `HttpTransport`.
         bus: Where an `MCPServer` publishes to, from its first request on.
 
+    Raises:
+        ConfigurationError: `server` is none of these.
+
     """
 
     def __init__(
         self, server: Any, *, answer_session_methods: bool = True, bus: StreamSubscriptionBus | None = None
     ) -> None:
         self.server = server
+        self._kind = server_kind(server)
         self._bus = bus
         self._answer_session_methods = answer_session_methods
         self._entered: asyncio.Future[Any] | None = None
@@ -60,9 +63,9 @@ class ServerRuntime:
 
         It is at `path`, and at the paths in `extra_paths`.
         """
-        if not any(hasattr(self.server, name) for name in _HAVE_ROUTES):
-            return app
-        from tmcp_serverless.sdk import guarded  # noqa: PLC0415 - only for servers that mcp has made
+        if self._kind == "lowlevel":
+            return app  # It has neither.
+        from tmcp_serverless.sdk import guarded  # noqa: PLC0415 - only for those that may have some
 
         return guarded(self.server, app, path=path, extra_paths=extra_paths)
 

@@ -2,7 +2,9 @@
 
 Every request with an `Origin` is checked, whatever its method (basic/transports, Security Warning): a web
 page must not reach a server that its user can reach. A page's own name is no proof, for whoever owns a name
-may have it resolve to 127.0.0.1 (DNS rebinding): then its `Host` and its `Origin` are both that name.
+may have it resolve to 127.0.0.1 (DNS rebinding): then its `Host` and its `Origin` are both that name. With a
+GET to its own origin a browser sends no `Origin` at all (fetch.spec.whatwg.org, "append a request `Origin`
+header"), so there the `Host` alone has to do.
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ __all__ = ["OriginPolicy"]
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s\[\]:/?#@,]+))(?::\d*)?")
 _ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://{_HOST.pattern}")
 
+_WITHOUT_ORIGIN = frozenset({"GET", "HEAD"})
+"""The methods that a page may use on its own origin without saying who it is."""
+
 _REBOUND = (
-    "Invalid Origin header: a page reached this server at a loopback address under another name; "
+    "a page may have reached this server at a loopback address under another name; "
     "where a proxy forwards that name, TMCP_ALLOWED_HOSTS has to list it"
 )
 
@@ -35,7 +40,7 @@ class OriginPolicy:
         allowed_origins: Values of `Origin`; `scheme://name:*` stands for any port, `*` for any origin. Empty:
             the origin whose host is the request's own, and loopback origins to loopback hosts. Where there
             are no allowed hosts either, a page whose connection ends at a loopback address has to name the
-            host by an address or as `localhost`.
+            host by an address or as `localhost`; so has every GET and HEAD, for those may be a page's.
 
     Both are compared without regard to case.
 
@@ -61,10 +66,11 @@ class OriginPolicy:
                 origin = value if origin is None else origin + b", " + value
         page = None if origin is None else origin.decode("latin-1")
         server = (scope.get("server") or ("",))[0]
-        self.check(host=(host or b"").decode("latin-1"), origin=page, server=server)
+        method = scope.get("method", "")
+        self.check(host=(host or b"").decode("latin-1"), origin=page, server=server, method=method)
         return page
 
-    def check(self, *, host: str, origin: str | None, server: str = "") -> None:
+    def check(self, *, host: str, origin: str | None, server: str = "", method: str = "") -> None:
         """Let a request with these headers pass, whose connection ends at the address `server`.
 
         Raises:
@@ -73,12 +79,16 @@ class OriginPolicy:
         """
         if self._hosts and not _matches(host.lower(), self._hosts):
             raise HttpProblem(421, "Invalid Host header")
-        if not origin:
-            return
-        if not self._origin_allowed(host, origin.lower()):
+        if origin and not self._origin_allowed(host, origin.lower()):
             raise HttpProblem(403, "Invalid Origin header")
-        if not self._hosts and not self._origins and _is_loopback(server) and not _is_no_ones(_name(host)):
-            raise HttpProblem(403, _REBOUND)
+        name = _name(host)
+        if self._hosts or self._origins or not _is_loopback(server) or _cannot_be_rebound(name):
+            return
+        if origin:
+            raise HttpProblem(403, f"Invalid Origin header: {_REBOUND}")
+        # No browser leaves the host out, or sends one that is none.
+        if method in _WITHOUT_ORIGIN and name is not None:
+            raise HttpProblem(403, f"Invalid Host header: {_REBOUND}")
 
     def _origin_allowed(self, host: str, origin: str) -> bool:
         if self._origins:
@@ -108,7 +118,7 @@ def _is_loopback(name: str | None) -> bool:
     return name == "localhost" if address is None else address.is_loopback
 
 
-def _is_no_ones(name: str | None) -> bool:
+def _cannot_be_rebound(name: str | None) -> bool:
     """Return whether a browser asks no DNS for the name, so that nobody can have it lead elsewhere."""
     return _address(name) is not None or name == "localhost" or (name or "").endswith(".localhost")
 

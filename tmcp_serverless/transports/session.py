@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import SessionNotFoundError
 
 if TYPE_CHECKING:
+    from mcp.server.connection import Connection
+    from mcp.shared.dispatcher import Outbound
+
     from tmcp_serverless.sessions.contracts import InfoSessionManager
     from tmcp_serverless.sessions.records import SessionRecord
     from tmcp_serverless.transports.asgi import Headers
@@ -25,6 +28,9 @@ class LoadedSession:
     is_stream: bool = False
     """Whether the session is one stream that lives as long as it does: HTTP+SSE."""
 
+    _client_params: dict[bool, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What the client said of itself, by whether it can be asked: for all of a batch, for it may be long."""
+
     @classmethod
     async def load(
         cls, info: InfoSessionManager, id: str, *, principal: str, is_stream: bool = False
@@ -39,6 +45,14 @@ class LoadedSession:
         if record is None:
             raise SessionNotFoundError
         return cls(id, record, is_stream)
+
+    def connection(self, outbound: Outbound, *, can_ask: bool) -> Connection:
+        """Return the session's connection, as the SDK's kernel knows it. Imports `mcp`."""
+        from tmcp_serverless import sdk  # noqa: PLC0415 - a GET, a DELETE and an answer do without mcp
+
+        if can_ask not in self._client_params:
+            self._client_params[can_ask] = sdk.client_params(self.record, can_ask=can_ask)
+        return sdk.restore_connection(self.id, self.record, outbound, self._client_params[can_ask])
 
     @property
     def headers(self) -> Headers:

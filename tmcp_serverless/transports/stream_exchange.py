@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.transports.jsonrpc import dump
+from tmcp_serverless.transports.timing import PATIENCE_SECONDS, RETRY_SECONDS
 
 if TYPE_CHECKING:
     from tmcp_serverless.sessions.contracts import StreamSessionManager
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["StreamExchange"]
 
 logger = logging.getLogger(__name__)
-
-_PATIENCE_SECONDS = 30.0
-_RETRY_SECONDS = 0.5
 
 
 class StreamExchange:
@@ -40,6 +38,8 @@ class StreamExchange:
         self._streams = streams
         self._session_id = session_id
         self._sending = asyncio.Lock()
+        self.can_close = False
+        """Never: its client could not come back."""
 
     async def emit(self, message: Any) -> None:
         """Send a message before the answer.
@@ -57,8 +57,11 @@ class StreamExchange:
         except StoreUnavailableError as error:
             logger.warning("an answer is lost, for it could not be stored: %s", error)
 
+    async def close_connection(self) -> None:
+        """Do nothing: the session would end with it."""
+
     async def _send(self, data: str) -> None:
-        until = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+        until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         async with self._sending:
             while True:
                 try:
@@ -68,6 +71,6 @@ class StreamExchange:
                 except StoreUnavailableError:
                     if asyncio.get_running_loop().time() > until:
                         raise
-                    await asyncio.sleep(_RETRY_SECONDS)
+                    await asyncio.sleep(RETRY_SECONDS)
                 else:
                     return

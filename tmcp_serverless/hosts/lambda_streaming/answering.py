@@ -7,13 +7,16 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from tmcp_serverless.hosts.deadline import ANSWER_SECONDS, TimeIsOverError
 from tmcp_serverless.hosts.lambda_events import front_door_of
 from tmcp_serverless.hosts.lambda_streaming.context import LambdaContext
-from tmcp_serverless.hosts.lambda_streaming.faults import FAILURES, Fault, is_own_end
+from tmcp_serverless.hosts.lambda_streaming.faults import FAILURES, Fault, is_own_end, words_of
 from tmcp_serverless.hosts.lambda_streaming.response import StreamedResponse
+from tmcp_serverless.log_lines import loggable_path
 from tmcp_serverless.transports.host import HOST_EXTENSION, Host
 
 if TYPE_CHECKING:
+    from tmcp_serverless.hosts.deadline import DeadlineRunner
     from tmcp_serverless.hosts.lambda_events import FrontDoor
     from tmcp_serverless.hosts.lambda_streaming.loading import LambdaHandler
     from tmcp_serverless.hosts.lambda_streaming.runtime_api import Invocation, RuntimeApi
@@ -23,16 +26,14 @@ __all__ = ["answer"]
 
 logger = logging.getLogger(__name__)
 
-_RESERVE_SECONDS = 0.5
-"""How long before its deadline a request is cancelled. What is killed closes nothing, in Postgres either, and
-takes the sandbox along."""
-
 _OVER = Fault("Runtime.TimeIsOver", "The request was cancelled shortly before its deadline")
 _INCOMPLETE = Fault("Runtime.IncompleteAnswer", "The application returned without ending its answer")
 
 
-async def answer(invocation: Invocation, handler: LambdaHandler, api: RuntimeApi) -> None:
-    """Answer the invocation. When this returns, nothing of it is left running.
+async def answer(
+    invocation: Invocation, handler: LambdaHandler, api: RuntimeApi, runner: DeadlineRunner
+) -> None:
+    """Answer the invocation. A request is over then, or was left behind by the runner, and logged.
 
     Raises:
         OSError: The answer did not arrive.
@@ -45,7 +46,7 @@ async def answer(invocation: Invocation, handler: LambdaHandler, api: RuntimeApi
         front_door = front_door_of(event)
         scope = _scope(front_door, invocation, context)
         if scope is None:
-            result = json.dumps(await _whole(event, front_door, context, handler)).encode()
+            result = json.dumps(await _whole(event, front_door, context, handler, runner)).encode()
     except FAILURES as error:
         if is_own_end(error):
             raise
@@ -55,7 +56,8 @@ async def answer(invocation: Invocation, handler: LambdaHandler, api: RuntimeApi
     if front_door is None or scope is None:
         await api.succeed(invocation.id, result)
     else:
-        await _stream(invocation, front_door, scope, handler, api)
+        response = StreamedResponse(api, invocation.id, front_door)
+        await _stream(invocation, scope, handler, response, runner)
 
 
 def _scope(front_door: FrontDoor | None, invocation: Invocation, context: LambdaContext) -> Scope | None:
@@ -71,41 +73,49 @@ def _scope(front_door: FrontDoor | None, invocation: Invocation, context: Lambda
 
 
 async def _whole(
-    event: Any, front_door: FrontDoor | None, context: LambdaContext, handler: LambdaHandler
+    event: Any,
+    front_door: FrontDoor | None,
+    context: LambdaContext,
+    handler: LambdaHandler,
+    runner: DeadlineRunner,
 ) -> Any:
     if front_door is None:
         return await handler.handle_event(event, context)
     from tmcp_serverless.hosts.lambda_buffered import answer_whole  # noqa: PLC0415 - imports Mangum
 
-    return await answer_whole(handler.app, event, context)
+    return await answer_whole(handler.app, event, context, runner)
 
 
 async def _stream(
     invocation: Invocation,
-    front_door: FrontDoor,
     scope: Scope,
     handler: LambdaHandler,
-    api: RuntimeApi,
+    response: StreamedResponse,
+    runner: DeadlineRunner,
 ) -> None:
-    response = StreamedResponse(api, invocation.id, front_door)
-    limit = asyncio.timeout_at(invocation.deadline - _RESERVE_SECONDS)
+    name = f"{scope['method']} {loggable_path(scope)}"
+    # A client that does not read can keep anything that is sent waiting, the end of the answer included.
+    cut = asyncio.get_running_loop().call_at(invocation.deadline - ANSWER_SECONDS, response.abort)
     try:
-        async with limit:
-            await handler.app(scope, response.receive, response.send)
+        request = handler.app(scope, response.receive, response.send)
+        await runner.run(request, deadline=invocation.deadline, name=name)
     except FAILURES as error:
         if is_own_end(error):
             raise
         if response.lost:
-            raise ConnectionAbortedError(str(error)) from error
-        if limit.expired():
-            logger.error("%s %s was cancelled: its time is over", scope["method"], scope["path"])  # noqa: TRY400
+            raise ConnectionAbortedError(words_of(error)) from error
+        if isinstance(error, TimeIsOverError):
+            logger.error("%s", error)  # noqa: TRY400 - where it was cancelled says nothing
             await response.fail(_OVER, status=504)
         else:
-            logger.exception("%s %s failed", scope["method"], scope["path"])
+            logger.exception("%s failed", name)
             await response.fail(Fault.of(error))
     else:
         if response.lost:
-            raise ConnectionAbortedError("the application did not mind")
+            raise ConnectionAbortedError(
+                "the Runtime API closed the answer before the application finished it"
+            )
         await response.fail(_INCOMPLETE)
     finally:
+        cut.cancel()
         response.abort()

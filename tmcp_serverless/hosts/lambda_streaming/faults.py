@@ -10,7 +10,7 @@ import traceback
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-__all__ = ["FAILURES", "Fault", "is_own_end"]
+__all__ = ["FAILURES", "Fault", "is_own_end", "words_of"]
 
 FAILURES = (Exception, asyncio.CancelledError)
 """What users' code ends with when it fails. Awaiting a task that somebody has cancelled is a
@@ -38,7 +38,7 @@ class Fault:
     def of(cls, error: BaseException) -> Self:
         """Return what is said about an exception: its last 50 frames at the most."""
         frames = traceback.format_tb(error.__traceback__)
-        return cls(type(error).__name__, str(error), frames[-_FRAMES:])
+        return cls(type(error).__name__, words_of(error), frames[-_FRAMES:])
 
     @property
     def header(self) -> str:
@@ -70,6 +70,14 @@ class Fault:
         while cut.trace and len(cut.as_json()) > _TRAILER_BYTES:
             cut = replace(cut, trace=cut.trace[1:])
         return cut
+
+
+def words_of(error: BaseException) -> str:
+    """Return what an exception says of itself, whose `__str__` may fail as well as anything of the user's."""
+    try:
+        return str(error)
+    except Exception as worse:  # noqa: BLE001 - the same
+        return f"({type(error).__name__}, which cannot be printed: {type(worse).__name__})"
 
 
 def is_own_end(error: BaseException) -> bool:

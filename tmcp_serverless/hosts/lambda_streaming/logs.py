@@ -11,14 +11,11 @@ import logging
 import os
 import sys
 import time
-from contextvars import ContextVar
 
-__all__ = ["REQUEST_ID", "configure_logging"]
+from tmcp_serverless.hosts.lambda_streaming.faults import words_of
+from tmcp_serverless.log_lines import INVOCATION_ID, level_from
 
-REQUEST_ID: ContextVar[str] = ContextVar("tmcp_lambda_request_id", default="")
-"""The invocation that a record belongs to."""
-
-_LEVELS = {"TRACE": "DEBUG", "FATAL": "CRITICAL"}
+__all__ = ["configure_logging"]
 
 
 def configure_logging() -> None:
@@ -28,9 +25,7 @@ def configure_logging() -> None:
     handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
     root = logging.getLogger()
     root.addHandler(handler)
-    level = os.environ.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
-    level = _LEVELS.get(level, level)
-    if level in logging.getLevelNamesMapping():
+    if (level := level_from("AWS_LAMBDA_LOG_LEVEL")) is not None:
         root.setLevel(level)
 
 
@@ -43,7 +38,7 @@ class _TextFormatter(logging.Formatter):
         )
 
     def format(self, record: logging.LogRecord) -> str:
-        record.request_id = REQUEST_ID.get()
+        record.request_id = INVOCATION_ID.get()
         text = super().format(record)
         return text if sys.stdout.isatty() else text.replace("\n", "\r")
 
@@ -57,10 +52,10 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "message": record.getMessage(),
             "logger": record.name,
-            "requestId": REQUEST_ID.get(),
+            "requestId": INVOCATION_ID.get(),
         }
         if record.exc_info and record.exc_info[0] is not None:
             line["errorType"] = record.exc_info[0].__name__
-            line["errorMessage"] = str(record.exc_info[1])
+            line["errorMessage"] = words_of(record.exc_info[1])
             line["stackTrace"] = self.formatException(record.exc_info).splitlines()
         return json.dumps(line, ensure_ascii=False, default=str)

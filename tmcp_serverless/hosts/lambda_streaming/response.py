@@ -44,6 +44,7 @@ class StreamedResponse:
         self._start: Message | None = None
         self._stream: StreamedBody | None = None
         self._over = asyncio.Event()
+        self._failed = False
         self.complete = False
         """Whether the whole answer was sent."""
 
@@ -53,7 +54,10 @@ class StreamedResponse:
         return self._over.is_set() and not self.complete
 
     async def receive(self) -> Message:
-        """Return the request, and after it nothing until the answer is over: clients leave unnoticed."""
+        """Return the request, and after it nothing until the answer is over.
+
+        Lambda does not report that a client has disconnected.
+        """
         request, self._request = self._request, None
         if request is not None:
             return {"type": "http.request", "body": request.body, "more_body": False}
@@ -67,6 +71,8 @@ class StreamedResponse:
             OSError: Nothing that is sent arrives any more.
 
         """
+        if self._failed:
+            raise ConnectionResetError("this answer was ended, for its time was over or it had failed")
         if message["type"] == "http.response.start" and self._start is None:
             self._start = message
         elif message["type"] == "http.response.body" and self._start is not None and not self.complete:
@@ -79,8 +85,9 @@ class StreamedResponse:
     async def fail(self, fault: Fault, *, status: int = 500) -> None:
         """End an answer that the application has not ended: with the status, or in trailers if it has begun.
 
-        Does nothing where the answer is complete, or does not arrive.
+        Does nothing where the answer is complete, or does not arrive. The application can send nothing more.
         """
+        self._failed = True
         if self._over.is_set():
             return
         if self._stream is None:

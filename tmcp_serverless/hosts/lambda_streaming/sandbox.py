@@ -9,9 +9,10 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+from tmcp_serverless.hosts.deadline import DeadlineRunner
 from tmcp_serverless.hosts.lambda_streaming.answering import answer
 from tmcp_serverless.hosts.lambda_streaming.faults import FAILURES, Fault, is_own_end
-from tmcp_serverless.hosts.lambda_streaming.logs import REQUEST_ID
+from tmcp_serverless.log_lines import INVOCATION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -38,6 +39,7 @@ class Sandbox:
     def __init__(self, handler: LambdaHandler, api: RuntimeApi) -> None:
         self._handler = handler
         self._api = api
+        self._runner = DeadlineRunner()
         self._stop_requested = asyncio.Event()
         self._answering = False
 
@@ -61,7 +63,10 @@ class Sandbox:
             self._api.close()
 
     async def _register(self) -> str | None:
-        """Become an extension, so that SIGTERM is sent. Best effort: expiry is the truth."""
+        """Become an extension, so that SIGTERM is sent.
+
+        Best effort: without SIGTERM the leases simply expire.
+        """
         try:
             return await self._api.register_extension()
         except (OSError, LookupError) as error:
@@ -92,15 +97,15 @@ class Sandbox:
     async def _answer_next(self) -> None:
         invocation = await self._api.next()
         self._answering = True
-        REQUEST_ID.set(invocation.id)
+        INVOCATION_ID.set(invocation.id)
         os.environ.pop("_X_AMZN_TRACE_ID", None)
         if invocation.trace_id:
             os.environ["_X_AMZN_TRACE_ID"] = invocation.trace_id
         try:
-            await answer(invocation, self._handler, self._api)
+            await answer(invocation, self._handler, self._api, self._runner)
         except OSError as error:
             # What is wrong with this answer need not be wrong with the sandbox: `next` finds that out.
-            logger.warning("an answer did not arrive: %s", error)
+            logger.warning("an answer did not arrive: %s", str(error) or repr(error))
             # Mostly the invocation is over, and this is refused. If it is not, `next` would bring it again.
             with contextlib.suppress(OSError):
                 await self._api.fail(invocation.id, _LOST)

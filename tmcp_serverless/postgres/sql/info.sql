@@ -1,3 +1,6 @@
+-- Times are given in seconds: a timedelta of 86,400 s is sent as '1 day', which is 23 or 25 hours where the session's
+-- time zone changes its clocks.
+
 -- initialize: a new session, whole
 WITH info AS (
     INSERT INTO {client_info} (id, value) VALUES ($1, $2)
@@ -16,10 +19,28 @@ ON CONFLICT (id) DO UPDATE SET
     client = excluded.client, log_level = coalesce(excluded.log_level, {context}.log_level),
     updated_at = now();
 
+-- renew: a session as another `initialize` settled it, where it is there and the principal's
+WITH session AS (
+    UPDATE {context} SET
+        protocol_version = $6, initialized = $7, client = '[' || $2 || ',' || $3 || ']',
+        log_level = coalesce($4, log_level), updated_at = now()
+    WHERE id = $1 AND principal = $5 AND updated_at > now() - $8 * interval '1 s' RETURNING id
+), info AS (
+    INSERT INTO {client_info} (id, value) SELECT id, $2 FROM session
+    ON CONFLICT (id) DO UPDATE SET value = excluded.value
+), capabilities AS (
+    INSERT INTO {client_capabilities} (id, value) SELECT id, $3 FROM session
+    ON CONFLICT (id) DO UPDATE SET value = excluded.value
+), level AS (
+    INSERT INTO {log_level} (id, value) SELECT id, $4::text FROM session WHERE $4 IS NOT NULL
+    ON CONFLICT (id) DO UPDATE SET value = excluded.value
+)
+SELECT id FROM session;
+
 -- load: the principal's session if it has not expired, its idle clock slid where that is due
 SELECT protocol_version, initialized, client, log_level,
-    CASE WHEN updated_at < now() - $3::interval / 1000 THEN {slide}($1, $3::interval / 1000) END
-FROM {context} WHERE id = $1 AND principal = $2 AND updated_at > now() - $3::interval;
+    CASE WHEN updated_at < now() - $3 * interval '1 ms' THEN {slide}($1, $3 * interval '1 ms') END
+FROM {context} WHERE id = $1 AND principal = $2 AND updated_at > now() - $3 * interval '1 s';
 
 -- mark_initialized: the client has said `notifications/initialized`
 UPDATE {context} SET initialized = true WHERE id = $1 AND NOT initialized;
@@ -59,7 +80,7 @@ ON CONFLICT (id) DO UPDATE SET value = excluded.value;
 -- get_subscriptions: who is subscribed to the resource and has not expired
 SELECT subscription.id FROM {subscriptions} AS subscription
 JOIN {context} AS context ON context.id = subscription.id
-WHERE subscription.value = $1 AND context.updated_at > now() - $2::interval;
+WHERE subscription.value = $1 AND context.updated_at > now() - $2 * interval '1 s';
 
 -- add_subscription: idempotent; where the session is there, which cannot be deleted until this is committed
 INSERT INTO {subscriptions} (id, value)
@@ -81,16 +102,16 @@ WITH kept AS (INSERT INTO {secrets} (id, value) VALUES ($1, $2) ON CONFLICT DO N
 SELECT value FROM kept UNION ALL SELECT value FROM {secrets} WHERE id = $1 LIMIT 1;
 
 -- spend: no row when the token has been used before
-INSERT INTO {spent} (id, expires_at) VALUES ($1, now() + $2::interval) ON CONFLICT DO NOTHING RETURNING true;
+INSERT INTO {spent} (id, expires_at) VALUES ($1, now() + $2 * interval '1 s') ON CONFLICT DO NOTHING RETURNING true;
 
 -- list: the sessions that have not expired, the last used first
 SELECT id, principal, protocol_version, client,
     extract(epoch FROM now() - created_at)::float8, extract(epoch FROM now() - updated_at)::float8
-FROM {context} WHERE updated_at > now() - $1::interval ORDER BY updated_at DESC, id LIMIT $2;
+FROM {context} WHERE updated_at > now() - $1 * interval '1 s' ORDER BY updated_at DESC, id LIMIT $2;
 
 -- sweep: a few sessions that have been idle for too long
 WITH expired AS (
-    SELECT id FROM {context} WHERE updated_at < now() - $1::interval
+    SELECT id FROM {context} WHERE updated_at < now() - $1 * interval '1 s'
     ORDER BY updated_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), info AS (DELETE FROM {client_info} WHERE id IN (SELECT id FROM expired)),
 capabilities AS (DELETE FROM {client_capabilities} WHERE id IN (SELECT id FROM expired)),

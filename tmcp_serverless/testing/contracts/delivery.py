@@ -104,6 +104,26 @@ class DeliveryContract:
         for controller in controllers.values():
             assert sorted(await controller.count(2)) == ["all", "last"]
 
+    async def test_what_cannot_be_json_is_refused_wherever_it_is_given(self, new_manager: Any) -> None:
+        id, controller, manager = new_id(), RecordingController(), new_manager()
+        await manager.create(id, controller)
+        for send, *arguments in (
+            (manager.send, [id]),
+            (manager.send, []),
+            (manager.send, None),
+            (manager.append, id),
+            (manager.deliver, id),
+            (manager.deliver, new_id()),
+        ):
+            with pytest.raises(ValueError, match="NUL"):
+                await send(*arguments, "a\0b")
+        await manager.send([id], "ab")
+        assert await controller.count(1) == ["ab"]
+
+    async def test_one_id_is_no_list_of_ids(self, new_manager: Any) -> None:
+        with pytest.raises(ValueError, match="a list of session ids"):
+            await new_manager().send(new_id(), "x")
+
     async def test_a_broadcast_does_not_reach_a_private_mailbox(self, new_manager: Any) -> None:
         address, controller = private_mailbox(new_id(), "inbox"), RecordingController()
         await new_manager().create(address, controller)

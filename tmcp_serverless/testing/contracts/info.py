@@ -63,7 +63,9 @@ class InfoSessionManagerContract:
 
     async def test_a_session_may_exist_before_it_is_negotiated(self, new_manager: Any) -> None:
         id, manager = new_id(), new_manager()
-        early = SessionRecord("2024-11-05", {}, {}, principal="me")
+        early = SessionRecord(
+            protocol_version="2024-11-05", client_info={}, client_capabilities={}, principal="me"
+        )
         await manager.initialize(id, early)
         loaded = await new_manager().load(id, principal="me")
         assert loaded == early
@@ -71,6 +73,31 @@ class InfoSessionManagerContract:
         await manager.initialize(id, replace(self.record, principal="me"))
         loaded = await new_manager().load(id, principal="me")
         assert loaded == replace(self.record, principal="me")
+
+    async def test_a_session_that_is_there_is_renewed_whole(self, new_manager: Any) -> None:
+        id, manager = new_id(), new_manager()
+        await manager.initialize(id, replace(self.record, principal="me", initialized=True))
+        await manager.set_log_level(id, "info")
+        await manager.add_subscription(id, f"x://{id}")
+        newer = replace(self.record, principal="me", protocol_version="2025-06-18", client_capabilities={})
+        assert await new_manager().renew(id, newer)
+        assert await new_manager().load(id, principal="me") == replace(newer, log_level="info")
+        assert await manager.get_client_capabilities(id) == {}
+        assert await manager.get_subscriptions(f"x://{id}") == {id}
+        assert await new_manager().renew(id, replace(newer, log_level="error"))
+        assert await manager.get_log_level(id) == "error"
+
+    async def test_a_session_that_is_not_there_is_not_renewed(self, new_manager: Any) -> None:
+        id, manager = new_id(), new_manager()
+        assert not await manager.renew(id, self.record)
+        assert await manager.load(id) is None
+        await manager.initialize(id, self.record)
+        assert not await manager.renew(id, replace(self.record, principal="somebody else"))
+        assert await manager.load(id) == self.record
+        await new_manager().delete(id)
+        assert not await manager.renew(id, self.record)
+        assert await manager.load(id) is None
+        assert await manager.get_client_info(id) is None
 
     async def test_a_loaded_session_knows_what_was_set_since(self, new_manager: Any) -> None:
         id, manager = new_id(), new_manager()
@@ -88,7 +115,12 @@ class InfoSessionManagerContract:
 
     async def test_a_session_is_found_by_its_principal_only(self, new_manager: Any) -> None:
         id, manager = new_id(), new_manager()
-        record = SessionRecord("2025-06-18", {"name": "c", "version": "1"}, {}, principal='["iss","me",null]')
+        record = SessionRecord(
+            protocol_version="2025-06-18",
+            client_info={"name": "c", "version": "1"},
+            client_capabilities={},
+            principal='["iss","me",null]',
+        )
         await manager.initialize(id, record)
         assert await manager.load(id) is None
         assert await manager.load(id, principal="somebody else") is None

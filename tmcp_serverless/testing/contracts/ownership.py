@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from tmcp_serverless.sessions.ids import private_mailbox
 from tmcp_serverless.sessions.records import CloseReason
 from tmcp_serverless.testing.contracts.common import LIMIT_SECONDS, needs, new_id
@@ -102,9 +104,18 @@ class OwnershipContract:
         await manager.create(neighbour, controller)
         await manager.send([id], "x")
         await manager.delete(id)
-        await manager.delete("")
         await manager.send([neighbour], "y")
         assert await controller.count(1) == ["y"]
+
+    @pytest.mark.parametrize("id", ["", "/", "/broadcast", "/events"])
+    async def test_what_is_no_sessions_is_not_deleted(self, new_manager: Any, id: str) -> None:
+        session, controller = new_id(), RecordingController()
+        manager = new_manager()
+        await manager.create(session, controller)
+        with pytest.raises(ValueError, match="no session"):
+            await manager.delete(id)
+        await new_manager().send(None, "all")
+        assert await controller.count(1) == ["all"]
 
     async def test_delete_takes_the_private_mailboxes_along(self, new_manager: Any) -> None:
         id, controller, later = new_id(), RecordingController(), RecordingController()

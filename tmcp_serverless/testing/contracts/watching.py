@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tmcp_serverless.testing.contracts.common import needs
 from tmcp_serverless.testing.contracts.recording import RecordingController
 
@@ -43,6 +45,12 @@ class WatchingContract:
         await new_manager().send(None, "broadcast")
         assert sorted(await watcher.count(2)) == ["broadcast", "event"]
         assert await session.count(1) == ["broadcast"]
+
+    async def test_an_event_that_cannot_be_json_is_refused(self, new_manager: Any) -> None:
+        manager = new_manager()
+        needs(manager, "publish")
+        with pytest.raises(ValueError, match="NUL"):
+            await manager.publish("a\0b")
 
     async def test_who_has_stopped_watching_hears_nothing_and_others_hear_on(self, new_manager: Any) -> None:
         manager, gone, kept = new_manager(), RecordingController(), RecordingController()

@@ -1,7 +1,7 @@
 """AWS SAM's command line, and AWS's own emulator of the Runtime API, which its wheel carries.
 
 Neither is a dependency: SAM pins its own versions of much that is ours. What is fetched is kept in `.tools/`.
-`python -m tests.support.sam` prints where both are.
+`python -m local.sam` prints where both are.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 __all__ = ["VERSION", "UnavailableError", "rie", "sam"]
 
 VERSION = "1.170.0"
 """Of aws-sam-cli."""
 
-_TOOLS = Path(__file__).parents[2] / ".tools"
+_TOOLS = Path(__file__).parents[1] / ".tools"
 _FETCH_SECONDS = 600
 _ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 

@@ -1,0 +1,48 @@
+"""What tests stand on does what they take for granted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from tests.support.databases import Databases
+
+if TYPE_CHECKING:
+    from tmcp_serverless.testing.postgres import EmbeddedPostgres
+
+
+async def rows(dsn: str, statement: str) -> list[Any]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetch(statement)
+    finally:
+        await connection.close()
+
+
+async def test_a_database_has_the_tables_and_what_another_test_wrote_is_not_in_them(
+    databases: Databases,
+) -> None:
+    first = databases.take()
+    await rows(first, "INSERT INTO tmcp_session_log_level VALUES ('s', '\"info\"')")
+    databases.give_back(first)
+    second = databases.take()
+    assert second != first
+    assert await rows(second, "SELECT FROM tmcp_session_log_level") == []
+    databases.give_back(second)
+
+
+async def test_an_empty_database_has_no_tables(empty_database_url: str) -> None:
+    assert await rows(empty_database_url, "SELECT FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+async def test_no_database_is_left_on_the_server(own_postgres: EmbeddedPostgres) -> None:
+    there = "SELECT datname FROM pg_database ORDER BY 1"
+    before = await rows(own_postgres.dsn, there)
+    with Databases(own_postgres.dsn) as databases:
+        for url in (databases.take(), databases.take(), databases.take_empty()):
+            databases.give_back(url)
+        unreturned = databases.take()
+        assert unreturned.rpartition("/")[2] in str(await rows(own_postgres.dsn, there))
+        databases.give_back(unreturned)
+    assert await rows(own_postgres.dsn, there) == before

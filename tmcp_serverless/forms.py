@@ -1,0 +1,66 @@
+"""What settings have to look like, where a value of the right type may still be one that cannot work."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tmcp_serverless.config import Settings
+
+__all__ = ["check_hosts", "check_keys", "check_origins", "check_path", "clash_of_paths"]
+
+_HOST = r"(?:\[[0-9a-f:.]+\]|[^\s\[\]:/?#@,*]+)(?::(?:\d+|\*))?"
+_ALLOWED_HOST = re.compile(_HOST, re.IGNORECASE)
+_ALLOWED_ORIGIN = re.compile(rf"\*|null|[a-z][a-z0-9+.-]*://{_HOST}", re.IGNORECASE)
+
+_LEGACY = ("sse_", "message_")
+_ADVICE = "change path, sse_path or message_path, or set disable_legacy_sse"
+_SHORTEST_KEY_BYTES = 32
+
+
+def check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    """Let values of `Host` pass, with or without a port; `name:*` is any port."""
+    for host in hosts:
+        if not _ALLOWED_HOST.fullmatch(host):
+            raise ValueError(f"{host!r} is no value of Host, such as `mcp.example.com` or `localhost:*`")
+    return hosts
+
+
+def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Let values of `Origin` pass, which have a scheme and no path; `*` is any."""
+    for origin in origins:
+        if not _ALLOWED_ORIGIN.fullmatch(origin):
+            raise ValueError(f"{origin!r} is no origin, such as `https://app.example.com`, or `*` for any")
+    return origins
+
+
+def check_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Let keys pass that are long enough, and no two the same."""
+    if any(len(key.encode()) < _SHORTEST_KEY_BYTES for key in keys):
+        raise ValueError("a key has 32 bytes: python -c 'import secrets; print(secrets.token_hex(32))'")
+    if len(set(keys)) < len(keys):
+        raise ValueError("a key is there twice")
+    return keys
+
+
+def check_path(path: str) -> str:
+    """Let a path pass that begins with a slash, or is empty."""
+    if path and not path.startswith("/"):
+        raise ValueError(f"{path!r} does not begin with a slash")
+    return path
+
+
+def clash_of_paths(settings: Settings) -> str | None:
+    """Return which path is where another one is already; `None` where each has a place of its own."""
+    names = ["path"] if settings.disable_legacy_sse else ["path", "sse_path", "message_path"]
+    # Where these two are empty, they are nowhere.
+    names += [name for name in ("health_path", "ready_path") if getattr(settings, name)]
+    taken: dict[str, str] = {}
+    for name in names:
+        path: str = getattr(settings, name)
+        other = taken.setdefault(path.rstrip("/"), name)
+        if other != name:
+            advice = _ADVICE if name.startswith(_LEGACY) else "change one"
+            return f"{name}: {path!r} is where `{other}` leads already; {advice}"
+    return None

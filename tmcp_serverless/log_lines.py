@@ -1,0 +1,38 @@
+"""What log lines have in common, whoever writes them: a level, an invocation, paths without line breaks."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from tmcp_serverless.transports.asgi import Scope
+
+__all__ = ["INVOCATION_ID", "level_from", "loggable_path"]
+
+INVOCATION_ID: ContextVar[str] = ContextVar("tmcp_invocation_id", default="")
+"""The Lambda invocation that a record belongs to, where our own loop runs it."""
+
+_OTHER_NAMES = {"TRACE": "DEBUG"}
+"""What Lambda calls levels that `logging` does not have."""
+
+
+def level_from(*variables: str) -> str | None:
+    """Return the log level that the first of some environment variables names; `None` where none does.
+
+    Case does not matter, and what is no level is passed over: a typing error is no reason not to serve.
+    """
+    for variable in variables:
+        level = os.environ.get(variable, "").strip().upper()
+        level = _OTHER_NAMES.get(level, level)
+        if level in logging.getLevelNamesMapping():
+            return level
+    return None
+
+
+def loggable_path(scope: Scope) -> str:
+    """Return a request's path as it was sent: `path` is decoded, and may have line breaks in it."""
+    return quote(scope["path"], safe="/!$&'()*+,;=:@~", errors="replace")

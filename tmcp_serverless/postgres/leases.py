@@ -1,0 +1,114 @@
+"""Whose a session's stream is: claiming a lease, and giving it back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+
+from tmcp_serverless.errors import StoreUnavailableError, TmcpError
+from tmcp_serverless.sessions.cursors import Cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from tmcp_serverless.postgres.held import HeldStream
+    from tmcp_serverless.postgres.tables import Tables
+
+__all__ = ["Leases"]
+
+logger = logging.getLogger(__name__)
+
+_UNDO_SECONDS = 1.0
+"""How long one who is cancelled while claiming waits until that is undone; it is undone all the same."""
+
+_CLOSE_SECONDS = 2.0
+
+
+class Leases:
+    """The leases of this process's streams."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._kept: set[asyncio.Task[Any]] = set()
+        self._left: list[HeldStream] = []
+
+    async def claim(self, stream: HeldStream, channel: str, start: tuple[int | None, int | None]) -> Cursor:
+        """Take the lease for the stream from whoever has it, and return where to read from.
+
+        Where this fails or is cancelled, a lease that was claimed all the same is given back.
+
+        Raises:
+            StoreUnavailableError: The database cannot be reached.
+
+        """
+        # A statement that is cancelled may be committed or not, and may go on at the server for a while. So
+        # it is let to its end: only then can it be undone.
+        claiming = self._keep(
+            self._tables.fetchrow("claim", stream.id, stream.holder, channel, *start, idempotent=True)
+        )
+        try:
+            claimed = await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            undoing = self._keep(self._undo(claiming, stream))
+            await asyncio.wait({undoing}, timeout=_UNDO_SECONDS)
+            raise
+        except StoreUnavailableError:
+            self._keep(self._undo(claiming, stream))
+            raise
+        assert claimed is not None  # noqa: S101 - the statement returns the row that it wrote
+        return Cursor(claimed[0], claimed[1])
+
+    async def give_back(self, stream: HeldStream) -> None:
+        """End the lease, and keep the stream's cursor for the next one. Nothing where somebody else has it.
+
+        Raises:
+            StoreUnavailableError: The database cannot be reached.
+
+        """
+        await self._tables.fetchrow(
+            "release", stream.id, stream.holder, *stream.resume_cursor, idempotent=True
+        )
+
+    def give_back_later(self, stream: HeldStream) -> None:
+        """Do the same when the database is there again, if that is soon; else the lease expires."""
+        self._left.append(stream)
+        if len(self._left) == 1:
+            self._keep(self._give_back_all())
+
+    async def aclose(self) -> None:
+        """Let what is being given back come to its end, for a moment."""
+        if self._kept:
+            await asyncio.wait(self._kept, timeout=_CLOSE_SECONDS)
+        for task in self._kept:
+            task.cancel()
+        await asyncio.gather(*self._kept, return_exceptions=True)
+
+    async def _undo(self, claiming: asyncio.Task[Any], stream: HeldStream) -> None:
+        await asyncio.wait({claiming})
+        # Where its reply was lost it may have been committed too.
+        failure = None if claiming.cancelled() else claiming.exception()
+        if failure is None or isinstance(failure, StoreUnavailableError):
+            try:
+                await self._tables.fetchrow("release", stream.id, stream.holder, None, None, idempotent=True)
+            except (TmcpError, asyncpg.PostgresError) as error:
+                logger.debug("the lease of %s is left to expire: %r", stream.id, error)
+
+    async def _give_back_all(self) -> None:
+        # One after the other: requests that wait for a connection are not to wait for all of them.
+        try:
+            while self._left:
+                await self.give_back(self._left[0])
+                del self._left[0]
+        except (TmcpError, asyncpg.PostgresError) as error:
+            logger.debug("%d leases are left to expire: %r", len(self._left), error)
+        finally:
+            self._left.clear()
+
+    def _keep(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._kept.add(task)
+        task.add_done_callback(self._kept.discard)
+        return task

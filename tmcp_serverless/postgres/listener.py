@@ -1,0 +1,166 @@
+"""The connection that LISTENs: opened and tried, used by one at a time, and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from tmcp_serverless.errors import StoreUnavailableError
+from tmcp_serverless.postgres.database import LISTENING_IDLE_SECONDS
+from tmcp_serverless.postgres.failures import LOST_LINK
+from tmcp_serverless.postgres.listen_probe import delivers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tmcp_serverless.postgres.database import Connection, Database, Row
+
+__all__ = ["Listener"]
+
+logger = logging.getLogger(__name__)
+
+_SETTINGS = f"""\
+SELECT set_config(name, value, false)
+FROM (VALUES ('idle_session_timeout', '{LISTENING_IDLE_SECONDS * 1000:.0f}'),
+    ('application_name', left(current_setting('application_name'), 50) || ' listen')) AS wanted (name, value)
+WHERE current_setting(name, true) IS NOT NULL"""
+"""Operators, and tests, see in pg_stat_activity which connection LISTENs. The time that it may be idle is set
+at the start of it; a pooler in session mode that refuses that takes it here.
+"""
+
+_UNLISTEN_SECONDS = 2.0
+_CLOSE_SECONDS = 1.0
+
+
+class Listener:
+    """One connection, or none. Whoever uses it sees to it that nobody else does.
+
+    Args:
+        database: Where to connect.
+        heard: Called with the channel of every notification.
+        lost: Called when the connection is found to be lost.
+        limit_seconds: How long LISTEN may take.
+
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        heard: Callable[[str], None],
+        lost: Callable[[], None],
+        limit_seconds: float,
+    ) -> None:
+        self._database = database
+        self._heard = heard
+        self._on_lost = lost
+        self._limit_seconds = limit_seconds
+        self._is_lost = False
+        self.connection: Connection | None = None
+        """The connection, which may have been lost."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, and it has not been found to be lost."""
+        return self.connection is not None and not self.connection.is_closed() and not self._is_lost
+
+    async def open(self, channels: Iterable[str], *, on_trial: bool) -> bool:
+        """Connect anew, and LISTEN to what the channels are when there is a connection.
+
+        Returns false, without a connection, where it is on trial and notifications do not arrive.
+
+        Raises:
+            StoreUnavailableError: The database cannot be reached, or the connection was lost again.
+
+        """
+        self.terminate()
+        connection = await self._database.connect(listen=True)
+        connection.add_termination_listener(self._on_termination)
+        self.connection, self._is_lost = connection, False
+        try:
+            if on_trial and not await delivers(self._database, connection):
+                self.terminate()
+                return False
+            await connection.execute(_SETTINGS)
+            await self.listen(*channels)
+        except LOST_LINK as error:
+            self.terminate()
+            raise StoreUnavailableError(f"the connection that LISTENs was lost: {error!r}") from error
+        except BaseException:
+            # Also one who was cancelled here: nobody may find a connection that nothing was tried on.
+            self.terminate()
+            raise
+        return True
+
+    async def listen(self, *channels: str) -> None:
+        """LISTEN to these channels. It holds when this returns.
+
+        Raises:
+            StoreUnavailableError: The connection is lost.
+
+        """
+        assert self.connection is not None  # noqa: S101 - every caller has connected
+        try:
+            async with asyncio.timeout(self._limit_seconds):
+                await self.connection.listen(channels, self._on_notify)
+        except LOST_LINK as error:
+            self.lose()
+            raise StoreUnavailableError(f"LISTEN failed: {error!r}") from error
+
+    async def unlisten(self, *channels: str) -> None:
+        """Hear nothing of these channels any more."""
+        if self.connection is not None:
+            try:
+                async with asyncio.timeout(_UNLISTEN_SECONDS):
+                    await self.connection.unlisten(channels)
+            except LOST_LINK:
+                self.lose()
+
+    async def fetchrow(self, sql: str, *args: object) -> Row | None:
+        """Run a statement and return its first row; `None` where it found nothing, or failed."""
+        try:
+            return await self.connection.fetchrow_prepared(sql, *args) if self.connection else None
+        except LOST_LINK as error:
+            logger.debug("the doorbell lost its connection: %r", error)
+            self.lose()
+        except asyncpg.PostgresError as error:
+            logger.debug("a statement failed on the doorbell's connection: %r", error)
+        return None
+
+    def lose(self) -> None:
+        """Take the connection as lost."""
+        self._is_lost = True
+        self._on_lost()
+
+    def terminate(self) -> None:
+        """Let the connection go, if there is one, without a word that would have to be waited for."""
+        if self.connection is not None:
+            connection, self.connection = self.connection, None
+            connection.terminate()
+
+    def detach(self) -> Connection | None:
+        """Return the connection, which is now the caller's to close."""
+        connection, self.connection = self.connection, None
+        return connection
+
+    def _on_notify(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
+        self._heard(channel)
+
+    def _on_termination(self, connection: object) -> None:
+        if connection is self.connection:
+            self.lose()
+
+
+async def close(connection: Connection | None) -> None:
+    """Close a connection, if there is one: politely, or at once where that is cut short."""
+    if connection is not None:
+        try:
+            await connection.close(timeout=_CLOSE_SECONDS)
+        except LOST_LINK:
+            connection.terminate()
+        except BaseException:
+            connection.terminate()
+            raise

@@ -1,0 +1,42 @@
+"""Refusing a request of the modern era because of its session managers."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR
+
+from tmcp_serverless.errors import TmcpError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from mcp.server.context import ServerRequestContext
+
+    from tmcp_serverless.transports.asgi import Scope
+
+__all__ = ["Refuse", "refusing", "scope_of"]
+
+Refuse: TypeAlias = "Callable[[Scope, TmcpError], str]"
+"""Takes note of what cannot be done for a request, and returns what its client is told."""
+
+
+@contextmanager
+def refusing(ctx: ServerRequestContext[Any, Any], refuse: Refuse) -> Generator[None]:
+    """Turn what the session managers raise into the request's answer: nothing of theirs goes to clients.
+
+    Raises:
+        MCPError: One of them raised a `TmcpError`.
+
+    """
+    try:
+        yield
+    except TmcpError as error:
+        raise MCPError(INTERNAL_ERROR, refuse(scope_of(ctx), error)) from error
+
+
+def scope_of(ctx: ServerRequestContext[Any, Any]) -> Scope:
+    """Return the ASGI scope of the request; an empty one where it came by another way."""
+    return {} if ctx.request is None else ctx.request.scope

@@ -1,0 +1,37 @@
+"""What both session managers are beside what they do: something that is opened, checked and closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Closable"]
+
+
+class Closable:
+    """An asynchronous context manager that is closed when it is left."""
+
+    async def check(self) -> None:
+        """Find out whether the store can be used now. The default has nothing that could be wrong.
+
+        Raises:
+            ConfigurationError: A setting is wrong, or the tables are missing.
+            StoreUnavailableError: The store cannot be reached now.
+
+        """
+
+    async def disconnect(self) -> None:
+        """Let go of connections that nobody uses now; they are opened again when they are needed."""
+
+    async def aclose(self) -> None:
+        """Let go of connections and tasks. Idempotent; the manager cannot be used afterwards."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,97 @@
+"""The way out to one client of the modern era, as the SDK's entry is given it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.transports.outlet import Outlet
+from tmcp_serverless.transports.refusals import refusal_of
+
+if TYPE_CHECKING:
+    from tmcp_serverless.errors import TmcpError
+    from tmcp_serverless.transports.asgi import HttpProblem, Message, Scope, Send
+
+__all__ = ["ClientGoneError", "ModernOutlet"]
+
+logger = logging.getLogger(__name__)
+
+_EXTENSION = "tmcp_serverless.modern_outlet"
+"""The key in the ASGI scope's `extensions` under which handlers find the outlet."""
+
+
+class ClientGoneError(Exception):
+    """The client is not there any more, or does not read."""
+
+
+class ModernOutlet(Outlet):
+    """Sends an answer, and says with its status what the SDK's entry knows no status for.
+
+    Where the session managers cannot serve a request, its answer is 503 with `Retry-After`, unless it has
+    begun to stream.
+
+    Args:
+        send: The ASGI `send` of the request.
+
+    """
+
+    def __init__(self, send: Send) -> None:
+        super().__init__(send)
+        self._problem: HttpProblem | None = None
+        self._begun = False
+        self._head: Message | None = None
+
+    @classmethod
+    def of(cls, scope: Scope) -> ModernOutlet | None:
+        """Return the outlet of a request; `None` where it has none."""
+        return (scope.get("extensions") or {}).get(_EXTENSION)
+
+    def within(self, scope: Scope) -> Scope:
+        """Return the scope with this as the request's outlet."""
+        return {**scope, "extensions": {**(scope.get("extensions") or {}), _EXTENSION: self}}
+
+    def refuse(self, error: TmcpError) -> str:
+        """Answer 503, if that is how the request ends, and return what the client is told."""
+        self._problem = refusal_of(error)
+        level = logging.ERROR if isinstance(error, ConfigurationError) else logging.WARNING
+        logger.log(level, "%s: %s", "a request failed" if self._begun else "answered 503", error)
+        return str(self._problem)
+
+    async def send(self, message: Message) -> None:
+        """Send a piece of the answer.
+
+        Raises:
+            ClientGoneError: It goes nowhere; what runs for the client is to be ended.
+
+        """
+        if message["type"] == "http.response.start":
+            self._begun = True
+            if self._problem is not None:
+                self._head = message  # A handler may have gone on all the same: the body will say.
+                return
+        elif self._head is not None:
+            head, self._head = self._head, None
+            await self._pass_on(self._refused(head, self._problem, message.get("body", b"")))
+        await self._pass_on(message)
+
+    async def _pass_on(self, message: Message) -> None:
+        await self._put(dict(message))
+        if self.gone:
+            raise ClientGoneError
+
+    @staticmethod
+    def _refused(head: Message, problem: HttpProblem | None, body: bytes) -> Message:
+        """Return the head of the answer: with the problem's status where that is what the body says."""
+        if problem is None or _message_of(body) != str(problem):
+            return head
+        return {**head, "status": problem.status, "headers": [*head["headers"], *problem.headers]}
+
+
+def _message_of(body: bytes) -> str | None:
+    """Return the message of a JSON-RPC error; `None` where it is none, or a piece of a stream."""
+    try:
+        return json.loads(body)["error"]["message"]
+    except (ValueError, KeyError):
+        return None
