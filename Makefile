@@ -1,8 +1,9 @@
 # Everything sets itself up: a machine needs python3 (3.11 or newer), make and a package index.
 PYTHON ?= python3
 BIN := .venv/bin
+LATEST := .venv-latest/bin
 
-.PHONY: help dev demo lambda-demo test adversity conformance check format bench clean
+.PHONY: help dev demo lambda-demo test test-latest adversity conformance check format bench clean
 
 help:  ## Say what the targets do.
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +29,13 @@ lambda-demo: .venv  ## The zip that `sam build` makes, under an emulator of Lamb
 test: .venv  ## Every test.
 	$(BIN)/pytest
 
+test-latest:  ## Every test on the newest releases of all it needs, in .venv-latest (PIP=--pre: the next ones too).
+	$(PYTHON) -m venv .venv-latest
+	$(LATEST)/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager $(PIP) \
+		--editable '.[dev]'
+	@$(LATEST)/pip freeze --disable-pip-version-check | grep -iE '^(asyncpg|fastmcp|mcp|mangum|pydantic|starlette|uvicorn)='
+	$(LATEST)/pytest $(ARGS)
+
 adversity: .venv  ## Load while everything is being killed; SEED= repeats a run.
 	$(BIN)/python -m tests.adversity $(ARGS)
 
@@ -47,4 +55,4 @@ bench: .venv  ## Measure, and write benchmarks/results.json (ARGS=--quick: see t
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:  ## Remove what the targets made.
-	rm -rf .venv .ruff_cache .pytest_cache .aws-sam dist build
+	rm -rf .venv .venv-latest .ruff_cache .pytest_cache .aws-sam dist build

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+import pytest
 
 from tests.support.databases import Databases
 
@@ -46,3 +47,12 @@ async def test_no_database_is_left_on_the_server(own_postgres: EmbeddedPostgres)
         assert unreturned.rpartition("/")[2] in str(await rows(own_postgres.dsn, there))
         databases.give_back(unreturned)
     assert await rows(own_postgres.dsn, there) == before
+
+
+def test_what_a_test_does_to_the_variables_does_not_keep_the_next_one_from_its_database(
+    databases: Databases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    databases.give_back(databases.take())
+    monkeypatch.setenv("PGSSLMODE", "none of them")
+    for _ in range(4):
+        databases.give_back(databases.take())

@@ -7,9 +7,10 @@ import inspect
 import logging
 from contextlib import nullcontext
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from tmcp_serverless.app import App
+from tmcp_serverless.closable import Closable
 from tmcp_serverless.config import Settings, unknown_variables
 from tmcp_serverless.health import Health
 from tmcp_serverless.maintenance import sweep
@@ -26,7 +27,6 @@ from tmcp_serverless.transports.security import OriginPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from tmcp_serverless.overrides import SettingsOverrides
     from tmcp_serverless.sessions.contracts import SessionManagers
@@ -40,7 +40,7 @@ EventFunction = TypeVar("EventFunction", bound="Callable[[Any, Any], Any]")
 Options = TypeVar("Options", HttpOptions, ModernOptions)
 
 
-class Handler:
+class Handler(Closable):
     """An MCP server that any instance can serve.
 
     Called with `(event, context)` it is a Lambda handler that answers whole (Function URL, API Gateway REST
@@ -131,14 +131,6 @@ class Handler:
         opens again what it needs.
         """
         await self.app.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def create_handler(

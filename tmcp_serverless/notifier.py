@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from tmcp_serverless.closable import Closable
 from tmcp_serverless.config import Settings
 from tmcp_serverless.errors import ConfigurationError, TmcpError
 from tmcp_serverless.managers import managers_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
     from tmcp_serverless.sessions.contracts import SessionManagers
 
 __all__ = ["Notifier"]
 
 
-class Notifier:
+class Notifier(Closable):
     """Sends notifications to clients of both eras, wherever their streams are open.
 
     A handler has one (`handler.notifier`); anywhere else, a connection string is enough:
@@ -101,14 +101,6 @@ class Notifier:
     def _check_open(self) -> None:
         if self._closed:
             raise TmcpError("this notifier is closed")
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def _managers_at(address: str) -> SessionManagers:

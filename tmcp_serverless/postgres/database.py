@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import asyncpg
 
+from tmcp_serverless.closable import Closable
 from tmcp_serverless.postgres.connection import Connection
 from tmcp_serverless.postgres.failures import (
     FROM_DATABASE,
@@ -32,7 +33,6 @@ from tmcp_serverless.postgres.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from types import TracebackType
 
     from tmcp_serverless.config import Settings
     from tmcp_serverless.postgres.login import Login
@@ -53,7 +53,7 @@ that of a frozen or vanished process.
 """
 
 
-class Database:
+class Database(Closable):
     """A Postgres database, reached through a few connections that are opened when they are needed.
 
     Args:
@@ -180,14 +180,6 @@ class Database:
             # The driver leaves sockets and futures behind where it is cancelled while it connects.
             opening.add_done_callback(_terminate)
             raise
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close the idle connections of this event loop. The database can be used again afterwards."""

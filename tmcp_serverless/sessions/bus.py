@@ -16,16 +16,16 @@ import contextvars
 import json
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import anyio
 
+from tmcp_serverless.closable import Closable
 from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.sessions.records import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
-    from types import TracebackType
 
     from mcp.shared.subscriptions import ServerEvent
 
@@ -43,7 +43,7 @@ _LONGEST_AGAIN_SECONDS = 8.0
 """How long the background waits before it tries to watch again: each time twice as long, up to this."""
 
 
-class StreamSubscriptionBus:
+class StreamSubscriptionBus(Closable):
     """A `SubscriptionBus` that reaches the listen streams of every instance.
 
     It watches the store for as long as anybody listens in this process: one watch, however many streams.
@@ -113,14 +113,6 @@ class StreamSubscriptionBus:
             self._reconciling.cancel()
             await asyncio.gather(self._reconciling, return_exceptions=True)
         await self._close_unwanted_watch()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     @property
     def _is_wanted(self) -> bool:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol
 
+from tmcp_serverless.closable import Closable
 from tmcp_serverless.sessions.info_manager import InfoSessionManager
 from tmcp_serverless.sessions.stream_manager import StreamSessionManager
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["InfoSessionManager", "SessionManagers", "StreamSessionManager"]
 
@@ -29,7 +27,7 @@ class SupportsAclose(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SessionManagers:
+class SessionManagers(Closable):
     """The two managers that a transport works over. They may share a database, or use two.
 
     A manager closes the connections that it has opened, and not a `Database` that it was given: whoever made
@@ -65,11 +63,3 @@ class SessionManagers:
         async with AsyncExitStack() as stack:
             for each in (*reversed(self.resources), self.info, self.streams):
                 stack.push_async_callback(each.aclose)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.sessions.closable import Closable
+from tmcp_serverless.sessions.manager import SessionManager
 from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
 
 __all__ = ["InfoSessionManager"]
@@ -18,7 +18,7 @@ _OWN_META = "client_meta"
 """Its member for the `_meta` that the client sent, which need not be an object."""
 
 
-class InfoSessionManager(Closable, ABC):
+class InfoSessionManager(SessionManager, ABC):
     """Keeps what a session is, for as long as it is used: getters return `None` when there is nothing.
 
     Every method raises `StoreUnavailableError` when the store cannot be reached (retrying later may work) and

@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.sessions.closable import Closable
 from tmcp_serverless.sessions.ids import mint_session_id
+from tmcp_serverless.sessions.manager import SessionManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["StreamSessionManager"]
 
 
-class StreamSessionManager(Closable, ABC):
+class StreamSessionManager(SessionManager, ABC):
     """Carries messages to the one stream that a session has open, on whatever instance that is.
 
     Delivery: what `send` returned for is delivered in order and once, to the stream that is open or to the

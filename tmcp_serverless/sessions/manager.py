@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from tmcp_serverless.closable import Closable
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-__all__ = ["Closable"]
+__all__ = ["SessionManager"]
 
 
-class Closable:
-    """An asynchronous context manager that is closed when it is left."""
+class SessionManager(Closable):
+    """A session manager: an asynchronous context manager over a store."""
 
     async def check(self) -> None:
         """Find out whether the store can be used now. The default has nothing that could be wrong.
@@ -27,11 +24,3 @@ class Closable:
 
     async def aclose(self) -> None:
         """Let go of connections and tasks. Idempotent; the manager cannot be used afterwards."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()

@@ -1,0 +1,25 @@
+"""What is closed when it is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Closable"]
+
+
+class Closable:
+    """An asynchronous context manager that is closed when it is left."""
+
+    async def aclose(self) -> None:
+        """Let go of what was opened. Idempotent."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
