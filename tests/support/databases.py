@@ -1,7 +1,7 @@
 """A database for each test: copied ahead of time from one that has the tables, and gone when the test is.
 
-Another process makes the next one and removes the last one while a test runs. What a test does to this process,
-to its variables or to the driver, does not get in the way.
+Another process makes the next one and removes the last one while a test runs. What a test does to its own
+process, to the variables or to the driver, does not get in the way.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mcp.server import MCPServer
 
-from tests.support.client import Client
+from tests.support.client import Client, initialize_message
 from tests.support.servers import small_server
 from tests.support.sse_client import SseClient
 from tmcp_serverless import (
@@ -34,16 +34,7 @@ if TYPE_CHECKING:
     from tmcp_serverless import SessionRecord
     from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Request, Scope, Send
 
-INITIALIZE: dict[str, Any] = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": {"name": "c", "version": "1"},
-    },
-}
+INITIALIZE: dict[str, Any] = {**initialize_message(), "id": 1}
 
 
 def initializing(**params: Any) -> dict[str, Any]:
@@ -108,7 +99,7 @@ async def test_a_session_that_is_initialized_again_is_what_was_settled_last(new_
     info = new_handler(small_server()).managers.info
     record = await info.load(client.session or "")
     assert record is not None
-    assert (record.client_info["name"], record.client_capabilities) == ("c", {"roots": {}})
+    assert (record.client_info["name"], record.client_capabilities) == ("by hand", {"roots": {}})
     assert (record.initialized, record.log_level) == (False, "error")
     assert await info.get_subscriptions("note://one") == {client.session}
 

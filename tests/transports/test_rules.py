@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mcp.server.mcpserver import Context
 
-from tests.support.client import Client
+from tests.support.client import Client, initialize_message
 from tests.support.servers import small_server
 from tmcp_serverless import HttpTransport
 
@@ -19,16 +19,7 @@ if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler, NewManagers
 
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": {"name": "c", "version": "1"},
-    },
-}
+INITIALIZE = {**initialize_message(), "id": 1}
 
 
 @pytest.fixture
