@@ -138,10 +138,8 @@ class GetStreams:
             standalone = StandaloneReader(send, session, self._options, one_batch=one_batch)
             after = request.headers.get("last-event-id") if self._options.replay else None
             return standalone, session.id, after or None
+        streams = self._managers.streams
         reader = RequestReader(
-            *(send, session, self._options),
-            one_batch=one_batch,
-            after=resumed,
-            streams=self._managers.streams,
+            send, session, self._options, one_batch=one_batch, after=resumed, streams=streams
         )
         return reader, resumed.mailbox(session.id), resumed.cursor

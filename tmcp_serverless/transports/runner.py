@@ -115,7 +115,9 @@ class MessageRunner:
         can_ask = host_of(scope).streams and (session.is_stream or await streams.has(session.id))
         conversation = self._conversation(session, None, can_ask=can_ask)
         outbound = SessionOutbound(
-            *(streams, session.id, self._log_filter(session)),
+            streams,
+            session.id,
+            self._log_filter(session),
             is_stream=session.is_stream,
             conversation=conversation,
         )
@@ -146,7 +148,9 @@ class MessageRunner:
         streams = self._managers.streams
         conversation = Conversation(streams, id, None, can_ask=False)
         outbound = SessionOutbound(
-            *(streams, id, LogFilter.at(None)),
+            streams,
+            id,
+            LogFilter.at(None),
             is_stream=is_stream_session_id(id),
             conversation=conversation,
         )
