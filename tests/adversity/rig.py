@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,8 @@ class Order:
 
 
 async def run(order: Order, say: Callable[[str], None]) -> Reckoning:
-    """Run it, and return what came of it."""
-    async with AsyncExitStack() as stack, asyncio.timeout(order.limit_seconds):
+    """Run it, and return its figures: also when it ends early, by its time limit or by an error."""
+    async with AsyncExitStack() as stack:
         # It crashes, but the machine does not: what was written is there without having been flushed.
         crashing = EmbeddedPostgres(durable=False, settings={"synchronous_commit": "on"})
         postgres = stack.enter_context(crashing)
@@ -143,6 +144,26 @@ class _Run:
         return self._ledger.events + self._calls.events
 
     async def run(self) -> Reckoning:
+        ended_early = ""
+        try:
+            async with asyncio.timeout(self._order.limit_seconds):
+                await self._run()
+        except TimeoutError:
+            ended_early = f"the run was stopped after {self._order.limit_seconds:.0f} s"
+        except asyncio.CancelledError:
+            ended_early = "the run was interrupted"
+        except Exception as error:  # noqa: BLE001 - the figures so far are wanted, and the error is a finding
+            ended_early = f"the run failed: {error!r}\n{''.join(traceback.format_exception(error))}"
+        if ended_early:
+            self._ledger.findings.add("other", f"ended early: {ended_early}")
+        reckoning = Reckoning(self._order.seed, self._events, self._ledger, self._calls, self._faults)
+        if not ended_early:
+            await reckoning.look_for_leftovers(self._broken)
+        reckoning.output = self._cluster.output()
+        reckoning.timeline = self._timeline.text()
+        return reckoning
+
+    async def _run(self) -> None:
         async with self._sessions:
             for _ in range(self._order.sessions):
                 await self._sessions.join()
@@ -154,11 +175,6 @@ class _Run:
             self._timeline.note("FAULT   none from here on")
             self._say(f"{self._timeline.now():6.1f} s  the faults are over; waiting for what is due")
             await settle(self._load, self._ledger, self._sessions.listeners, self._timeline)
-        reckoning = Reckoning(self._order.seed, self._events, self._ledger, self._calls, self._faults)
-        await reckoning.look_for_leftovers(self._broken)
-        reckoning.output = self._cluster.output()
-        reckoning.timeline = self._timeline.text()
-        return reckoning
 
     async def _break_things(self) -> None:
         """Break one thing after another while the load is on, until there have been enough of both."""
