@@ -37,7 +37,9 @@ async def _run(order: Order) -> None:
 
 
 async def test_a_run_that_ends_early_has_figures_and_is_not_sound() -> None:
-    reckoning = await run(Order(SEED, events=1_000, faults=20, seconds=17, limit_seconds=3, sessions=2), print)
+    reckoning = await run(
+        Order(SEED, events=1_000, faults=20, seconds=17, limit_seconds=3, sessions=2), print
+    )
     assert not reckoning.sound
     assert "ended early: the run was stopped after 3 s" in reckoning.details()
     assert f"seed={SEED} events=" in reckoning.figures()

@@ -10,7 +10,8 @@ Relied upon, of mcp 2.3 (`tests/test_sdk.py` fails by name when a release change
 * `mcp.shared.dispatcher.DispatchContext`: what a request talks through (`Call` is ours);
 * `MCPServer.streamable_http_app`, `FastMCP.http_app`: Starlette applications with a route at the MCP path,
   whose application is a `RequireAuthMiddleware` where there is authentication; and `_custom_starlette_routes`
-  and `_get_additional_http_routes`, which say whether there are routes;
+  and `_get_additional_http_routes`, which say whether there are routes; `Server._session_manager`, which
+  building such an application replaces;
 * `MCPServer._lowlevel_server`, `FastMCP._mcp_server`: the lowlevel `Server` inside; which of these a server
   is, is told by the names of its classes (`tmcp_serverless.server_kind`);
 * `mcp.server._streamable_http_modern.handle_modern_request`: the 2026-07-28 entry, which asks its server for
@@ -33,7 +34,7 @@ from tmcp_serverless.sdk.connections import (
     principal_of,
     restore_connection,
 )
-from tmcp_serverless.sdk.guard import guarded
+from tmcp_serverless.sdk.guard import guarded, own_application, seen_by_handlers
 from tmcp_serverless.sdk.kernel import Kernel, lowlevel_server
 from tmcp_serverless.sdk.listen import connect
 
@@ -46,6 +47,8 @@ __all__ = [
     "guarded",
     "lowlevel_server",
     "new_connection",
+    "own_application",
     "principal_of",
     "restore_connection",
+    "seen_by_handlers",
 ]
