@@ -21,6 +21,7 @@ from tmcp_serverless import (
     StreamSessionManager,
     create_handler,
 )
+from tmcp_serverless.sdk import lowlevel_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,7 +48,7 @@ def lowlevel(handler: ListenHandler) -> Server[Any]:
 
 def official(handler: ListenHandler) -> MCPServer:
     server = MCPServer("own", log_level="CRITICAL")
-    server._lowlevel_server.add_request_handler(
+    lowlevel_server(server).add_request_handler(
         "subscriptions/listen", SubscriptionsListenRequestParams, handler
     )
 
