@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.databases import Databases
+from tests.support.durations import Durations
 from tests.support.shared_postgres import SharedPostgres
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.testing.postgres import EmbeddedPostgres, list_binaries
@@ -19,8 +20,13 @@ pytest_plugins = ["tests.support.fixtures"]
 _shared = pytest.StashKey[SharedPostgres]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-durations", action="store_true", help="write tests/durations.json anew")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_shared] = SharedPostgres()
+    config.pluginmanager.register(Durations(config))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
