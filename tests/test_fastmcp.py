@@ -15,7 +15,7 @@ from tests.support.fast_server import NOTE, Stage, fast_server, order
 from tests.support.modern import META, ModernClient, methods
 from tests.support.sse_client import SseClient
 from tests.support.sse_client import text_of as text_of_answer
-from tmcp_serverless.sdk import guarded, own_application
+from tmcp_serverless.sdk import guarded
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
@@ -113,15 +113,7 @@ async def test_the_transport_is_known_below_any_root_path(root: str) -> None:
     async def app(*_: Any) -> None:
         said.append(_current_transport.get())
 
-    server = FastMCP("x")
-    around = guarded(
-        server,
-        app,
-        built=lambda: own_application(server, "/mcp"),
-        path="/mcp",
-        extra_paths=("/sse",),
-        entrance=lambda inner: inner,
-    )
+    around = guarded(FastMCP("x"), app, path="/mcp", extra_paths=("/sse",))
     for path in ("/sse", "/sse/", "/mcp"):
         scope = {"type": "http", "path": f"{root.rstrip('/')}{path}", "root_path": root}
         await around(scope, _nothing, _nothing)

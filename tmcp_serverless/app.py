@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import AsyncExitStack, nullcontext
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.transports.asgi import as_routed, path_of
-from tmcp_serverless.transports.entrance import checked
+from tmcp_serverless.transports.asgi import HttpProblem, as_routed, path_of
 from tmcp_serverless.transports.serving import Serving
 from tmcp_serverless.transports.versions import era_of
 
@@ -111,18 +110,26 @@ class App:
         if self._health is not None and self._health.answers(scope):
             await self._health(scope, receive, send)
             return
+        try:
+            origin = self._policy.check_scope(scope)
+        except HttpProblem as problem:
+            await problem.answer(send)
+            return
         if scope["path"].endswith("/") or not self._path:
             scope = as_routed(scope, {self._path, *self._extra_apps})
-        await self._guarded(scope, receive, send)
+        await (self._guarded if origin is None else self._cross_origin)(scope, receive, send)
 
     @cached_property
     def _guarded(self) -> ASGIApp:
         """The transports, behind the server's own authentication and beside its own routes."""
-        return self._runtime.guarded(
-            self._serve_era,
-            extra_paths=self._extra_apps,
-            entrance=partial(checked, policy=self._policy),
-        )
+        return self._runtime.guarded(self._serve_era, path=self._path or "/", extra_paths=self._extra_apps)
+
+    @cached_property
+    def _cross_origin(self) -> ASGIApp:
+        """The same for browsers, whose origin has been accepted already."""
+        from tmcp_serverless.transports.cors import with_cors  # noqa: PLC0415 - only browsers need starlette
+
+        return with_cors(self._guarded)
 
     async def _serve_era(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._extra_apps and (other := self._extra_apps.get(path_of(scope))) is not None:

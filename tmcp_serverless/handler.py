@@ -160,9 +160,7 @@ def create_handler(
     settings = _effective(settings, overrides)
     managers = managers_for(settings) if session_manager is None else session_manager
     bus = StreamSubscriptionBus(managers.streams)
-    runtime = ServerRuntime(
-        server, answer_session_methods=settings.answer_session_methods, bus=bus, path=settings.path
-    )
+    runtime = ServerRuntime(server, answer_session_methods=settings.answer_session_methods, bus=bus)
     policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
     transports = _Transports(runtime, managers, bus, policy=policy, settings=settings, principal=principal)
     # Who made the managers may use them for others: only the streams that were opened here end then.

@@ -30,7 +30,7 @@ from tmcp_serverless import (
     SessionManagers,
     create_handler,
 )
-from tmcp_serverless.sdk import lowlevel_server
+from tmcp_serverless.sdk import listen
 from tmcp_serverless.transports.modern_outlet import ModernOutlet
 
 if TYPE_CHECKING:
@@ -118,13 +118,6 @@ async def test_rule_j5_a_stream_that_is_being_opened_when_the_process_is_drained
     await handler.aclose()
 
 
-def own_handler(server: Any) -> Any:
-    """Return what the server has registered for listen streams."""
-    entry = lowlevel_server(server).get_request_handler("subscriptions/listen")
-    assert entry is not None
-    return entry.handler
-
-
 def unhurried(_: ModernOutlet) -> None:
     """Wait for the client as long as ever."""
 
@@ -147,11 +140,10 @@ def unread(app: ASGIApp) -> ASGIApp:
 async def test_a_stream_that_is_not_read_gives_its_place_to_another_one_when_it_has_to_end(
     new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch, *, ends: bool
 ) -> None:
+    monkeypatch.setattr(listen, "_MOST_STREAMS", 1)
     if not ends:
         monkeypatch.setattr(ModernOutlet, "hurry", unhurried)
-    server = modern_server(stage)
-    own_handler(server)._max_subscriptions = 1
-    handler = new_handler(server)
+    handler = new_handler(modern_server(stage))
     app = handler.app
     async with ModernClient(unread(app), scope=short_lived(3)).listen(toolsListChanged=True) as held:
         await held.begun()

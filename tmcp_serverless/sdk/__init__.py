@@ -10,15 +10,12 @@ Relied upon, of mcp 2.3 (`tests/test_sdk.py` fails by name when a release change
 * `mcp.shared.dispatcher.DispatchContext`: what a request talks through (`Call` is ours);
 * `MCPServer.streamable_http_app`, `FastMCP.http_app`: Starlette applications with a route at the MCP path,
   whose application is a `RequireAuthMiddleware` where there is authentication; and `_custom_starlette_routes`
-  and `_get_additional_http_routes`, which say whether there are routes; `Server._session_manager`, which
-  building such an application replaces;
+  and `_get_additional_http_routes`, which say whether there are routes;
 * `MCPServer._lowlevel_server`, `FastMCP._mcp_server`: the lowlevel `Server` inside; which of these a server
   is, is told by the names of its classes (`tmcp_serverless.server_kind`);
 * `mcp.server._streamable_http_modern.handle_modern_request`: the 2026-07-28 entry, which asks its server for
   the members above and `get_tool_input_schema`;
 * `ListenHandler._bus`, `MCPServer._subscriptions`: where a server publishes, and its streams hear from;
-  `ListenHandler._streams`, a set to which it adds the buffer of each stream; `_max_subscriptions` and
-  `_max_buffered_events`, its limits;
 * `mcp.shared.subscriptions.event_to_notification` and `event_from_wire`: what streams hear of, as messages;
 * `RequestStateBoundary._security` and `._audience`: the policy under which a server seals request states; and
   `compact_json(principal_components(token))`, by which the SDK knows its users there;
@@ -36,7 +33,7 @@ from tmcp_serverless.sdk.connections import (
     principal_of,
     restore_connection,
 )
-from tmcp_serverless.sdk.guard import guarded, own_application, seen_by_handlers
+from tmcp_serverless.sdk.guard import guarded
 from tmcp_serverless.sdk.kernel import Kernel, lowlevel_server
 from tmcp_serverless.sdk.listen import connect
 
@@ -49,8 +46,6 @@ __all__ = [
     "guarded",
     "lowlevel_server",
     "new_connection",
-    "own_application",
     "principal_of",
     "restore_connection",
-    "seen_by_handlers",
 ]

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
+from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR
 
 from tmcp_serverless.sdk.refusing import refusing, scope_of
 from tmcp_serverless.server_kind import server_kind
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sdk.modern import ModernParts
 
-__all__ = ["Listen", "connect", "listen_handler"]
+__all__ = ["Listen", "bus_of", "connect"]
+
+_MOST_STREAMS = 1024
+"""How many listen streams one process holds: what the SDK's handler allows as it comes."""
 
 
 class Listen:
-    """The handler of `subscriptions/listen`, around the server's own: one call is one stream.
+    """The handler of `subscriptions/listen`: one call is one stream.
 
     Each stream ends by itself, with a result, before its host would end it, and when the process is drained;
-    one that asks for nothing ends at once. Clients listen again, and refetch. The owner's handler decides on
-    everything else: it may refuse, its limits hold, and its `close` ends the streams.
+    one that asks for nothing ends at once. Clients listen again, and refetch.
 
     Args:
-        handler: The handler that serves the streams.
+        bus: Where events come from.
         parts: How long a stream may last, and what is done where it cannot be opened, or has to end.
 
     """
 
-    def __init__(self, handler: ListenHandler, parts: ModernParts) -> None:
-        self._handler = handler
-        self._bus = _bus_of(handler)
-        self._places = _Places.of(handler)
+    def __init__(self, bus: SubscriptionBus, parts: ModernParts) -> None:
+        self._bus = bus
         self._parts = parts
         self._open: set[_Stream] = set()
 
@@ -54,21 +54,21 @@ class Listen:
         self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
         """Serve one stream. The doorbell is up before its acknowledgement goes out."""
-        stream = _Stream(self._places, hurry=partial(self._parts.hurry, scope_of(ctx)))
+        if len(self._open) >= _MOST_STREAMS:
+            raise MCPError(INTERNAL_ERROR, "Subscription limit reached")
+        scope = scope_of(ctx)
+        stream = _Stream(ListenHandler(self._bus), self._open, hurry=partial(self._parts.hurry, scope))
         self._open.add(stream)
-        _serving.set(stream)  # Each request is a task of its own.
         try:
             async with self._listening(ctx, stream.end):
                 lasts = _asks_for_something(params.notifications) and not stream.ended
-                seconds = self._parts.lifetime(scope_of(ctx)) if lasts else 0
-                ending = None
-                if not math.isinf(seconds):
-                    ending = asyncio.get_running_loop().call_later(seconds, stream.end)
+                seconds = self._parts.lifetime(scope) if lasts else 0
+                # Not before the handler has begun: it would not know of a stream to close.
+                ending = asyncio.get_running_loop().call_later(seconds, stream.end)
                 try:
-                    return await self._handler(ctx, params)
+                    return await stream.handler(ctx, params)
                 finally:
-                    if ending is not None:
-                        ending.cancel()
+                    ending.cancel()
         finally:
             self._open.discard(stream)
 
@@ -94,55 +94,29 @@ class Listen:
 
 
 class _Stream:
-    """One stream, from before its handler has begun.
+    """One stream, from before it is opened.
 
     Args:
-        places: The places of all streams of the handler.
+        handler: What serves it, and it alone.
+        places: The streams that have one of the places.
         hurry: Called when it has to end, for its client may not read.
 
     """
 
-    def __init__(self, places: _Places, *, hurry: Callable[[], None]) -> None:
+    def __init__(self, handler: ListenHandler, places: set[_Stream], *, hurry: Callable[[], None]) -> None:
+        self.handler = handler
         self.ended = False
-        """Whether it has to end."""
+        """Whether it has to end. A handler that has not begun yet knows of nothing to close."""
 
         self._places = places
         self._hurry = hurry
-        self._events: Any = None
-
-    def begin(self, events: Any) -> None:
-        """Take the buffer that the handler reads events from: closed, it ends the stream with a result."""
-        self._events = events
-        if self.ended:
-            events.close()
 
     def end(self) -> None:
         """End the stream, and give its place back: the handler may be held up by a client for a moment."""
         self.ended = True
-        if self._events is not None:
-            self._places.discard(self._events)
-            self._events.close()
+        self._places.discard(self)
+        self.handler.close()
         self._hurry()
-
-
-_serving: ContextVar[_Stream | None] = ContextVar("_serving", default=None)
-"""The stream whose handler runs in this context."""
-
-
-class _Places(set[Any]):
-    """The open streams of a `ListenHandler`, which also tells each of ours the buffer that it reads from."""
-
-    @classmethod
-    def of(cls, handler: Any) -> _Places:
-        """Return the handler's places; from now on they are of this kind."""
-        if not isinstance(handler._streams, cls):  # noqa: SLF001 - relied upon
-            handler._streams = cls(handler._streams)  # noqa: SLF001 - the same
-        return handler._streams  # noqa: SLF001 - the same
-
-    def add(self, element: Any) -> None:
-        super().add(element)
-        if (stream := _serving.get()) is not None:
-            stream.begin(element)
 
 
 def connect(server: Any, bus: StreamSubscriptionBus) -> None:
@@ -153,40 +127,21 @@ def connect(server: Any, bus: StreamSubscriptionBus) -> None:
         server._subscriptions = bus  # noqa: SLF001 - the same
 
 
-def listen_handler(server: Any, handler: Any, bus: StreamSubscriptionBus) -> ListenHandler | None:
-    """Return the handler of the server's listen streams; `None` where it has none, or one of another kind.
-
-    It is the owner's, with its limits, its `close` and whatever a subclass makes of it. Where the SDK's own
-    class hears from the SDK's in-memory bus because nobody has given an `MCPServer` another one, it hears
-    from the kit's.
+def bus_of(server: Any, handler: Any, bus: StreamSubscriptionBus) -> SubscriptionBus | None:
+    """Return where the server's listen streams hear from; `None` where it has none, or serves them itself.
 
     Args:
         server: An `MCPServer`, a `FastMCP` or a lowlevel `Server`.
-        handler: The handler that is registered for `subscriptions/listen`.
+        handler: What it has registered for `subscriptions/listen`.
         bus: The kit's.
 
     """
     kind = server_kind(server)
-    if not isinstance(handler, ListenHandler):
-        # A FastMCP has no streams of its own, and no way to register any.
-        return ListenHandler(bus) if handler is None and kind == "FastMCP" else None
-    if kind != "MCPServer" or not isinstance(_bus_of(handler), InMemorySubscriptionBus):
-        return handler
-    own: Any = handler
-    if type(handler) is not ListenHandler:
-        own._bus = bus  # noqa: SLF001 - relied upon: there is no other way to have a subclass hear from it
-        return handler
-    ours: Any = ListenHandler(
-        bus,
-        max_subscriptions=own._max_subscriptions,  # noqa: SLF001 - relied upon
-        max_buffered_events=own._max_buffered_events,  # noqa: SLF001 - the same
-    )
-    ours._streams = _Places.of(own)  # noqa: SLF001 - the same: the owner's `close` ends these
-    return ours
-
-
-def _bus_of(handler: Any) -> SubscriptionBus:
-    return handler._bus  # noqa: SLF001 - relied upon
+    if isinstance(handler, ListenHandler):
+        own: SubscriptionBus = cast("Any", handler)._bus  # noqa: SLF001 - relied upon
+        return bus if isinstance(own, InMemorySubscriptionBus) and kind == "MCPServer" else own
+    # A FastMCP has no streams of its own, and no way to register any.
+    return bus if handler is None and kind == "FastMCP" else None
 
 
 def _asks_for_something(wanted: SubscriptionFilter) -> bool:

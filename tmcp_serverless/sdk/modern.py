@@ -18,7 +18,7 @@ from mcp.server.request_state import RequestStateBoundary
 from mcp_types import DiscoverResult, SubscriptionsListenRequestParams
 
 from tmcp_serverless.sdk.kernel import lowlevel_server
-from tmcp_serverless.sdk.listen import Listen, connect, listen_handler
+from tmcp_serverless.sdk.listen import Listen, bus_of, connect
 from tmcp_serverless.sdk.replay import Replay
 from tmcp_serverless.sdk.request_state import SharedRequestState, StateKeys
 
@@ -71,8 +71,8 @@ class ModernServer:
         lowlevel = lowlevel_server(server)
         connect(server, parts.bus)
         own = lowlevel.get_request_handler(_LISTEN)
-        handler = listen_handler(server, own.handler if own is not None else None, parts.bus)
-        self._listen = Listen(handler, parts) if handler is not None else None
+        bus = bus_of(server, own.handler if own is not None else None, parts.bus)
+        self._listen = Listen(bus, parts) if bus is not None else None
         # The entry asks its server for a handful of members only, and this answers all of them.
         self._seen = cast("Server[Any]", _Extended(server, lowlevel, parts, self._listen))
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 from tmcp_serverless.sessions.ids import mint_session_id
 from tmcp_serverless.sessions.manager import SessionManager
-from tmcp_serverless.sessions.records import StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,34 +96,24 @@ class StreamSessionManager(SessionManager, ABC):
         session's stream, which is all that the abstract methods offer.
         """
         del controller
-        self._watching.pop(id, None)
         await self.delete(id)
 
     async def watch(self, controller: StreamController) -> str:
         """Read what concerns everybody, from now on: broadcasts, and what is given to `publish`.
 
         Any number may watch, on any instance, and nothing is kept for those who are away. Returns the address
-        to `release` when it is over. The default opens a stream of nobody's session, which hears the
-        broadcasts of every instance, and what this process publishes.
+        to `release` when it is over. The default opens a stream of nobody's session, which hears broadcasts.
         """
         address = mint_session_id()
-        self._watching[address] = controller
         await self.create(address, controller)
         return address
-
-    @cached_property
-    def _watching(self) -> WeakValueDictionary[str, StreamController]:
-        """The controllers that watch by the default of `watch`, for as long as somebody else keeps them."""
-        return WeakValueDictionary()
 
     async def publish(self, data: str) -> None:
         """Append a message for those who watch: one row and one ring, however many they are.
 
-        When it returns, the message is committed, unless nobody has watched yet. The default hands it to
-        those who watch in this process; other instances hear nothing of it.
+        When it returns, the message is committed, unless nobody has watched yet. The default does nothing.
         """
-        for controller in list(self._watching.values()):
-            await controller.write([StoredEvent(data, cursor="")])
+        del data
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` expired rows of each kind, and return how many went."""

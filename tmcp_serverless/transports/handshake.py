@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import ConfigurationError, SessionNotFoundError, StoreUnavailableError
@@ -15,7 +15,6 @@ from tmcp_serverless.transports.addresses import (
     same_id_as_other_type,
 )
 from tmcp_serverless.transports.asgi import INVALID_PARAMS, HttpProblem, Request, as_routed
-from tmcp_serverless.transports.entrance import checked
 from tmcp_serverless.transports.inbox import cancellation
 from tmcp_serverless.transports.jsonrpc import Kind, classify, dump
 from tmcp_serverless.transports.refusals import refusal_of
@@ -72,7 +71,7 @@ class HandshakeTransport:
         self._runtime = (
             server
             if isinstance(server, ServerRuntime)
-            else ServerRuntime(server, answer_session_methods=options.answer_session_methods, path=paths[0])
+            else ServerRuntime(server, answer_session_methods=options.answer_session_methods)
         )
         self._managers = session_manager
         self._principal = principal or _principal
@@ -96,17 +95,20 @@ class HandshakeTransport:
         """
         if scope["type"] != "http":
             raise RuntimeError(f"nothing is served over {scope['type']!r} here")
-        await self._entrance(scope, receive, send)
+        try:
+            self._policy.check_scope(scope)
+        except HttpProblem as problem:
+            await problem.answer(send)
+        else:
+            await self._entrance(scope, receive, send)
 
     @cached_property
     def _entrance(self) -> ASGIApp:
-        """The answering application, behind policy and authentication where the transport stands alone."""
+        """What answers, behind the server's own authentication unless somebody else sees to that."""
         if self._is_shared:
             return self._answer
-        others = [path or "/" for path in self.paths[1:]]
-        guarded = self._runtime.guarded(
-            self._answer, extra_paths=others, entrance=partial(checked, policy=self._policy)
-        )
+        first, *others = (path or "/" for path in self.paths)
+        guarded = self._runtime.guarded(self._answer, path=first, extra_paths=others)
 
         async def routed(scope: Scope, receive: Receive, send: Send) -> None:
             await guarded(as_routed(scope, self.paths), receive, send)

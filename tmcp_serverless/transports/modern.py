@@ -112,8 +112,7 @@ class ModernTransport:
         state = await self._runtime.lifespan_state()
         outlet = ModernOutlet(send)
         try:
-            seen = self._runtime.seen_by_handlers(outlet.within(scope))
-            await self._server.serve(state, seen, whole, outlet.send)
+            await self._server.serve(state, outlet.within(scope), whole, outlet.send)
         except* ClientGoneError as gone:
             logger.debug("a client is gone: %r", gone)
 

@@ -125,7 +125,7 @@ class MessageRunner:
         async def emit(emitted: Json) -> None:
             await outbound.notify(emitted["method"], emitted.get("params"))
 
-        call = sdk.Call(self._runtime.seen_by_handlers(scope), None, None, emit=emit)
+        call = sdk.Call(scope, None, None, emit=emit)
         connection = session.connection(outbound, can_ask=can_ask)
         state = await self._runtime.lifespan_state()
         async with self._attendance(host_of(scope), session, None, [conversation]):
@@ -155,8 +155,7 @@ class MessageRunner:
             conversation=conversation,
         )
         connection = sdk.new_connection(id, outbound)
-        seen = self._runtime.seen_by_handlers(scope)
-        call = sdk.Call(seen, message["id"], message.get("params"), emit=_nowhere)
+        call = sdk.Call(scope, message["id"], message.get("params"), emit=_nowhere)
         state = await self._runtime.lifespan_state()
         answer, succeeded = await self._runtime.kernel.answer(call, message, connection, state, pushes=pushes)
         if not succeeded:
@@ -205,7 +204,7 @@ class MessageRunner:
                 await exchange.emit(emitted)
 
         call = sdk.Call(
-            self._runtime.seen_by_handlers(scope),
+            scope,
             message["id"],
             message.get("params"),
             emit=emit,

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 from tmcp_serverless.server_kind import server_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    from starlette.applications import Starlette
+    from collections.abc import Collection
 
     from tmcp_serverless.sdk import Kernel
     from tmcp_serverless.sessions.bus import StreamSubscriptionBus
-    from tmcp_serverless.transports.asgi import ASGIApp, Scope
+    from tmcp_serverless.transports.asgi import ASGIApp
 
 __all__ = ["ServerRuntime"]
 
@@ -31,7 +29,6 @@ class ServerRuntime:
         server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`.
         answer_session_methods: As for `HttpTransport`.
         bus: Where an `MCPServer` publishes to, from its first request on.
-        path: Where its MCP endpoint is.
 
     Raises:
         ConfigurationError: `server` is none of these.
@@ -39,17 +36,11 @@ class ServerRuntime:
     """
 
     def __init__(
-        self,
-        server: Any,
-        *,
-        answer_session_methods: bool = True,
-        bus: StreamSubscriptionBus | None = None,
-        path: str = "/mcp",
+        self, server: Any, *, answer_session_methods: bool = True, bus: StreamSubscriptionBus | None = None
     ) -> None:
         self.server = server
         self._kind = server_kind(server)
         self._bus = bus
-        self._path = path.rstrip("/") or "/"
         self._answer_session_methods = answer_session_methods
         self._entered: asyncio.Future[Any] | None = None
         self._leave = asyncio.Event()
@@ -67,39 +58,16 @@ class ServerRuntime:
             connect(self.server, self._bus)
         return Kernel(self.server, answer_session_methods=self._answer_session_methods)
 
-    def guarded(
-        self, app: ASGIApp, *, extra_paths: Collection[str] = (), entrance: Callable[[ASGIApp], ASGIApp]
-    ) -> ASGIApp:
+    def guarded(self, app: ASGIApp, *, path: str, extra_paths: Collection[str] = ()) -> ASGIApp:
         """Return the application behind the server's own authentication, and beside its own routes.
 
-        It is at the endpoint's path, and at the paths in `extra_paths`. What `entrance` returns is around it
-        there, in front of the authentication, and not around the server's own routes.
+        It is at `path`, and at the paths in `extra_paths`.
         """
         if self._kind == "lowlevel":
-            return entrance(app)  # It has neither.
+            return app  # It has neither.
         from tmcp_serverless.sdk import guarded  # noqa: PLC0415 - only for those that may have some
 
-        return guarded(
-            self.server,
-            app,
-            built=lambda: self._application,
-            path=self._path,
-            extra_paths=extra_paths,
-            entrance=entrance,
-        )
-
-    @cached_property
-    def _application(self) -> Starlette:
-        """The Starlette application that the server would be served by without the kit."""
-        from tmcp_serverless.sdk import own_application  # noqa: PLC0415 - as for `kernel`
-
-        return own_application(self.server, self._path)
-
-    def seen_by_handlers(self, scope: Scope) -> Scope:
-        """Return a request's scope as handlers find it on the SDK's own transport, `request.app` included."""
-        from tmcp_serverless.sdk import seen_by_handlers  # noqa: PLC0415 - as for `kernel`
-
-        return seen_by_handlers(scope, self._application, self._path)
+        return guarded(self.server, app, path=path, extra_paths=extra_paths)
 
     async def lifespan_state(self) -> Any:
         """Return what the server's lifespan yielded, entering it first where that is due.
