@@ -33,7 +33,11 @@ NOT_COMPARED = {"HEAD", "OPTIONS"}
 
 PING = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode()
 JSON = {"content-type": "application/json"}
-INITIALIZE = {"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
+INITIALIZE = {
+    "protocolVersion": "2024-11-05",
+    "capabilities": {},
+    "clientInfo": {"name": "c", "version": "1"},
+}
 
 
 class Side:
@@ -114,7 +118,18 @@ CASES: dict[str, Case] = {
     "no session id": ("POST", "{messages}", JSON, PING),
     **{
         f"session id {id!r}": ("POST", f"{{messages}}?session_id={id}", JSON, PING)
-        for id in ("", "x", "not-a-session", "sse-short", "%00", "a/b", "\u00fc", "g" * 32, "0" * 31, "0" * 300)
+        for id in (
+            "",
+            "x",
+            "not-a-session",
+            "sse-short",
+            "%00",
+            "a/b",
+            "\u00fc",
+            "g" * 32,
+            "0" * 31,
+            "0" * 300,
+        )
     },
     "unknown session": ("POST", f"{{messages}}?session_id={uuid.uuid4().hex}", JSON, PING),
     "unknown session with dashes": ("POST", f"{{messages}}?session_id={uuid.uuid4()}", JSON, PING),
@@ -129,7 +144,12 @@ CASES: dict[str, Case] = {
         f"content type {kind}": ("POST", "{own}", {"content-type": kind}, PING)
         for kind in ("application/jsonp", "application/json-rpc")
     },
-    "content type before the session": ("POST", "{messages}?session_id=x", {"content-type": "text/plain"}, PING),
+    "content type before the session": (
+        "POST",
+        "{messages}?session_id=x",
+        {"content-type": "text/plain"},
+        PING,
+    ),
     **{
         f"{where} and {kind}, over-long": ("POST", where, {"content-type": kind}, b" " * (LIMIT_BYTES + 1))
         for where in ("{own}", "{messages}", "{messages}?session_id=x")
@@ -146,7 +166,10 @@ CASES: dict[str, Case] = {
     "a notification": ("POST", "{own}", JSON, b'{"jsonrpc":"2.0","method":"notifications/initialized"}'),
     "an answer to nothing": ("POST", "{own}", JSON, b'{"jsonrpc":"2.0","id":9,"result":{}}'),
     "a body without a session": ("POST", f"{{messages}}?session_id={uuid.uuid4().hex}", JSON, b"{"),
-    **{f"{verb} of the messages": (verb, "{own}", {}, b"") for verb in ("GET", "PUT", "DELETE", "PATCH", "HEAD")},
+    **{
+        f"{verb} of the messages": (verb, "{own}", {}, b"")
+        for verb in ("GET", "PUT", "DELETE", "PATCH", "HEAD")
+    },
     **{f"{verb} of the stream": (verb, "/sse", JSON, b"") for verb in ("POST", "PUT", "DELETE", "PATCH")},
     "HEAD of the stream": ("HEAD", "/sse", {}, b""),
     "OPTIONS of the stream": ("OPTIONS", "/sse", {}, b""),
@@ -163,9 +186,20 @@ CASES: dict[str, Case] = {
     "the stream's path with a slash": ("GET", "/sse/", {}, b""),
     "a path below the messages'": ("POST", "{messages}/more?{query}", JSON, PING),
     **{
-        f"{what} with origin {origin}": (verb, path, {**JSON, "origin": origin}, PING if verb == "POST" else b"")
+        f"{what} with origin {origin}": (
+            verb,
+            path,
+            {**JSON, "origin": origin},
+            PING if verb == "POST" else b"",
+        )
         for what, verb, path in (("stream", "GET", "/sse"), ("message", "POST", "{own}"))
-        for origin in ("", "http://localhost:3000", "https://evil.example", "null", "http://127.0.0.1.evil.example")
+        for origin in (
+            "",
+            "http://localhost:3000",
+            "https://evil.example",
+            "null",
+            "http://127.0.0.1.evil.example",
+        )
     },
     **{
         f"{what} with host {host}": (verb, path, {**JSON, "host": host}, PING if verb == "POST" else b"")
@@ -245,7 +279,10 @@ CALLS: list[dict[str, Any]] = [
     {"method": "tools/list"},
     {"method": "tools/call", "params": {"name": "echo", "arguments": {"value": "x"}}},
     {"method": "tools/call", "params": {"name": "logs", "arguments": {}}},
-    {"method": "tools/call", "params": {"name": "progress", "arguments": {"steps": 3}, "_meta": {"progressToken": 7}}},
+    {
+        "method": "tools/call",
+        "params": {"name": "progress", "arguments": {"steps": 3}, "_meta": {"progressToken": 7}},
+    },
     {"method": "tools/call", "params": {"name": "unknown", "arguments": {}}},
     {"method": "unknown"},
     {"method": "resources/read", "params": {"uri": "test://text"}},

@@ -11,7 +11,7 @@ __all__ = ["STAND_IN"]
 
 
 def _application(_: Any, *, streamable_http_path: str) -> Starlette:
-    return Starlette(routes=[Route(streamable_http_path, lambda _: None)])
+    return Starlette(routes=[Route(streamable_http_path, Starlette())])
 
 
 STAND_IN: Any = type(

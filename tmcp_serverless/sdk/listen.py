@@ -255,7 +255,7 @@ def connect(server: Any, bus: StreamSubscriptionBus) -> None:
 
 
 def own_handler(server: Any) -> Any:
-    """Return the handler that a server has registered for `subscriptions/listen`; `None` where it has none."""
+    """Return a server's handler for `subscriptions/listen`; `None` where it has none."""
     entry = lowlevel_server(server).get_request_handler(LISTEN)
     return None if entry is None else entry.handler
 
@@ -275,8 +275,9 @@ def listen_of(server: Any, parts: ModernParts) -> Listen | None:
     if not isinstance(handler, ListenHandler):
         return None
     own: SubscriptionBus = cast("Any", handler)._bus  # noqa: SLF001 - relied upon
-    shares = type(handler) is ListenHandler and type(own) is InMemorySubscriptionBus
-    return Listen(handler, _BothBuses(parts.bus, own) if shares else own, parts)
+    if type(handler) is ListenHandler and type(own) is InMemorySubscriptionBus:
+        own = _BothBuses(parts.bus, own)
+    return Listen(handler, own, parts)
 
 
 def _asks_for_something(wanted: SubscriptionFilter) -> bool:

@@ -101,10 +101,11 @@ class _Extended:
     @cached_property
     def middleware(self) -> list[ServerMiddleware[Any]]:
         chain: list[ServerMiddleware[Any]] = [
-            SharedRequestState(each, self._parts.keys) if isinstance(each, RequestStateBoundary) else each
+            # A subclass has rules of its own, which ours would not have.
+            SharedRequestState(each, self._parts.keys) if type(each) is RequestStateBoundary else each
             for each in self._lowlevel.middleware
         ]
-        sealed = any(isinstance(each, SharedRequestState) for each in chain)
+        sealed = any(isinstance(each, SharedRequestState | RequestStateBoundary) for each in chain)
         # A lowlevel server that has no boundary may seal its states itself: only those of replays are ours.
         boundary = SharedRequestState(None, self._parts.keys, audience=self._lowlevel.name)
         names = self._parts.replayable

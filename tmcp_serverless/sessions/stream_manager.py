@@ -141,9 +141,7 @@ class StreamSessionManager(SessionManager, ABC):
     def has_topic(self) -> bool:
         """Whether `publish` reaches those who watch in other processes: both are a subclass's own."""
         own = type(self)
-        return (
-            own.publish is not StreamSessionManager.publish and own.watch is not StreamSessionManager.watch
-        )
+        return own.publish is not StreamSessionManager.publish and own.watch is not StreamSessionManager.watch
 
     @property
     def _watchers(self) -> WeakValueDictionary[str, StreamController]:

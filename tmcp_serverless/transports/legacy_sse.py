@@ -187,7 +187,7 @@ def _session_id(request: Request) -> str:
 
 
 def _is_uuid(text: str) -> bool:
-    """Return whether the text is a session id of the SDK's transport: an unknown session, and not a malformed id."""
+    """Return whether the text has the form of the SDK's session ids: such a session is unknown here."""
     from uuid import UUID  # noqa: PLC0415 - only for ids that are not ours
 
     try:

@@ -98,10 +98,12 @@ def route_at(own: Starlette, path: str) -> Route | None:
 
 
 def add_paths(own: Starlette, route: Route, paths: Collection[str]) -> None:
-    """Serve at further paths what is at a route, unless the application has routes of its own there."""
+    """Serve at further paths what is at a route, but where the application has a route of its own."""
     from starlette.routing import Route  # noqa: PLC0415 - the same
 
     for path in paths:
+        if route_at(own, path) is not None:
+            continue
         # A function that is given as an endpoint is taken for one from a request to a response.
         same = Route(path, endpoint=route.endpoint)
         same.app, same.methods = route.app, None
