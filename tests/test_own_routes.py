@@ -6,6 +6,7 @@ import json
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+import fastmcp
 import pytest
 from fastmcp import Context as FastContext
 from fastmcp import FastMCP
@@ -319,3 +320,14 @@ async def test_the_application_that_a_server_has_made_keeps_its_session_manager(
         async with create_handler(server, session_manager=in_memory()) as handler:
             await Client(handler.app).post(PING)
         assert server.session_manager is before
+
+
+@pytest.mark.parametrize("routes", [False, True])
+async def test_fastmcps_own_guard_is_obeyed_with_and_without_routes(
+    new_handler: NewHandler, monkeypatch: pytest.MonkeyPatch, *, routes: bool
+) -> None:
+    monkeypatch.setattr(fastmcp.settings, "http_host_origin_protection", True)
+    server: FastMCP[Any] = FastMCP("guarded")
+    app = new_handler(with_routes(server) if routes else server).app
+    assert (await seen(app, "POST", "/mcp", {"host": "elsewhere.example"}, b"{}"))[0] == 421
+    assert (await seen(app, "POST", "/mcp", {}, b"{}"))[0] == 400

@@ -52,7 +52,7 @@ def guarded(
     route.app = cast("Any", entrance(app))
     route.methods = None
     add_paths(built, route, extra_paths)
-    if _has_own(server):
+    if _has_own(server) or _has_middleware(server, built):
         return cast("ASGIApp", built)
     return entrance(InScopeOf(app, built, (path, *extra_paths)))
 
@@ -83,6 +83,12 @@ def _has_own(server: Any) -> bool:
     if server_kind(server) == "FastMCP":
         return server.auth is not None or bool(server._get_additional_http_routes())  # noqa: SLF001 - relied upon
     return server.settings.auth is not None or bool(server._custom_starlette_routes)  # noqa: SLF001 - the same
+
+
+def _has_middleware(server: Any, built: Starlette) -> bool:
+    """Return whether settings have put middleware in front, such as FastMCP's guard of hosts and origins."""
+    # A FastMCP always has one, which says which transport a request comes by.
+    return len(built.user_middleware) > (1 if server_kind(server) == "FastMCP" else 0)
 
 
 def _built(server: Any, path: str) -> Starlette:
