@@ -125,7 +125,9 @@ async def test_a_transport_by_itself_is_behind_the_servers_authentication_too(se
     async with client.send("GET") as about:
         assert (await about.whole()).text == "about"
     async with client.send("GET", origin="https://evil.example") as foreign:
-        assert (await foreign.whole()).status == 403
+        assert (await foreign.whole()).text == "about"
+    client.path = path
+    assert (await client.post(PING, origin="https://evil.example")).status == 403
 
 
 @pytest.mark.parametrize("server", [official, fast], ids=["MCPServer", "FastMCP"])

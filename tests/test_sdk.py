@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fastmcp import Context, FastMCP
 from fastmcp.server.context import reset_transport, set_transport
+from fastmcp.server.http import RequestContextMiddleware
 from mcp.server import MCPServer
 from mcp.server._streamable_http_modern import handle_modern_request
 from mcp.server.connection import Connection
@@ -231,3 +232,24 @@ def test_what_is_no_server_is_named(what: Any, name: str) -> None:
     expected = rf"not an MCP server: {name} \(expected an object of mcp\.server\.MCPServer, "
     with pytest.raises(ConfigurationError, match=expected):
         lowlevel_server(what)
+
+
+def test_a_listen_handler_knows_its_streams_and_limits() -> None:
+    handler: Any = ListenHandler(InMemorySubscriptionBus(), max_subscriptions=3, max_buffered_events=4)
+    assert vars(handler).keys() == {"_bus", "_max_subscriptions", "_max_buffered_events", "_streams"}
+    assert type(handler._streams) is set
+    source = inspect.getsource(ListenHandler)
+    assert set(re.findall(r"self\._streams\.(\w+)", source)) == {"add", "discard"}
+
+
+@pytest.mark.parametrize("server", [MCPServer("a"), Server("c")])
+def test_a_servers_application_has_a_session_manager_that_is_kept_apart(server: Any) -> None:
+    private: Any = lowlevel_server(server)
+    assert private._session_manager is None
+    server.streamable_http_app(streamable_http_path="/mcp")
+    assert private._session_manager is not None
+
+
+def test_a_fastmcps_application_has_one_middleware_unless_settings_say_otherwise() -> None:
+    assert [each.cls for each in FastMCP("a").http_app().user_middleware] == [RequestContextMiddleware]
+    assert Server("b").streamable_http_app().user_middleware == []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import AsyncExitStack, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.transports.asgi import HttpProblem, as_routed, path_of
+from tmcp_serverless.transports.asgi import as_routed, path_of
+from tmcp_serverless.transports.entrance import Entrance
 from tmcp_serverless.transports.serving import Serving
 from tmcp_serverless.transports.versions import era_of
 
@@ -33,7 +34,9 @@ class App:
 
     The era is decided request by request, by the `MCP-Protocol-Version` header: some clients try the modern
     one and then fall back to `initialize`, on the same URL. `extra_apps` is what is served at other paths,
-    behind the same authentication, and `health` what is served in front of it. `disconnect` is called when
+    behind the same authentication, and `health` what is served in front of it. `policy` is asked once for
+    each request to any of these; it does not concern the server's own routes. `handshake` and `extra_apps`
+    do not check `Host` and `Origin` themselves. `disconnect` is called when
     the last of the requests under way has ended, and `observer` sees every one of them. `closing` is called
     at the end, the last first.
     """
@@ -110,26 +113,20 @@ class App:
         if self._health is not None and self._health.answers(scope):
             await self._health(scope, receive, send)
             return
-        try:
-            origin = self._policy.check_scope(scope)
-        except HttpProblem as problem:
-            await problem.answer(send)
-            return
         if scope["path"].endswith("/") or not self._path:
             scope = as_routed(scope, {self._path, *self._extra_apps})
-        await (self._guarded if origin is None else self._cross_origin)(scope, receive, send)
+        await self._guarded(scope, receive, send)
 
     @cached_property
     def _guarded(self) -> ASGIApp:
         """The transports, behind the server's own authentication and beside its own routes."""
-        return self._runtime.guarded(self._serve_era, path=self._path or "/", extra_paths=self._extra_apps)
-
-    @cached_property
-    def _cross_origin(self) -> ASGIApp:
-        """The same for browsers, whose origin has been accepted already."""
-        from tmcp_serverless.transports.cors import with_cors  # noqa: PLC0415 - only browsers need starlette
-
-        return with_cors(self._guarded)
+        paths = (self._path, *self._extra_apps)
+        return self._runtime.guarded(
+            self._serve_era,
+            path=self._path or "/",
+            extra_paths=self._extra_apps,
+            entrance=partial(Entrance, policy=self._policy, paths=paths, cors=True),
+        )
 
     async def _serve_era(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._extra_apps and (other := self._extra_apps.get(path_of(scope))) is not None:

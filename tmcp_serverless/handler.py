@@ -167,7 +167,7 @@ def create_handler(
     close_streams = managers.aclose if session_manager is None else transports.drain
     app = App(
         runtime,
-        handshake=transports.handshake,
+        handshake=transports.handshake.answer,
         modern=transports.modern,
         drain=transports.drain,
         closing=(close_streams, bus.aclose),
@@ -235,7 +235,7 @@ class _Transports:
     @property
     def extra_apps(self) -> dict[str, ASGIApp]:
         """What is served beside the endpoint, by its path."""
-        return {} if self._legacy is None else dict.fromkeys(self._legacy.paths, self._legacy)
+        return {} if self._legacy is None else dict.fromkeys(self._legacy.paths, self._legacy.answer)
 
     async def drain(self) -> None:
         """End the open streams of all of them."""

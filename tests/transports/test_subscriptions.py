@@ -140,10 +140,11 @@ def unread(app: ASGIApp) -> ASGIApp:
 async def test_a_stream_that_is_not_read_gives_its_place_to_another_one_when_it_has_to_end(
     new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch, *, ends: bool
 ) -> None:
-    monkeypatch.setattr(listen, "_MOST_STREAMS", 1)
+    server = modern_server(stage)
+    monkeypatch.setattr(listen.own_handler(server), "_max_subscriptions", 1)
     if not ends:
         monkeypatch.setattr(ModernOutlet, "hurry", unhurried)
-    handler = new_handler(modern_server(stage))
+    handler = new_handler(server)
     app = handler.app
     async with ModernClient(unread(app), scope=short_lived(3)).listen(toolsListChanged=True) as held:
         await held.begun()

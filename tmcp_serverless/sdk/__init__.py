@@ -15,7 +15,8 @@ Relied upon, of mcp 2.3 (`tests/test_sdk.py` fails by name when a release change
   is, is told by the names of its classes (`tmcp_serverless.server_kind`);
 * `mcp.server._streamable_http_modern.handle_modern_request`: the 2026-07-28 entry, which asks its server for
   the members above and `get_tool_input_schema`;
-* `ListenHandler._bus`, `MCPServer._subscriptions`: where a server publishes, and its streams hear from;
+* `ListenHandler._bus`, `MCPServer._subscriptions`: where a server publishes, and its streams hear from; and
+  `._streams` and `._max_subscriptions`: the open streams, which `close` ends, and how many there may be;
 * `mcp.shared.subscriptions.event_to_notification` and `event_from_wire`: what streams hear of, as messages;
 * `RequestStateBoundary._security` and `._audience`: the policy under which a server seals request states; and
   `compact_json(principal_components(token))`, by which the SDK knows its users there;

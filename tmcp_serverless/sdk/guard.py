@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
-from starlette.routing import Route
 
 from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.sdk.kernel import lowlevel_server
 from tmcp_serverless.server_kind import server_kind
 from tmcp_serverless.transports.asgi import path_of
+from tmcp_serverless.transports.own_app import InScopeOf, add_paths, own_app, route_at
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from starlette.applications import Starlette
 
@@ -26,34 +27,34 @@ if TYPE_CHECKING:
 __all__ = ["guarded"]
 
 
-def guarded(server: Any, app: ASGIApp, *, path: str, extra_paths: Collection[str] = ()) -> ASGIApp:
+def guarded(
+    server: Any,
+    app: ASGIApp,
+    *,
+    path: str,
+    extra_paths: Collection[str] = (),
+    entrance: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+) -> ASGIApp:
     """Return the application as the server wants it reached: behind its authentication, beside its routes.
 
-    A server that has neither gets the application itself. It is reached at `path`, and behind the same
-    authentication at the paths in `extra_paths`, unless the server has routes of its own there.
+    It is reached at `path`, and behind the same authentication at the paths in `extra_paths`, unless the
+    server has routes of its own there. `entrance` is in front of the authentication, at these paths alone.
     """
     if server_kind(server) == "FastMCP":
         app = _telling_fastmcp(app, extra_paths)
     built = _built(server, path)
-    if built is None:
-        return app
-    for route in built.routes:
-        if isinstance(route, Route) and route.path == path:
-            if isinstance(route.app, RequireAuthMiddleware):
-                route.app.app = cast("Any", app)
-            else:
-                route.app = cast("Any", app)
-            route.methods = None
-            built.router.routes += [_at(other, route) for other in extra_paths]
-            return cast("ASGIApp", built)
-    raise ConfigurationError(f"the server's own application has nothing at {path!r}")
-
-
-def _at(path: str, route: Route) -> Route:
-    # A function that is given as an endpoint is taken for one from a request to a response.
-    same = Route(path, endpoint=route.endpoint)
-    same.app, same.methods = route.app, None
-    return same
+    route = route_at(built, path)
+    if route is None:
+        raise ConfigurationError(f"the server's own application has nothing at {path!r}")
+    if isinstance(route.app, RequireAuthMiddleware):
+        route.app.app = cast("Any", app)
+        app = cast("ASGIApp", route.app)
+    route.app = cast("Any", entrance(app))
+    route.methods = None
+    add_paths(built, route, extra_paths)
+    if _has_own(server) or _has_middleware(server, built):
+        return cast("ASGIApp", built)
+    return entrance(InScopeOf(app, built, (path, *extra_paths)))
 
 
 def _telling_fastmcp(app: ASGIApp, extra_paths: Collection[str]) -> ASGIApp:
@@ -77,15 +78,20 @@ def _telling_fastmcp(app: ASGIApp, extra_paths: Collection[str]) -> ASGIApp:
     return telling
 
 
-def _built(server: Any, path: str) -> Starlette | None:
-    match server_kind(server):
-        case "FastMCP":
-            if server.auth is None and not server._get_additional_http_routes():  # noqa: SLF001 - relied upon
-                return None
-            return server.http_app(path=path)
-        case "MCPServer":
-            if server.settings.auth is None and not server._custom_starlette_routes:  # noqa: SLF001 - the same
-                return None
-            return server.streamable_http_app(streamable_http_path=path)
-        case "lowlevel":
-            return None
+def _has_own(server: Any) -> bool:
+    """Return whether the server has authentication or routes."""
+    if server_kind(server) == "FastMCP":
+        return server.auth is not None or bool(server._get_additional_http_routes())  # noqa: SLF001 - relied upon
+    return server.settings.auth is not None or bool(server._custom_starlette_routes)  # noqa: SLF001 - the same
+
+
+def _has_middleware(server: Any, built: Starlette) -> bool:
+    """Return whether settings have put middleware in front, such as FastMCP's guard of hosts and origins."""
+    # A FastMCP always has one, which says which transport a request comes by.
+    return len(built.user_middleware) > (1 if server_kind(server) == "FastMCP" else 0)
+
+
+def _built(server: Any, path: str) -> Starlette:
+    if server_kind(server) == "FastMCP":
+        return server.http_app(path=path)
+    return own_app(server, lowlevel_server(server), path)

@@ -6,14 +6,19 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import logging
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import anyio
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR
+from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
+from mcp_types import INTERNAL_ERROR, SubscriptionsListenResult
 
+from tmcp_serverless.sdk.kernel import lowlevel_server
 from tmcp_serverless.sdk.refusing import refusing, scope_of
 from tmcp_serverless.server_kind import server_kind
 from tmcp_serverless.sessions.bus import StreamSubscriptionBus
@@ -23,14 +28,19 @@ if TYPE_CHECKING:
 
     from mcp.server.context import ServerRequestContext
     from mcp.server.subscriptions import SubscriptionBus
-    from mcp_types import SubscriptionFilter, SubscriptionsListenRequestParams, SubscriptionsListenResult
+    from mcp.shared.subscriptions import ServerEvent
+    from mcp_types import SubscriptionFilter, SubscriptionsListenRequestParams
 
     from tmcp_serverless.sdk.modern import ModernParts
 
-__all__ = ["Listen", "bus_of", "connect"]
+__all__ = ["LISTEN", "Listen", "connect", "listen_of"]
 
-_MOST_STREAMS = 1024
-"""How many listen streams one process holds: what the SDK's handler allows as it comes."""
+logger = logging.getLogger(__name__)
+
+LISTEN = "subscriptions/listen"
+
+_LEAST_SECONDS = 0.5
+"""How long a stream of a server's own handler lasts at least: its acknowledgement comes first."""
 
 
 class Listen:
@@ -39,13 +49,19 @@ class Listen:
     Each stream ends by itself, with a result, before its host would end it, and when the process is drained;
     one that asks for nothing ends at once. Clients listen again, and refetch.
 
+    A handler that is exactly the SDK's is served by copies, one for each stream. Its limits and its `close`
+    hold for them. An instance of a subclass serves its streams itself; they end as the others do.
+
     Args:
-        bus: Where events come from.
+        handler: The server's own.
+        bus: The bus that events come from.
         parts: How long a stream may last, and what is done where it cannot be opened, or has to end.
 
     """
 
-    def __init__(self, bus: SubscriptionBus, parts: ModernParts) -> None:
+    def __init__(self, handler: ListenHandler, bus: SubscriptionBus, parts: ModernParts) -> None:
+        self._handler = handler
+        self._is_plain = type(handler) is ListenHandler
         self._bus = bus
         self._parts = parts
         self._open: set[_Stream] = set()
@@ -54,15 +70,18 @@ class Listen:
         self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
         """Serve one stream. The doorbell is up before its acknowledgement goes out."""
-        if len(self._open) >= _MOST_STREAMS:
+        most = cast("Any", self._handler)._max_subscriptions if self._is_plain else None  # noqa: SLF001 - relied upon
+        if most is not None and len(self._open) >= most:
             raise MCPError(INTERNAL_ERROR, "Subscription limit reached")
         scope = scope_of(ctx)
-        stream = _Stream(ListenHandler(self._bus), self._open, hurry=partial(self._parts.hurry, scope))
+        stream = _Stream(self._serving(), self._open, hurry=partial(self._parts.hurry, scope))
         self._open.add(stream)
         try:
             async with self._listening(ctx, stream.end):
                 lasts = _asks_for_something(params.notifications) and not stream.ended
                 seconds = self._parts.lifetime(scope) if lasts else 0
+                if not self._is_plain:
+                    seconds = max(seconds, _LEAST_SECONDS)
                 # Not before the handler has begun: it would not know of a stream to close.
                 ending = asyncio.get_running_loop().call_later(seconds, stream.end)
                 try:
@@ -77,20 +96,34 @@ class Listen:
         for stream in list(self._open):
             stream.end()
 
+    def _serving(self) -> _Serving:
+        return _copy_of(self._handler, self._bus) if self._is_plain else _UntilClosed(self._handler)
+
     @asynccontextmanager
     async def _listening(
         self, ctx: ServerRequestContext[Any, Any], on_lost: Callable[[], None]
     ) -> AsyncGenerator[None]:
-        if not isinstance(self._bus, StreamSubscriptionBus):
+        bus = self._bus.shared if isinstance(self._bus, _BothBuses) else self._bus
+        if not isinstance(bus, StreamSubscriptionBus):
             yield
             return
-        held = self._bus.listening(on_lost)
+        held = bus.listening(on_lost)
         with refusing(ctx, self._parts.refuse):
             await held.__aenter__()
         try:
             yield
         finally:
             await held.__aexit__(None, None, None)
+
+
+class _Serving(Protocol):
+    """A handler that serves one stream, and can end it."""
+
+    async def __call__(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams, /
+    ) -> SubscriptionsListenResult: ...
+
+    def close(self) -> None: ...
 
 
 class _Stream:
@@ -103,7 +136,7 @@ class _Stream:
 
     """
 
-    def __init__(self, handler: ListenHandler, places: set[_Stream], *, hurry: Callable[[], None]) -> None:
+    def __init__(self, handler: _Serving, places: set[_Stream], *, hurry: Callable[[], None]) -> None:
         self.handler = handler
         self.ended = False
         """Whether it has to end. A handler that has not begun yet knows of nothing to close."""
@@ -119,29 +152,132 @@ class _Stream:
         self._hurry()
 
 
-def connect(server: Any, bus: StreamSubscriptionBus) -> None:
-    """Let an `MCPServer` publish to this bus, unless it was given one of its own."""
-    if server_kind(server) != "MCPServer":
-        return
-    if type(server._subscriptions) in (InMemorySubscriptionBus, StreamSubscriptionBus):  # noqa: SLF001 - relied upon
-        server._subscriptions = bus  # noqa: SLF001 - the same
-
-
-def bus_of(server: Any, handler: Any, bus: StreamSubscriptionBus) -> SubscriptionBus | None:
-    """Return where the server's listen streams hear from; `None` where it has none, or serves them itself.
+class _UntilClosed:
+    """One stream of a handler that serves many: it ends with a result when it is closed.
 
     Args:
-        server: An `MCPServer`, a `FastMCP` or a lowlevel `Server`.
-        handler: What it has registered for `subscriptions/listen`.
+        handler: The server's own.
+
+    """
+
+    def __init__(self, handler: ListenHandler) -> None:
+        self._handler = handler
+        self._scope: anyio.CancelScope | None = None
+
+    async def __call__(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        with anyio.CancelScope() as self._scope:
+            return await self._handler(ctx, params)
+        meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
+        return SubscriptionsListenResult(_meta=meta)
+
+    def close(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
+
+
+class _SharedStreams(set[Any]):
+    """The open streams of a copy. The original knows them too, so that its `close` ends them."""
+
+    def __init__(self, original: set[Any]) -> None:
+        super().__init__()
+        self._original = original
+
+    def add(self, element: Any, /) -> None:
+        super().add(element)
+        self._original.add(element)
+
+    def discard(self, element: Any, /) -> None:
+        super().discard(element)
+        self._original.discard(element)
+
+
+def _copy_of(handler: ListenHandler, bus: SubscriptionBus) -> ListenHandler:
+    """Return a handler for one stream, with the limits of the original, that hears from the bus."""
+    one: Any = copy.copy(handler)
+    one._streams, one._bus = _SharedStreams(one._streams), bus  # noqa: SLF001 - relied upon
+    return one
+
+
+class _BothBuses:
+    """The bus that a server was made with, and the kit's: a stream hears from both.
+
+    An owner who has kept the first may publish to it directly.
+
+    Args:
+        shared: The kit's.
+        own: The server's, of this process.
+
+    """
+
+    def __init__(self, shared: StreamSubscriptionBus, own: InMemorySubscriptionBus) -> None:
+        self.shared = shared
+        self._own = own
+
+    async def publish(self, event: ServerEvent) -> None:
+        await self.shared.publish(event)
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        leave_shared, leave_own = self.shared.subscribe(listener), self._own.subscribe(listener)
+
+        def unsubscribe() -> None:
+            leave_own()
+            leave_shared()
+
+        return unsubscribe
+
+
+def connect(server: Any, bus: StreamSubscriptionBus) -> None:
+    """Let an `MCPServer` publish to this bus, unless it was given one of its own.
+
+    It keeps the SDK's where this one reaches nobody else, and where its listen streams are its own handler's.
+
+    Args:
+        server: An `MCPServer`, or another server, which has no bus.
         bus: The kit's.
 
     """
-    kind = server_kind(server)
-    if isinstance(handler, ListenHandler):
-        own: SubscriptionBus = cast("Any", handler)._bus  # noqa: SLF001 - relied upon
-        return bus if isinstance(own, InMemorySubscriptionBus) and kind == "MCPServer" else own
-    # A FastMCP has no streams of its own, and no way to register any.
-    return bus if handler is None and kind == "FastMCP" else None
+    handler = own_handler(server)
+    if server_kind(server) != "MCPServer" or not isinstance(handler, ListenHandler):
+        return
+    own = cast("Any", handler)._bus  # noqa: SLF001 - relied upon
+    if type(own) is not InMemorySubscriptionBus:
+        return
+    if type(handler) is not ListenHandler:
+        logger.warning(
+            "%s serves the listen streams itself, from a bus in memory: changes on other instances are "
+            "not heard; give it a PostgresSubscriptionBus",
+            type(handler).__name__,
+        )
+    elif type(server._subscriptions) in (InMemorySubscriptionBus, StreamSubscriptionBus):  # noqa: SLF001 - relied upon
+        server._subscriptions = bus if bus.reaches_others else own  # noqa: SLF001 - the same
+
+
+def own_handler(server: Any) -> Any:
+    """Return a server's handler for `subscriptions/listen`; `None` where it has none."""
+    entry = lowlevel_server(server).get_request_handler(LISTEN)
+    return None if entry is None else entry.handler
+
+
+def listen_of(server: Any, parts: ModernParts) -> Listen | None:
+    """Return the handler for the server's listen streams; `None` where it has none, or one of another kind.
+
+    Args:
+        server: An `MCPServer`, a `FastMCP` or a lowlevel `Server`.
+        parts: The kit's.
+
+    """
+    handler = own_handler(server)
+    if handler is None and server_kind(server) == "FastMCP":
+        # A FastMCP has no streams of its own, and no way to register any.
+        return Listen(ListenHandler(parts.bus), parts.bus, parts)
+    if not isinstance(handler, ListenHandler):
+        return None
+    own: SubscriptionBus = cast("Any", handler)._bus  # noqa: SLF001 - relied upon
+    if type(handler) is ListenHandler and type(own) is InMemorySubscriptionBus:
+        own = _BothBuses(parts.bus, own)
+    return Listen(handler, own, parts)
 
 
 def _asks_for_something(wanted: SubscriptionFilter) -> bool:

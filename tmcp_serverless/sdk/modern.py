@@ -18,7 +18,7 @@ from mcp.server.request_state import RequestStateBoundary
 from mcp_types import DiscoverResult, SubscriptionsListenRequestParams
 
 from tmcp_serverless.sdk.kernel import lowlevel_server
-from tmcp_serverless.sdk.listen import Listen, bus_of, connect
+from tmcp_serverless.sdk.listen import LISTEN, Listen, connect, listen_of
 from tmcp_serverless.sdk.replay import Replay
 from tmcp_serverless.sdk.request_state import SharedRequestState, StateKeys
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from tmcp_serverless.transports.asgi import Receive, Scope, Send
 
 __all__ = ["ModernParts", "ModernServer"]
-
-_LISTEN = "subscriptions/listen"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +68,7 @@ class ModernServer:
     def __init__(self, server: Any, parts: ModernParts) -> None:
         lowlevel = lowlevel_server(server)
         connect(server, parts.bus)
-        own = lowlevel.get_request_handler(_LISTEN)
-        bus = bus_of(server, own.handler if own is not None else None, parts.bus)
-        self._listen = Listen(bus, parts) if bus is not None else None
+        self._listen = listen_of(server, parts)
         # The entry asks its server for a handful of members only, and this answers all of them.
         self._seen = cast("Server[Any]", _Extended(server, lowlevel, parts, self._listen))
 
@@ -105,10 +101,11 @@ class _Extended:
     @cached_property
     def middleware(self) -> list[ServerMiddleware[Any]]:
         chain: list[ServerMiddleware[Any]] = [
-            SharedRequestState(each, self._parts.keys) if isinstance(each, RequestStateBoundary) else each
+            # A subclass has rules of its own, which ours would not have.
+            SharedRequestState(each, self._parts.keys) if type(each) is RequestStateBoundary else each
             for each in self._lowlevel.middleware
         ]
-        sealed = any(isinstance(each, SharedRequestState) for each in chain)
+        sealed = any(isinstance(each, SharedRequestState | RequestStateBoundary) for each in chain)
         # A lowlevel server that has no boundary may seal its states itself: only those of replays are ours.
         boundary = SharedRequestState(None, self._parts.keys, audience=self._lowlevel.name)
         names = self._parts.replayable
@@ -119,7 +116,7 @@ class _Extended:
         entry = self._lowlevel.get_request_handler(method)
         if self._listen is None:
             return entry
-        if method == _LISTEN:
+        if method == LISTEN:
             return HandlerEntry(SubscriptionsListenRequestParams, self._listen)
         if method == "server/discover" and entry is not None:
             return HandlerEntry(entry.params_type, _Discovery(entry.handler))

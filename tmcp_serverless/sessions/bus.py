@@ -47,6 +47,7 @@ class StreamSubscriptionBus(Closable):
     """A `SubscriptionBus` that reaches the listen streams of every instance.
 
     It watches the store for as long as anybody listens in this process: one watch, however many streams.
+    Over a store without a topic (`StreamSessionManager.has_topic`), events reach this process alone.
 
     Args:
         streams: Where events are published and watched.
@@ -60,6 +61,11 @@ class StreamSubscriptionBus(Closable):
         self._turn = asyncio.Lock()
         self._watch: _Watch | None = None
         self._reconciling: asyncio.Task[None] | None = None
+
+    @property
+    def reaches_others(self) -> bool:
+        """Whether events reach the streams of other instances."""
+        return self._streams.has_topic
 
     async def publish(self, event: ServerEvent) -> None:
         """Tell every stream that listens, on every instance. Committed when it returns."""
@@ -143,6 +149,7 @@ class StreamSubscriptionBus(Closable):
         """Give the watch back where it has been closed, or is not wanted."""
         if self._watch is not None and not self._is_reconciled:
             watch, self._watch = self._watch, None
+            watch.closed = True
             try:
                 await self._streams.release(watch.address, watch)
             except TmcpError as error:
@@ -207,6 +214,8 @@ class _Watch:
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Hand each event to all who listen."""
         for stored in events:
+            if self.closed:
+                return  # Another watch may hear the same already.
             event = self._event_of(json.loads(stored.data))
             if event is not None:
                 self._hear(event)

@@ -8,6 +8,7 @@ import secrets
 __all__ = [
     "BROADCAST",
     "EVENTS",
+    "is_minted_id",
     "is_private",
     "is_session_id",
     "is_stream_session_id",
@@ -21,6 +22,7 @@ __all__ = [
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _STREAM_PREFIX = "sse-"
 _STREAM_SESSION_ID = re.compile(_STREAM_PREFIX + r"[A-Za-z0-9_-]{43}")
+_MINTED_ID = re.compile(rf"(?:{_STREAM_PREFIX})?[A-Za-z0-9_-]{{43}}")
 
 BROADCAST = "/broadcast"
 """The address of the topic: what concerns every session is appended there, once."""
@@ -50,6 +52,11 @@ def random_sweep_start() -> str:
 def is_stream_session_id(text: str) -> bool:
     """Return whether the text has the form of an id of a session that is one stream."""
     return _STREAM_SESSION_ID.fullmatch(text) is not None
+
+
+def is_minted_id(text: str) -> bool:
+    """Return whether the text has exactly the form of an id that is minted here, for either transport."""
+    return _MINTED_ID.fullmatch(text) is not None
 
 
 def is_session_id(text: str) -> bool:

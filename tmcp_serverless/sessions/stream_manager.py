@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from tmcp_serverless.sessions.ids import mint_session_id
 from tmcp_serverless.sessions.manager import SessionManager
+from tmcp_serverless.sessions.records import StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,6 +17,11 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.records import StreamController
 
 __all__ = ["StreamSessionManager"]
+
+logger = logging.getLogger(__name__)
+
+_NO_PLACE = "0"
+"""The cursor of an event that no mailbox holds."""
 
 
 class StreamSessionManager(SessionManager, ABC):
@@ -87,33 +95,58 @@ class StreamSessionManager(SessionManager, ABC):
         """End the session's stream wherever it is; nothing is forgotten, and the client comes back."""
 
     async def prepare(self, id: str) -> None:
-        """Say that the session begins now: broadcasts from here on are for it, stream or not."""
+        """Say that the session begins now: broadcasts from here on are for it, stream or not.
+
+        The default does nothing: a session's broadcasts begin where `send` and `create` know it first.
+        """
 
     async def release(self, id: str, controller: StreamController) -> None:
         """Say that this controller's stream has ended by itself, as when the client went away.
 
         Does nothing to a stream that another controller has taken over since. The default deletes the
-        session's stream, which is all that the abstract methods offer.
+        session's stream, which is all that the abstract methods offer, and with it what was not delivered;
+        it leaves the stream alone where the controller says that it is `superseded`.
         """
-        del controller
-        await self.delete(id)
+        self._watchers.pop(id, None)
+        if not getattr(controller, "superseded", False):
+            await self.delete(id)
 
     async def watch(self, controller: StreamController) -> str:
         """Read what concerns everybody, from now on: broadcasts, and what is given to `publish`.
 
         Any number may watch, on any instance, and nothing is kept for those who are away. Returns the address
-        to `release` when it is over. The default opens a stream of nobody's session, which hears broadcasts.
+        to `release` when it is over. The default opens a stream of nobody's session, which hears broadcasts,
+        and hears what the default `publish` is given in this process. Override both, or neither.
         """
         address = mint_session_id()
         await self.create(address, controller)
+        self._watchers[address] = controller
         return address
 
     async def publish(self, data: str) -> None:
         """Append a message for those who watch: one row and one ring, however many they are.
 
-        When it returns, the message is committed, unless nobody has watched yet. The default does nothing.
+        When it returns, the message is committed, unless nobody has watched yet. The default tells the
+        watchers of this manager in this process, and nobody else.
         """
-        del data
+        if "\0" in data:
+            raise ValueError("a message has a NUL character, which JSON text cannot have")
+        for controller in list(self._watchers.values()):
+            try:
+                await controller.write([StoredEvent(data, _NO_PLACE)])
+            except Exception:
+                logger.exception("a watcher raised; the others hear on")
+
+    @property
+    def has_topic(self) -> bool:
+        """Whether `publish` reaches those who watch in other processes: both are a subclass's own."""
+        own = type(self)
+        return own.publish is not StreamSessionManager.publish and own.watch is not StreamSessionManager.watch
+
+    @property
+    def _watchers(self) -> WeakValueDictionary[str, StreamController]:
+        """The watchers of the default `watch`. Subclasses need not call an initializer of this class."""
+        return vars(self).setdefault("_default_watchers", WeakValueDictionary())
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` expired rows of each kind, and return how many went."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import ConfigurationError, SessionNotFoundError, StoreUnavailableError
@@ -15,6 +15,7 @@ from tmcp_serverless.transports.addresses import (
     same_id_as_other_type,
 )
 from tmcp_serverless.transports.asgi import INVALID_PARAMS, HttpProblem, Request, as_routed
+from tmcp_serverless.transports.entrance import Entrance
 from tmcp_serverless.transports.inbox import cancellation
 from tmcp_serverless.transports.jsonrpc import Kind, classify, dump
 from tmcp_serverless.transports.refusals import refusal_of
@@ -95,28 +96,27 @@ class HandshakeTransport:
         """
         if scope["type"] != "http":
             raise RuntimeError(f"nothing is served over {scope['type']!r} here")
-        try:
-            self._policy.check_scope(scope)
-        except HttpProblem as problem:
-            await problem.answer(send)
-        else:
-            await self._entrance(scope, receive, send)
+        await self._entrance(scope, receive, send)
 
     @cached_property
     def _entrance(self) -> ASGIApp:
-        """What answers, behind the server's own authentication unless somebody else sees to that."""
+        """`answer` behind the policy, and behind the server's own authentication unless that is shared."""
+        entrance = partial(Entrance, policy=self._policy, paths=self.paths)
         if self._is_shared:
-            return self._answer
+            return entrance(self.answer)
         first, *others = (path or "/" for path in self.paths)
-        guarded = self._runtime.guarded(self._answer, path=first, extra_paths=others)
+        guarded = self._runtime.guarded(self.answer, path=first, extra_paths=others, entrance=entrance)
 
         async def routed(scope: Scope, receive: Receive, send: Send) -> None:
             await guarded(as_routed(scope, self.paths), receive, send)
 
         return routed
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request, and answer what goes wrong before the answer has begun."""
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request whose `Host` and `Origin` have been checked.
+
+        What goes wrong before the answer has begun is answered.
+        """
         begun = False
 
         async def noting(message: Message) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
 
 from tmcp_serverless.errors import ConfigurationError, SessionNotFoundError
-from tmcp_serverless.sessions.ids import is_stream_session_id
+from tmcp_serverless.sessions.ids import is_minted_id, is_stream_session_id
 from tmcp_serverless.transports.asgi import HttpProblem, path_of, respond
 from tmcp_serverless.transports.handshake import (
     HandshakeTransport,
@@ -119,10 +119,13 @@ class SseTransport(HandshakeTransport):
             await self._post(request, send)
 
     async def _post(self, request: Request, send: Send) -> None:
+        # In the order of the SDK's transport; but what can be refused without the session is refused first.
+        body = await request.body(limit_bytes=self._options.max_body_bytes)
         check_content_type(request)
-        message = parse(await request.body(limit_bytes=self._options.max_body_bytes))
+        id = _session_id(request)
+        message = parse(body)
         classified = None if type(message) is list else classify(message)
-        session = await self._session(request)
+        session = await self._session(request, id)
         if classified is None:
             requests, others = split_batch(session, message)
         else:
@@ -147,19 +150,15 @@ class SseTransport(HandshakeTransport):
         if any(message["method"] == "initialize" for message in messages):
             await self._sweep()
 
-    async def _session(self, request: Request) -> LoadedSession:
+    async def _session(self, request: Request, id: str) -> LoadedSession:
         """Load the session that the request names, if its stream is live.
 
         Raises:
-            HttpProblem: 400 when it names none, or speaks a revision of another era.
+            HttpProblem: 400 when it speaks a revision of another era.
             SessionNotFoundError: It is unknown, somebody else's, of streamable HTTP, or its stream is dead.
 
         """
         check_version(request)
-        query = parse_qs(request.scope.get("query_string", b"").decode("latin-1"))
-        id = query.get("session_id", [None])[0]
-        if id is None:
-            raise HttpProblem(400, "Bad Request: Missing session ID")
         if not is_stream_session_id(id):
             raise SessionNotFoundError
         principal = self._principal(request.scope)
@@ -169,6 +168,33 @@ class SseTransport(HandshakeTransport):
             await self._streams.forget(id)
             raise SessionNotFoundError
         return session
+
+
+def _session_id(request: Request) -> str:
+    """Return the session id in the request's query.
+
+    Raises:
+        HttpProblem: 400 when there is none, or it has the form of none.
+
+    """
+    query = parse_qs(request.scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+    id = query.get("session_id", [None])[-1]
+    if id is None:
+        raise HttpProblem(400, "Bad Request: Missing session ID")
+    if not (is_minted_id(id) or _is_uuid(id)):
+        raise HttpProblem(400, "Bad Request: Invalid session ID")
+    return id
+
+
+def _is_uuid(text: str) -> bool:
+    """Return whether the text has the form of the SDK's session ids: such a session is unknown here."""
+    from uuid import UUID  # noqa: PLC0415 - only for ids that are not ours
+
+    try:
+        UUID(hex=text)
+    except ValueError:
+        return False
+    return True
 
 
 def _allow(method: str) -> list[tuple[bytes, bytes]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tmcp_serverless.server_kind import server_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from tmcp_serverless.sdk import Kernel
     from tmcp_serverless.sessions.bus import StreamSubscriptionBus
@@ -58,16 +58,23 @@ class ServerRuntime:
             connect(self.server, self._bus)
         return Kernel(self.server, answer_session_methods=self._answer_session_methods)
 
-    def guarded(self, app: ASGIApp, *, path: str, extra_paths: Collection[str] = ()) -> ASGIApp:
+    def guarded(
+        self,
+        app: ASGIApp,
+        *,
+        path: str,
+        extra_paths: Collection[str] = (),
+        entrance: Callable[[ASGIApp], ASGIApp],
+    ) -> ASGIApp:
         """Return the application behind the server's own authentication, and beside its own routes.
 
-        It is at `path`, and at the paths in `extra_paths`.
+        It is at `path`, and at the paths in `extra_paths`. There `entrance` is in front of both.
         """
         if self._kind == "lowlevel":
-            return app  # It has neither.
-        from tmcp_serverless.sdk import guarded  # noqa: PLC0415 - only for those that may have some
-
-        return guarded(self.server, app, path=path, extra_paths=extra_paths)
+            from tmcp_serverless.transports.own_app import around_lowlevel as around  # noqa: PLC0415 - starlette
+        else:
+            from tmcp_serverless.sdk import guarded as around  # noqa: PLC0415 - with the server
+        return around(self.server, app, path=path, extra_paths=extra_paths, entrance=entrance)
 
     async def lifespan_state(self) -> Any:
         """Return what the server's lifespan yielded, entering it first where that is due.
