@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import AsyncExitStack, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.hosts.stopping import Stopping
 from tmcp_serverless.transports.asgi import HttpProblem, as_routed, path_of
 from tmcp_serverless.transports.serving import Serving
 from tmcp_serverless.transports.versions import era_of
@@ -59,6 +61,7 @@ class App:
         self.path = path or "/"
         """Where the MCP endpoint is."""
 
+        self._stopping = Stopping(drain)
         self._closing = closing
         self._runtime = runtime
         self._handshake = handshake
@@ -81,6 +84,7 @@ class App:
 
         Idempotent. A request that comes afterwards enters the lifespan again, and opens what it needs.
         """
+        self._stopping.close()
         async with AsyncExitStack() as stack:
             for close in self._closing:
                 stack.push_async_callback(close)
@@ -91,9 +95,19 @@ class App:
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            await self._serve_until_stop(scope, receive, send)
         else:
             await self._refuse(scope, receive, send)
+
+    async def _serve_until_stop(self, scope: Scope, receive: Receive, send: Send) -> None:
+        task = self._stopping.enter(scope)
+        try:
+            await self._serve(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._stopping.absorbs(task):
+                raise
+        finally:
+            self._stopping.leave(task)
 
     @staticmethod
     async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
@@ -141,6 +155,7 @@ class App:
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
+        self._stopping.close()  # A server that starts has to be found.
         try:
             await self._runtime.lifespan_state()
         except Exception as error:
