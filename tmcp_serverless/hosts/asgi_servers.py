@@ -55,7 +55,10 @@ class AsgiServer:
         return False
 
     def _local(self, name: str) -> Any:
-        return self._coroutine.cr_frame.f_locals[name]
+        frame = self._coroutine.cr_frame
+        if frame is None:
+            raise KeyError(name)
+        return frame.f_locals[name]
 
 
 class _Uvicorn(AsgiServer):
@@ -132,6 +135,8 @@ def servers_in_this_loop() -> tuple[AsgiServer, ...]:
 
 def _server_of(coroutine: CoroutineType[Any, Any, Any]) -> AsgiServer | None:
     frame = coroutine.cr_frame
+    if frame is None:
+        return None
     kind = _KINDS.get((frame.f_globals.get("__name__", ""), frame.f_code.co_name))
     try:
         return None if kind is None else kind(coroutine)
@@ -142,7 +147,7 @@ def _server_of(coroutine: CoroutineType[Any, Any, Any]) -> AsgiServer | None:
 def _coroutines(task: asyncio.Task[Any]) -> Iterator[CoroutineType[Any, Any, Any]]:
     """Yield the coroutines in which a task waits, the outermost first."""
     waiting: Any = task.get_coro()
-    while isinstance(waiting, CoroutineType) and waiting.cr_frame is not None:
+    while isinstance(waiting, CoroutineType):
         yield waiting
         waiting = waiting.cr_await
 
