@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.hosts.stopping import Stopping
+from tmcp_serverless.mounting import WELL_KNOWN, Mounted
 from tmcp_serverless.transports.asgi import HttpProblem, as_routed, path_of
 from tmcp_serverless.transports.serving import Serving
 from tmcp_serverless.transports.versions import era_of
@@ -62,6 +63,7 @@ class App:
         """Where the MCP endpoint is."""
 
         self._stopping = Stopping(drain)
+        self._metadata_at_root = False
         self._closing = closing
         self._runtime = runtime
         self._handshake = handshake
@@ -131,7 +133,16 @@ class App:
             return
         if scope["path"].endswith("/") or not self._path:
             scope = as_routed(scope, {self._path, *self._extra_apps})
-        await (self._guarded if origin is None else self._cross_origin)(scope, receive, send)
+        app = self._guarded if origin is None else self._cross_origin
+        if scope.get("root_path"):
+            app = Mounted(app, endpoint=self._path, metadata_at_root=self._metadata_at_root)
+        await app(scope, receive, send)
+
+    def well_known_paths(self) -> list[str]:
+        """Return the paths of metadata that belong at the root of a host, and name them there from now on."""
+        self._metadata_at_root = True
+        paths = [getattr(route, "path", "") for route in getattr(self._guarded, "routes", ())]
+        return [path for path in paths if path.startswith(WELL_KNOWN)]
 
     @cached_property
     def _guarded(self) -> ASGIApp:
@@ -153,11 +164,15 @@ class App:
         modern = era == "modern" and path_of(scope) == self._path
         await (self._modern if modern else self._handshake)(scope, receive, send)
 
+    async def startup(self) -> None:
+        """Enter the server's lifespan. What that raises is raised."""
+        self._stopping.close()  # A server that starts has to be found.
+        await self._runtime.lifespan_state()
+
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        self._stopping.close()  # A server that starts has to be found.
         try:
-            await self._runtime.lifespan_state()
+            await self.startup()
         except Exception as error:
             logger.exception("the server's lifespan failed")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
