@@ -28,7 +28,7 @@ from tmcp_serverless.transports.security import OriginPolicy
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from starlette.routing import Route
+    from starlette.routing import BaseRoute
 
     from tmcp_serverless.overrides import SettingsOverrides
     from tmcp_serverless.sessions.contracts import SessionManagers
@@ -135,7 +135,7 @@ class Handler(Closable):
             await self.app.startup()
             yield
 
-    def well_known_routes(self) -> list[Route]:
+    def well_known_routes(self) -> list[BaseRoute]:
         """Return routes for the root of an application that mounts `app`: metadata of OAuth (RFC 9728, 3.1).
 
         A 401 names them there from now on. Without them, it names the same metadata under the mount.
