@@ -76,8 +76,8 @@ def dev(
     MODULE is a module or the path of a .py file. ATTR is a server (MCPServer, lowlevel Server, FastMCP), a
     handler made by create_handler, or an ASGI application.
 
-    With --lambda, ATTR is a handler or a server. It runs in sandboxes that serve one request at a time, are frozen in
-    between, and are killed at the deadline; answers arrive as they are written.
+    With --lambda, ATTR is a handler or a server. It runs in sandboxes that serve one request at a time, are
+    frozen in between, and are killed at the deadline; answers arrive as they are written.
     """
     _check_machine()
     if on_lambda and (amnesia or instances > 1):

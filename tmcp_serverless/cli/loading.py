@@ -82,7 +82,7 @@ def endpoint_of(app: Any) -> str:
     if isinstance(path := getattr(app, "path", None), str) and hasattr(app, "drain"):
         return path
     for route in getattr(app, "routes", ()):
-        if below := endpoint_of(getattr(route, "app", None)):
+        if type(route).__name__ == "Mount" and (below := endpoint_of(route.app)):
             return f"{route.path.rstrip('/')}{below}"
     return ""
 
