@@ -26,8 +26,8 @@ demo: .venv  ## The same, with the official client driving it through every inst
 lambda-demo: .venv  ## The zip that `sam build` makes, under an emulator of Lambda, and the official client on it.
 	$(BIN)/python -m local.lambda_demo
 
-test: .venv  ## Every test.
-	$(BIN)/pytest
+test: .venv  ## Every test (ARGS='tests/cli -k dev': some).
+	$(BIN)/pytest $(ARGS)
 
 test-latest:  ## Every test on the newest releases of all it needs, in .venv-latest (PIP=--pre: the next ones too).
 	$(PYTHON) -m venv .venv-latest

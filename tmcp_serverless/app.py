@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import AsyncExitStack, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.hosts.stopping import Stopping
+from tmcp_serverless.mounting import WELL_KNOWN, Mounted
 from tmcp_serverless.transports.asgi import as_routed, path_of
 from tmcp_serverless.transports.entrance import Entrance
 from tmcp_serverless.transports.serving import Serving
@@ -62,6 +65,8 @@ class App:
         self.path = path or "/"
         """Where the MCP endpoint is."""
 
+        self._stopping = Stopping(drain)
+        self._metadata_at_root = False
         self._closing = closing
         self._runtime = runtime
         self._handshake = handshake
@@ -84,6 +89,7 @@ class App:
 
         Idempotent. A request that comes afterwards enters the lifespan again, and opens what it needs.
         """
+        self._stopping.close()
         async with AsyncExitStack() as stack:
             for close in self._closing:
                 stack.push_async_callback(close)
@@ -94,9 +100,19 @@ class App:
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            await self._serve_until_stop(scope, receive, send)
         else:
             await self._refuse(scope, receive, send)
+
+    async def _serve_until_stop(self, scope: Scope, receive: Receive, send: Send) -> None:
+        task = self._stopping.enter(scope)
+        try:
+            await self._serve(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._stopping.absorbs(task):
+                raise
+        finally:
+            self._stopping.leave(task)
 
     @staticmethod
     async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,7 +131,16 @@ class App:
             return
         if scope["path"].endswith("/") or not self._path:
             scope = as_routed(scope, {self._path, *self._extra_apps})
-        await self._guarded(scope, receive, send)
+        app = self._guarded
+        if scope.get("root_path"):
+            app = Mounted(app, endpoint=self._path, metadata_at_root=self._metadata_at_root)
+        await app(scope, receive, send)
+
+    def well_known_paths(self) -> list[str]:
+        """Return the paths of metadata that belong at the root of a host, and name them there from now on."""
+        self._metadata_at_root = True
+        paths = [getattr(route, "path", "") for route in getattr(self._guarded, "routes", ())]
+        return [path for path in paths if path.startswith(WELL_KNOWN)]
 
     @cached_property
     def _guarded(self) -> ASGIApp:
@@ -136,10 +161,15 @@ class App:
         modern = era == "modern" and path_of(scope) == self._path
         await (self._modern if modern else self._handshake)(scope, receive, send)
 
+    async def startup(self) -> None:
+        """Enter the server's lifespan. What that raises is raised."""
+        self._stopping.close()  # A server that starts has to be found.
+        await self._runtime.lifespan_state()
+
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            await self._runtime.lifespan_state()
+            await self.startup()
         except Exception as error:
             logger.exception("the server's lifespan failed")
             await send({"type": "lifespan.startup.failed", "message": str(error)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -26,7 +26,9 @@ from tmcp_serverless.transports.runtime import ServerRuntime
 from tmcp_serverless.transports.security import OriginPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
+
+    from starlette.routing import BaseRoute
 
     from tmcp_serverless.overrides import SettingsOverrides
     from tmcp_serverless.sessions.contracts import SessionManagers
@@ -118,6 +120,29 @@ class Handler(Closable):
         finally:
             await self._runtime.aclose()
             await self.managers.disconnect()
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncGenerator[None]:
+        """Enter the server's lifespan, and close the handler at the end: for applications that mount `app`.
+
+            outer = FastAPI(lifespan=handler.lifespan)
+            outer.mount("/api", handler.app)
+
+        Servers send their start and stop to the outer application alone.
+        """
+        del app
+        async with self:
+            await self.app.startup()
+            yield
+
+    def well_known_routes(self) -> list[BaseRoute]:
+        """Return routes for the root of an application that mounts `app`: metadata of OAuth (RFC 9728, 3.1).
+
+        A 401 names them there from now on. Without them, it names the same metadata under the mount.
+        """
+        from starlette.routing import Route  # noqa: PLC0415 - only where an application is mounted
+
+        return [Route(path, self.app) for path in self.app.well_known_paths()]
 
     async def drain(self) -> None:
         """End the open streams, so that clients go on at another instance. For the time before a stop."""

@@ -177,6 +177,35 @@ def test_the_path_that_the_handler_has_is_the_one_that_is_announced(
         assert f'Client("{address(printed)}/tools", mode="legacy")' in printed
 
 
+@pytest.mark.parametrize("amnesia", [(), ("--amnesia",)])
+async def test_the_path_can_be_told(amnesia: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SERVER)
+    with running("mine:server", *amnesia, "--path", "/tools", folder=tmp_path) as (_, printed):
+        url = f"{address(printed)}/tools"
+        assert f'Client("{url}", mode="legacy")' in printed
+        async with Client(url, mode="legacy") as client:
+            assert (await client.call_tool("add", {"a": 1, "b": 2})).structured_content == {"result": 3}
+
+
+OUTER = """
+from fastapi import FastAPI
+from tmcp_serverless import create_handler
+
+handler = create_handler(server)
+outer = FastAPI(lifespan=handler.lifespan)
+outer.mount("/api", handler.app)
+"""
+
+
+async def test_the_endpoint_of_a_mounted_handler_is_announced(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SERVER + OUTER)
+    with running("mine:outer", folder=tmp_path) as (_, printed):
+        url = f"{address(printed)}/api/mcp"
+        assert f'Client("{url}", mode="legacy")' in printed
+        async with Client(url, mode="legacy") as client:
+            assert (await client.call_tool("add", {"a": 1, "b": 2})).structured_content == {"result": 3}
+
+
 @pytest.mark.parametrize(
     "option",
     [("--timeout", "5"), ("--sandboxes", "2"), ("--front-door", "rest-api"), ("--exec-wrapper", "x")],

@@ -81,7 +81,7 @@ def test_a_deadline_that_has_come_is_said(folder: Path) -> None:
 
 def test_what_cannot_be_initialized_is_one_sentence(folder: Path) -> None:
     for target, sentence in {
-        "mine:server": "'server' in module 'mine' is no handler made by tmcp_serverless.create_handler",
+        "mine:sys": "'sys' in module 'mine' is no handler made by tmcp_serverless.create_handler",
         "mine:other": "Handler 'other' missing on module 'mine'",
         "mine:server.add": "On Lambda a handler is MODULE:NAME, and 'server.add' is no plain name.",
         "no.py:handler": f"There is no file no.py in {folder}.",
@@ -118,3 +118,41 @@ def test_instances_and_amnesia_are_something_else(folder: Path) -> None:
     for other in (("--instances", "2"), ("--amnesia",)):
         code, _, errors = ended(command("dev", "mine:handler", "--lambda", *other, folder=folder))
         assert (code, "--lambda starts sandboxes as they are needed" in errors) == (2, True)
+
+
+@pytest.mark.parametrize("target", ["mine.py:server", "mine:handler"])
+async def test_a_server_will_do_and_its_endpoint_is_where_it_is_told(target: str, folder: Path) -> None:
+    arguments = (target, "--lambda", "--path", "/tools")
+    with running(*arguments, folder=folder) as (process, printed):
+        url = f"{address(printed)}/tools"
+        assert f'Client("{url}", mode="legacy")' in printed
+        async with Client(url, mode="legacy") as client:
+            result = await client.call_tool("add", {"a": 1, "b": 2})
+            assert result.structured_content == {"result": 3}
+        assert end(process, signal.SIGINT)[0] == 0
+
+
+def test_the_endpoint_that_the_code_says_is_announced(folder: Path) -> None:
+    (folder / "mine.py").write_text(HANDLER.replace("(server)", "(server, path='/own')"))
+    arguments = ("mine:handler", "--lambda", "--database-url", NOWHERE)
+    with running(*arguments, folder=folder) as (_, printed):
+        assert f'Client("{address(printed)}/own", mode="legacy")' in printed
+
+
+def test_what_only_pythonpath_has_is_named(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "helper.py").write_text("")
+    (folder / "mine.py").write_text(f"import helper\n{HANDLER}")
+    arguments = ("dev", "mine:handler", "--lambda", "--port", "0", "--database-url", NOWHERE)
+    code, _, errors = ended(command(*arguments, folder=folder, PYTHONPATH=str(elsewhere)))
+    last = errors.splitlines()[-1]
+    assert code == 2
+    assert f"PYTHONPATH has it ({elsewhere / 'helper.py'})" in last
+    assert f"copy helper to {folder}" in last
+
+
+def test_what_nothing_has_is_not_said_to_be_in_pythonpath(folder: Path) -> None:
+    (folder / "mine.py").write_text(f"import helper\n{HANDLER}")
+    arguments = ("dev", "mine:handler", "--lambda", "--port", "0", "--database-url", NOWHERE)
+    code, _, errors = ended(command(*arguments, folder=folder, PYTHONPATH=str(folder.parent)))
+    assert (code, "No module named 'helper'" in errors, "PYTHONPATH has" in errors) == (2, True, False)

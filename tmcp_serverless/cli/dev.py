@@ -44,6 +44,7 @@ Python client:
 @click.option(
     "--port", "-p", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 is any free."
 )
+@click.option("--path", metavar="PATH", help="Where the MCP endpoint is: TMCP_PATH, by default /mcp.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option(
     "--database-url",
@@ -62,6 +63,7 @@ def dev(
     *,
     instances: int,
     port: int,
+    path: str | None,
     host: str,
     database_url: str | None,
     amnesia: bool,
@@ -74,8 +76,8 @@ def dev(
     MODULE is a module or the path of a .py file. ATTR is a server (MCPServer, lowlevel Server, FastMCP), a
     handler made by create_handler, or an ASGI application.
 
-    With --lambda, ATTR is a handler. It runs in sandboxes that serve one request at a time, are frozen in
-    between, and are killed at the deadline; answers arrive as they are written.
+    With --lambda, ATTR is a handler or a server. It runs in sandboxes that serve one request at a time, are
+    frozen in between, and are killed at the deadline; answers arrive as they are written.
     """
     _check_machine()
     if on_lambda and (amnesia or instances > 1):
@@ -89,7 +91,7 @@ def dev(
     with _until_interrupted(), _in_one_sentence(), contextlib.ExitStack() as stack:
         parse(target, folder=options["task_root"])
         listener = stack.enter_context(listen(host, port))
-        environment = _database(database_url, stack)
+        environment = {**_database(database_url, stack), **({"TMCP_PATH": path} if path else {})}
         if on_lambda:
             served = f"{target}, as a Lambda function with up to {options['sandboxes']} sandboxes,"
             serve_lambda(
@@ -99,7 +101,7 @@ def dev(
                 options=options,
                 verbose=verbose,
                 say=_say,
-                ready=lambda url: _announce(url, served),
+                ready=lambda url, endpoint: _announce(url, served, path=endpoint or path or ""),
             )
             return
         cluster = stack.enter_context(
@@ -114,7 +116,7 @@ def dev(
                 say=_say,
             )
         )
-        _wait(cluster, _served(target, instances, amnesia=amnesia))
+        _wait(cluster, _served(target, instances, amnesia=amnesia), path=path)
 
 
 def _check_machine() -> None:
@@ -222,8 +224,8 @@ def _announce(url: str, served: str, *, path: str = "") -> None:
     click.echo(_CONNECT.format(url=url + path, served=served))
 
 
-def _wait(cluster: Cluster, served: str) -> None:
-    _announce(cluster.url, served, path=cluster.path)
+def _wait(cluster: Cluster, served: str, *, path: str | None) -> None:
+    _announce(cluster.url, served, path=cluster.path or path or "")
     try:
         while cluster.running(_LOOK_SECONDS):
             pass

@@ -8,7 +8,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.cli.control import GRACE_SECONDS, Control, Order, Report
-from tmcp_serverless.cli.loading import LoadError, load, parse
+from tmcp_serverless.cli.loading import LoadError, endpoint_of, load, parse
 from tmcp_serverless.hosts.container import DrainingServer, configure
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ def _one_request_per_connection(app: ASGIApp) -> ASGIApp:
 
     if hasattr(app, "drain"):
         wrapped.drain = app.drain  # type: ignore[attr-defined]
-    if isinstance(path := getattr(app, "path", None), str):
-        wrapped.path = path  # type: ignore[attr-defined]
+    wrapped.path = endpoint_of(app)  # type: ignore[attr-defined]
     return wrapped
 
 

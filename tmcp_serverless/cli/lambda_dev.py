@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
@@ -83,26 +85,55 @@ def serve_lambda(
     options: LambdaOptions,
     verbose: bool,
     say: Callable[[str], None],
-    ready: Callable[[str], None],
+    ready: Callable[[str, str], None],
 ) -> None:
     """Serve a handler from the emulator until SIGINT or SIGTERM, with these variables over ours.
 
-    `ready` is called with the address when a first sandbox waits.
+    `ready` is called with the address, and the endpoint's path where it is known, when a first sandbox waits.
 
     Raises:
         TmcpError: The handler cannot be served.
 
     """
     from tmcp_serverless.cli.lambda_emulator import LambdaEmulator  # noqa: PLC0415 - needs uvicorn
+    from tmcp_serverless.cli.lambda_emulator.sandbox import InitializationError  # noqa: PLC0415 - the same
 
+    function = _function(target, environment, options, verbose=verbose)
     emulator = LambdaEmulator(
-        _function(target, environment, options, verbose=verbose),
+        function,
         sandboxes=options["sandboxes"],
         front_door=options["front_door"],
         listener=listener,
         say=say,
     )
-    asyncio.run(_serve(emulator, ready))
+    try:
+        asyncio.run(_serve(emulator, lambda url: ready(url, _endpoint(target, function))))
+    except InitializationError as error:
+        raise ConfigurationError(f"{error}{_hint(str(error), function)}") from None
+
+
+def _endpoint(target: str, function: Function) -> str:
+    """Return the endpoint's path; of a package that brings its own libraries it is not known here."""
+    if function.isolated:
+        return function.environment.get("TMCP_PATH", "")
+    from tmcp_serverless.cli.endpoint import ask_endpoint  # noqa: PLC0415 - only this command needs it
+
+    return ask_endpoint(target, folder=Path.cwd(), environment=function.environment)
+
+
+def _hint(failure: str, function: Function) -> str:
+    """Return a sentence about a module that `PYTHONPATH` would have found: Lambda knows no such variable."""
+    missing = re.search(r"No module named '([^']+)'", failure)
+    if missing is None:
+        return ""
+    folders = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    name = missing[1].partition(".")[0]
+    found = PathFinder.find_spec(name, folders) if folders else None
+    if found is None:
+        return ""
+    place = found.origin or ", ".join(found.submodule_search_locations or ())
+    seen = f". PYTHONPATH has it ({place}), and Lambda does not see that"
+    return f"{seen}: copy {name} to {function.task_root}, or install it"
 
 
 def _function(

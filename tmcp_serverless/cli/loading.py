@@ -15,7 +15,7 @@ from tmcp_serverless.errors import TmcpError
 if TYPE_CHECKING:
     from tmcp_serverless.transports.asgi import ASGIApp
 
-__all__ = ["LoadError", "Target", "is_asgi", "lambda_name", "load", "parse"]
+__all__ = ["LoadError", "Target", "endpoint_of", "is_asgi", "lambda_name", "load", "parse"]
 
 _ASGI_PARAMETERS = 3
 _CANDIDATES = 8
@@ -75,6 +75,16 @@ def load(target: Target) -> ASGIApp:
         except AttributeError:
             raise LoadError(f"{target.module} has no {target.attribute!r}{_hint(module)}") from None
     return _application(value, target)
+
+
+def endpoint_of(app: Any) -> str:
+    """Return the path of the MCP endpoint in an ASGI application, or of ours mounted in it; "" if unknown."""
+    if isinstance(path := getattr(app, "path", None), str) and hasattr(app, "drain"):
+        return path
+    for route in getattr(app, "routes", ()):
+        if type(route).__name__ == "Mount" and (below := endpoint_of(route.app)):
+            return f"{route.path.rstrip('/')}{below}"
+    return ""
 
 
 def lambda_name(target: Target, *, folder: Path) -> tuple[str, Path]:

@@ -24,6 +24,9 @@ GRACE_SECONDS = 3
 """How long responses may take to end after SIGTERM. An SSE stream has no end of its own, and Cloud Run sends
 SIGKILL after 10 seconds: the rest is for the application's own shutdown."""
 
+_RESERVE_SECONDS = 0.5
+"""How long before the end of the grace period requests are ended, so that their clients are told."""
+
 _KEEP_ALIVE_SECONDS = 620
 """Longer than load balancers keep an idle connection (AWS 60 s, Google 600 s): the side that gives up first
 while a request is on its way makes it a 502."""
@@ -64,6 +67,12 @@ def serve(
 
 class DrainingServer(uvicorn.Server):
     """uvicorn, which tells the application to end its streams before it waits for responses to end."""
+
+    @property
+    def request_grace_seconds(self) -> float | None:
+        """How long requests may run on: nearly until uvicorn would cancel them, and log it."""
+        limit = self.config.timeout_graceful_shutdown
+        return None if limit is None else limit - _RESERVE_SECONDS
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then shut down as uvicorn does."""

@@ -32,6 +32,7 @@ from mcp_types.version import LATEST_HANDSHAKE_VERSION
 from pydantic import BaseModel, ValidationError
 
 from tmcp_serverless.marks import is_marked_replayable
+from tmcp_serverless.sdk.unasked import Unasked
 from tmcp_serverless.server_kind import ServerKind, server_kind
 
 if TYPE_CHECKING:
@@ -78,11 +79,15 @@ class Replay:
         self._kind: ServerKind = server_kind(server)
         # A FastMCP refuses to ask a modern client before it has tried to.
         self._hides_version = self._kind == "FastMCP"
+        self._unasked = Unasked()
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """Run the request; a replayable tool with the answers that came with it."""
-        if ctx.method != "tools/call" or not await self._is_replayable(str((ctx.params or {}).get("name"))):
+        if ctx.method != "tools/call":
             return await call_next(ctx)
+        name = str((ctx.params or {}).get("name"))
+        if not await self._is_replayable(name):
+            return await self._unasked.run(ctx, call_next, tool=name)
         replayed = partial(self._replayed, call_next)
         return await (replayed(ctx) if self._boundary is None else self._boundary(ctx, replayed))
 

@@ -102,19 +102,28 @@ class Exchange:
         await self._outlet.end(body)
 
     async def abandon(self, data: bytes) -> None:
-        """Take the answer to a request that is not finished: it is kept for whoever resumes the stream.
+        """Take the answer to a request that is not finished: for its client, or whoever resumes the stream.
 
         Where it was answered after all, that answer stands; it may have been stopped on its way to the store.
         """
-        if self._journal is None:
-            return
         self._outlet.hurry(seconds=_STOPPED_SECONDS)
+        if self._journal is None:
+            await self._abandon_connection(data)
+            return
         async with self._writing:
             if not self._answered:
                 await self._write(data, last=True)
                 return
             await self._write_answers()
             await self._journal.settle(seconds=_LAST_WORD_SECONDS)
+
+    async def _abandon_connection(self, data: bytes) -> None:
+        """Answer while the connection is there: nothing is kept."""
+        if self._finished:
+            return
+        if not self._answered:
+            await self.answer(data)
+        await self.finish()
 
     async def close_connection(self, *, unless_waiting: bool = False) -> None:
         """End the connection, not the stream: the client resumes it. Does nothing where it could not.

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from tmcp_serverless.transports.asgi import INTERNAL_ERROR
 from tmcp_serverless.transports.host import host_of
 from tmcp_serverless.transports.jsonrpc import dump, error_answer
-from tmcp_serverless.transports.runner import STOPPED, MessageRunner
+from tmcp_serverless.transports.refusals import STOPPED
+from tmcp_serverless.transports.runner import MessageRunner
 from tmcp_serverless.transports.stream_exchange import StreamExchange
 
 if TYPE_CHECKING:

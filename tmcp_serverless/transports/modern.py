@@ -6,11 +6,12 @@ asked for is what instances tell each other: events for listen streams, and the 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.transports.asgi import HttpProblem, Request
@@ -19,7 +20,7 @@ from tmcp_serverless.transports.modern_outlet import ClientGoneError, ModernOutl
 from tmcp_serverless.transports.refusals import refusal_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from tmcp_serverless.errors import TmcpError
     from tmcp_serverless.sdk.modern import ModernServer
@@ -112,27 +113,29 @@ class ModernTransport:
         state = await self._runtime.lifespan_state()
         outlet = ModernOutlet(send)
         try:
-            await self._server.serve(state, outlet.within(scope), whole, outlet.send)
+            await self._serve(state, outlet, scope, whole)
         except* ClientGoneError as gone:
             logger.debug("a client is gone: %r", gone)
+
+    async def _serve(self, state: Any, outlet: ModernOutlet, scope: Scope, whole: _Whole) -> None:
+        try:
+            await self._server.serve(state, outlet.within(scope), whole, outlet.send)
+        except asyncio.CancelledError:
+            # The host is stopping: the client is told, rather than cut off.
+            await asyncio.shield(outlet.abandon(whole.body))
+            raise
 
     def drain(self) -> None:
         """End the open listen streams; clients listen again at another instance."""
         if "_server" in vars(self):
             self._server.drain()
 
-    async def _whole(self, scope: Scope, receive: Receive) -> Callable[[], Awaitable[Message]]:
+    async def _whole(self, scope: Scope, receive: Receive) -> _Whole:
         """Read the body, within its limit, and return what hands it on."""
         request = Request(scope, receive)
         if request.method != "POST":
-            return receive
-        body = await request.body(limit_bytes=self._http.max_body_bytes)
-        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def handed_on() -> Message:
-            return messages.pop() if messages else await receive()
-
-        return handed_on
+            return _Whole(receive, None)
+        return _Whole(receive, await request.body(limit_bytes=self._http.max_body_bytes))
 
     def _lifetime(self, scope: Scope) -> float:
         host = host_of(scope)
@@ -153,6 +156,23 @@ class ModernTransport:
 
     async def _spend(self, token: str, seconds: float) -> bool:
         return await self._info.spend(token, seconds=seconds)
+
+
+class _Whole:
+    """The ASGI `receive` of a request whose body has been read."""
+
+    __slots__ = ("_receive", "_unread", "body")
+
+    def __init__(self, receive: Receive, body: bytes | None) -> None:
+        self._receive = receive
+        self._unread = body is not None
+        self.body = body
+
+    async def __call__(self) -> Message:
+        if not self._unread:
+            return await self._receive()
+        self._unread = False
+        return {"type": "http.request", "body": self.body, "more_body": False}
 
 
 def _refuse(scope: Scope, error: TmcpError) -> str:

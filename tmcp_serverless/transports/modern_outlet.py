@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.transports import sse
+from tmcp_serverless.transports.asgi import INTERNAL_ERROR
+from tmcp_serverless.transports.jsonrpc import dump, error_answer
 from tmcp_serverless.transports.outlet import Outlet
-from tmcp_serverless.transports.refusals import refusal_of
+from tmcp_serverless.transports.refusals import STOPPED, refusal_of
 
 if TYPE_CHECKING:
     from tmcp_serverless.errors import TmcpError
@@ -41,6 +44,7 @@ class ModernOutlet(Outlet):
         super().__init__(send)
         self._problem: HttpProblem | None = None
         self._begun = False
+        self._ended = False
         self._head: Message | None = None
 
     @classmethod
@@ -58,6 +62,19 @@ class ModernOutlet(Outlet):
         level = logging.ERROR if isinstance(error, ConfigurationError) else logging.WARNING
         logger.log(level, "%s: %s", "a request failed" if self._begun else "answered 503", error)
         return str(self._problem)
+
+    async def abandon(self, body: bytes | None) -> None:
+        """Answer the request in this body, which is not finished: its host is stopping."""
+        request = _request_in(body)
+        if request is None or self._ended:
+            return
+        self.hurry()
+        answer = dump(error_answer(request, INTERNAL_ERROR, STOPPED))
+        if self._begun and self._head is None:
+            await self.end(sse.event(answer))
+            return
+        await self.start(503, [(b"content-type", b"application/json"), (b"retry-after", b"1")])
+        await self.end(answer)
 
     async def send(self, message: Message) -> None:
         """Send a piece of the answer.
@@ -77,6 +94,7 @@ class ModernOutlet(Outlet):
         await self._pass_on(message)
 
     async def _pass_on(self, message: Message) -> None:
+        self._ended = message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._put(dict(message))
         if self.gone:
             raise ClientGoneError
@@ -87,6 +105,14 @@ class ModernOutlet(Outlet):
         if problem is None or _message_of(body) != str(problem):
             return head
         return {**head, "status": problem.status, "headers": [*head["headers"], *problem.headers]}
+
+
+def _request_in(body: bytes | None) -> dict[str, Any] | None:
+    try:
+        message = json.loads(body or b"")
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) and "id" in message else None
 
 
 def _message_of(body: bytes) -> str | None:

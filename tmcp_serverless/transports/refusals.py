@@ -1,11 +1,14 @@
-"""What a client is told when the session managers cannot serve it. What is wrong with them is for the log."""
+"""Answers to requests that could not be served, or not to their end. The log says what was wrong."""
 
 from __future__ import annotations
 
 from tmcp_serverless.errors import ConfigurationError, TmcpError
 from tmcp_serverless.transports.asgi import INTERNAL_ERROR, HttpProblem
 
-__all__ = ["refusal_of"]
+__all__ = ["STOPPED", "refusal_of"]
+
+STOPPED = "The instance that ran this request was stopped; call again"
+"""The error message of a request whose host is stopping."""
 
 _UNAVAILABLE = HttpProblem(
     503,

@@ -22,6 +22,7 @@ from tmcp_serverless.transports.host import host_of
 from tmcp_serverless.transports.jsonrpc import dump, error_answer
 from tmcp_serverless.transports.outbound import LogFilter, SessionOutbound
 from tmcp_serverless.transports.recording import RECORDED, record
+from tmcp_serverless.transports.refusals import STOPPED
 from tmcp_serverless.transports.versions import RESUMABLE_VERSION
 
 if TYPE_CHECKING:
@@ -36,15 +37,12 @@ if TYPE_CHECKING:
     from tmcp_serverless.transports.runtime import ServerRuntime
     from tmcp_serverless.transports.session import LoadedSession
 
-__all__ = ["STOPPED", "MessageRunner"]
+__all__ = ["MessageRunner"]
 
 logger = logging.getLogger(__name__)
 
 _ABOUT_CLIENT_BYTES = 64 * 1024
 """How long what a client says of itself in `initialize` may be, as JSON."""
-
-STOPPED = "The instance that ran this request was stopped; call again"
-"""What a request is answered with whose host is stopping."""
 
 _DRAIN_SECONDS = 1.0
 """How long a stream's connection may take to end: a client that does not read keeps nobody waiting."""
@@ -100,13 +98,22 @@ class MessageRunner:
         ]
 
         async def run(message: Json, conversation: Conversation) -> None:
-            await exchange.answer(await self._run(scope, session, message, exchange, conversation))
+            try:
+                answer = await self._run(scope, session, message, exchange, conversation)
+            except asyncio.CancelledError:
+                await asyncio.shield(exchange.answer(dump(error_answer(message, INTERNAL_ERROR, STOPPED))))
+                raise
+            await exchange.answer(answer)
 
-        async with self._attendance(host, session, exchange, [conversation for _, conversation in pairs]):
-            async with asyncio.TaskGroup() as group:
-                for message, conversation in pairs:
-                    group.create_task(run(message, conversation))
-            await exchange.finish()
+        try:
+            async with self._attendance(host, session, exchange, [conversation for _, conversation in pairs]):
+                async with asyncio.TaskGroup() as group:
+                    for message, conversation in pairs:
+                        group.create_task(run(message, conversation))
+                await exchange.finish()
+        except asyncio.CancelledError:
+            await asyncio.shield(exchange.finish())
+            raise
 
     async def notify(self, scope: Scope, session: LoadedSession, message: Json) -> None:
         """Run a notification's handler. What it says goes to the session's standalone stream."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from tmcp_serverless.errors import TmcpError
+from tmcp_serverless.errors import ConfigurationError, TmcpError
 from tmcp_serverless.hosts.lambda_streaming.faults import Fault
+from tmcp_serverless.server_kind import server_kind
 
 if TYPE_CHECKING:
     from tmcp_serverless.transports.asgi import ASGIApp
@@ -64,12 +65,26 @@ def load_handler(name: str) -> LambdaHandler:
     handler = getattr(module, attribute, None)
     if handler is None:
         raise _wrong("Runtime.HandlerNotFound", f"Handler {attribute!r} missing on module {module_name!r}")
-    if not all(hasattr(handler, each) for each in ("app", "handle_event", "drain", "aclose")):
-        raise _wrong(
-            "Runtime.HandlerNotFound",
-            f"{attribute!r} in module {module_name!r} is no handler made by tmcp_serverless.create_handler",
+    if all(hasattr(handler, each) for each in ("app", "handle_event", "drain", "aclose")):
+        return cast("LambdaHandler", handler)
+    try:
+        server_kind(handler)
+    except ConfigurationError:
+        wrong = (
+            f"{attribute!r} in module {module_name!r} is no handler made by tmcp_serverless.create_handler"
         )
-    return cast("LambdaHandler", handler)
+        raise _wrong("Runtime.HandlerNotFound", f"{wrong}, and no server") from None
+    return _handler_of(handler)
+
+
+def _handler_of(server: Any) -> LambdaHandler:
+    """Return a handler with the settings of the environment."""
+    from tmcp_serverless.handler import create_handler  # noqa: PLC0415 - heavy, and only servers need it
+
+    try:
+        return create_handler(server)
+    except Exception as error:
+        raise InitializationError(Fault.of(error)) from error
 
 
 def _wrong(type: str, message: str) -> InitializationError:
