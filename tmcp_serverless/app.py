@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.exits import Contained
 from tmcp_serverless.transports.asgi import HttpProblem, as_routed, path_of
 from tmcp_serverless.transports.serving import Serving
 from tmcp_serverless.transports.versions import era_of
@@ -91,7 +92,8 @@ class App:
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            with Contained():  # of the server's own routes and authentication
+                await self._serve(scope, receive, send)
         else:
             await self._refuse(scope, receive, send)
 

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 
+from tmcp_serverless.hosts.event_loop import run
 from tmcp_serverless.hosts.lambda_streaming.loading import InitializationError, load_handler
 from tmcp_serverless.hosts.lambda_streaming.logs import configure_logging
 from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi
@@ -31,7 +32,7 @@ def main() -> int:
         asyncio.run(api.fail_initialization(fault))
         return 1
     try:
-        asyncio.run(Sandbox(handler, api).run())
+        run(Sandbox(handler, api).run())
     except OSError:
         logger.exception("the sandbox ends")
         return 1

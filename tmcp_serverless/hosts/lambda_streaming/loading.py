@@ -59,7 +59,7 @@ def load_handler(name: str) -> LambdaHandler:
     except SyntaxError as error:
         where = f"{error.filename}, line {error.lineno}"
         raise _wrong("Runtime.UserCodeSyntaxError", f"Syntax error in {where}: {error.msg}") from error
-    except Exception as error:
+    except BaseException as error:  # `sys.exit`, too: Lambda says why the function cannot be initialized
         raise InitializationError(Fault.of(error)) from error
     handler = getattr(module, attribute, None)
     if handler is None:
