@@ -83,6 +83,7 @@ class LoopErrors:
         self._warned_at = float("-inf")
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what a callback or an abandoned task has raised."""
         with contextlib.suppress(Exception):
             error = context.get("exception")
             if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES and "socket" in context:

@@ -35,8 +35,8 @@ def run(
 def run_until_complete(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine to its end, though other tasks may exit.
 
-    asyncio ends its loop when any task raises `SystemExit` or `KeyboardInterrupt`, such as one that a tool has
-    started in the background. Such an exit is logged, and the loop goes on.
+    asyncio ends its loop when any task raises `SystemExit` or `KeyboardInterrupt`, such as one that a tool
+    has started in the background. Such an exit is logged, and the loop goes on.
     """
     task = loop.create_task(main)
     while True:
@@ -45,4 +45,4 @@ def run_until_complete(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any
         except (SystemExit, KeyboardInterrupt) as error:
             if task.done() and not task.cancelled() and task.exception() is error:
                 raise
-            logger.error("a background task exited with %s", type(error).__name__, exc_info=error)
+            logger.exception("a background task exited with %s", type(error).__name__)

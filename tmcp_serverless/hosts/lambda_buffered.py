@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.hosts.deadline import DeadlineRunner, TimeIsOverError
@@ -93,7 +93,7 @@ class _Request(NamedTuple):
             front_door = front_door_of(event)
             if isinstance(front_door, VpcLattice):
                 answer = _LatticeAnswer(front_door, context)
-                return cls(answer, answer.scope, front_door.body)
+                return cls(cast("Any", answer), answer.scope, front_door.body)
             request = Mangum(app, lifespan="off").infer(_readable(event), context)  # type: ignore[arg-type]
             # Mangum knows nothing of stages, nor of base paths that it was not told of.
             place = {} if front_door is None else front_door.place
@@ -104,7 +104,7 @@ class _Request(NamedTuple):
 
 
 class _LatticeAnswer(ALB):
-    """Mangum's answer to a load balancer, which has the form that VPC Lattice takes, with Lattice's request."""
+    """The answer to VPC Lattice: in the form of a load balancer's, which is Mangum's."""
 
     def __init__(self, request: VpcLattice, context: Any) -> None:
         super().__init__(request.event, context, Mangum(request, lifespan="off").config)  # type: ignore[arg-type]

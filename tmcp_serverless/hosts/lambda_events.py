@@ -203,7 +203,7 @@ class VpcLattice(FrontDoor):
 
 _FRONT_DOORS = (FunctionUrl, LoadBalancer, RestApi, HttpApi)
 _AUTHORIZERS = {"methodArn", "routeArn"}
-"""Keys of the events by which API Gateway asks whether a request may pass: they have all that requests have."""
+"""Keys of the events by which API Gateway asks whether a request may pass; they look like requests."""
 
 
 def front_door_of(event: Any) -> FrontDoor | None:

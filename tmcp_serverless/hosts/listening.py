@@ -18,8 +18,8 @@ _NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPOR
 def listen(host: str, port: int) -> list[socket.socket]:
     """Return sockets that are bound to every address of the host; `*`, `::` and "" are all of IPv4 and IPv6.
 
-    Each family has a socket of its own, so that peers over IPv4 have IPv4 addresses. An address family that the
-    machine does not have is left out. Where the port is 0, all have the same free one.
+    Each family has a socket of its own, so that peers over IPv4 have IPv4 addresses. An address family that
+    the machine does not have is left out. Where the port is 0, all have the same free one.
 
     Raises:
         ConfigurationError: The host has no address here, or something else listens there.
@@ -55,7 +55,9 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[s
 
 
 def _bind(family: socket.AddressFamily, address: tuple[object, ...]) -> socket.socket:
-    listener = BoundedListener(family, socket.SOCK_STREAM)
+    listener = BoundedListener(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # by number: asyncio looks for it
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

@@ -17,9 +17,9 @@ class UnknownRequestError(TmcpError):
 
     def __init__(self, front_door: str) -> None:
         super().__init__(
-            f"an event is a request of {front_door}, which is not served. Send requests by a Function URL, API "
-            "Gateway (REST or HTTP API), an Application Load Balancer or VPC Lattice, or answer such events "
-            "with a function that is registered with `on_event`."
+            f"an event is a request of {front_door}, which is not served. Requests are served that come by "
+            "a Function URL, API Gateway (REST or HTTP API), an Application Load Balancer or VPC Lattice; a "
+            "function that is registered with `on_event` may answer others."
         )
 
 
@@ -35,21 +35,17 @@ def unknown_front_door(event: Any) -> str | None:
 
 
 def _named(event: dict[str, Any]) -> str | None:
-    context = _object(event.get("requestContext"))
-    records = event.get("Records")
-    if isinstance(records, list) and records and "cf" in _object(cast("list[Any]", records)[0]):
-        return "CloudFront (Lambda@Edge)"
-    if "connectionId" in context:
-        return "API Gateway (WebSocket API)"
-    if "methodArn" in event or "routeArn" in event:
-        return "API Gateway (Lambda authorizer)"
-    if "fieldName" in _object(event.get("info")) or "authorizationToken" in event:
-        return "AppSync"
-    if "userRequest" in event:
-        return "S3 Object Lambda"
-    if "actionGroup" in event and "apiPath" in event:
-        return "a Bedrock agent"
-    return None
+    records: Any = event.get("Records")
+    first: Any = records[0] if isinstance(records, list) and records else None
+    signs = {
+        "CloudFront (Lambda@Edge)": "cf" in _object(first),
+        "API Gateway (WebSocket API)": "connectionId" in _object(event.get("requestContext")),
+        "API Gateway (Lambda authorizer)": "methodArn" in event or "routeArn" in event,
+        "AppSync": "fieldName" in _object(event.get("info")) or "authorizationToken" in event,
+        "S3 Object Lambda": "userRequest" in event,
+        "a Bedrock agent": "actionGroup" in event and "apiPath" in event,
+    }
+    return next((name for name, found in signs.items() if found), None)
 
 
 def _unnamed(event: dict[str, Any]) -> str | None:
