@@ -18,16 +18,16 @@ from tests.hosts.recorded import (
     FRONT_DOORS,
     HEADERS,
     PLAIN,
-    UNKNOWN,
     SCHEDULE,
+    UNKNOWN,
     function_url,
     http_api,
     http_api_1,
     rest_api,
 )
 from tests.support.servers import small_server
+from tmcp_serverless import ConfigurationError, Handler, TmcpError, create_handler
 from tmcp_serverless.exits import ExitError
-from tmcp_serverless import TmcpError, ConfigurationError, Handler, create_handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator

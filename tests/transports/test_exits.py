@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 INTERNAL_ERROR = -32603
 
 
-def exiting() -> MCPServer:
+def exiting() -> MCPServer:  # noqa: C901 - one function for each way to exit
     server = MCPServer("exiting", log_level="CRITICAL")
 
     @server.tool()
@@ -76,7 +76,7 @@ def exiting() -> MCPServer:
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
     *(
         ("tools/call", {"name": name, "arguments": {}})
-        for name in ("leave", "leave_thread", "interrupt", "generator", "cancelled", "grouped")
+        for name in ("leave", "leave_thread", "interrupt", "generator", "cancelled")
     ),
     ("resources/read", {"uri": "note://leaving"}),
     ("prompts/get", {"name": "ask", "arguments": {}}),
@@ -98,6 +98,20 @@ async def test_an_exit_is_an_error_of_its_request(method: str, params: dict[str,
         "text"
     ] == "fine"
     assert (await modern.call("fine"))["content"][0]["text"] == "fine"
+
+
+def test_an_exit_in_a_task_group_is_an_error_of_its_request() -> None:
+    async def main() -> None:
+        app = create_handler(exiting(), database_url="").app
+        legacy = await Client(app).initialize()
+        modern = ModernClient(app)
+        params: dict[str, Any] = {"name": "grouped", "arguments": {}}
+        for client in (legacy, modern):
+            answered = await client.ask("tools/call", params)
+            assert answered.messages[-1]["error"]["code"] == INTERNAL_ERROR
+        assert await legacy.call("fine") == "fine"
+
+    run(main())  # asyncio ends any other loop with the child
 
 
 def test_a_background_task_that_exits_does_not_end_the_loop() -> None:
