@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
-from collections import namedtuple
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from awslambdaric.bootstrap import create_lambda_context
@@ -19,7 +18,11 @@ from tmcp_serverless.hosts.lambda_streaming.faults import FaultError
 from tmcp_serverless.hosts.lambda_streaming.marshalling import marshal, unmarshal
 from tmcp_serverless.hosts.lambda_streaming.runtime_api import Invocation
 
-Pair = namedtuple("Pair", "left right")  # noqa: PYI024 - an untyped one is the commoner
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
 
 ANSWERS: list[Any] = [
     None,

@@ -146,4 +146,7 @@ def _failing(error: BaseException) -> Callable[..., Any]:
 
         async def __aexit__(self, *_: object) -> None: ...
 
-    return lambda _: Failing()
+    def lifespan(_: Any) -> Failing:
+        return Failing()
+
+    return lifespan
