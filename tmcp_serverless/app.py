@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, nullcontext
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.exits import Contained
 from tmcp_serverless.hosts.stopping import Stopping
 from tmcp_serverless.mounting import WELL_KNOWN, Mounted
 from tmcp_serverless.transports.asgi import as_routed, path_of
@@ -100,7 +101,8 @@ class App:
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._serve_until_stop(scope, receive, send)
+            with Contained():  # of the server's own routes and authentication
+                await self._serve_until_stop(scope, receive, send)
         else:
             await self._refuse(scope, receive, send)
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from tmcp_serverless.app import App
 from tmcp_serverless.closable import Closable
 from tmcp_serverless.config import Settings, unknown_variables
+from tmcp_serverless.exits import Contained, raising_exceptions_only
 from tmcp_serverless.health import Health
+from tmcp_serverless.hosts.unknown_events import UnknownRequestError, unknown_front_door
 from tmcp_serverless.maintenance import sweep
 from tmcp_serverless.managers import managers_for
 from tmcp_serverless.notifier import Notifier
@@ -84,19 +86,35 @@ class Handler(Closable):
 
         It may be a coroutine function or an ordinary one, which runs in a thread. What it returns becomes
         JSON; what it raises, the invocation's error. Without one, such events are answered with `null`.
+        A request of a front door that is not served is one as well; `null` is no answer to that.
         """
         self._on_event = function
         return function
 
     async def handle_event(self, event: Any, context: Any) -> Any:
-        """Answer a Lambda event that is no HTTP request. For hosts. What the function raises is raised."""
+        """Answer a Lambda event that is no HTTP request. For hosts. What the function raises is raised.
+
+        Raises:
+            UnknownRequestError: The event is an HTTP request of a front door that is not served, and the
+                answer would be `null`.
+
+        """
+        answer = await self._call_on_event(event, context)
+        if answer is None and (front_door := unknown_front_door(event)) is not None:
+            error = UnknownRequestError(front_door)
+            logger.error("%s", error)
+            raise error
+        return answer
+
+    async def _call_on_event(self, event: Any, context: Any) -> Any:
         if self._on_event is None:
-            logger.info("answered null to an event that is no HTTP request: there is no `on_event` function")
+            logger.info("there is no `on_event` function for an event that is no HTTP request")
             return None
         async with self.app.serving or nullcontext():
             if inspect.iscoroutinefunction(self._on_event):
-                return await self._on_event(event, context)
-            return await asyncio.to_thread(self._on_event, event, context)
+                with Contained():
+                    return await self._on_event(event, context)
+            return await asyncio.to_thread(raising_exceptions_only, self._on_event, event, context)
 
     async def sweep(self, *, limit: int | None = None) -> int:
         """Remove expired rows, with a `limit` at most so many of each kind, and return how many went.

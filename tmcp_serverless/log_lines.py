@@ -11,10 +11,13 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from tmcp_serverless.transports.asgi import Scope
 
-__all__ = ["INVOCATION_ID", "level_from", "loggable_path"]
+__all__ = ["INVOCATION_ID", "TENANT_ID", "level_from", "loggable_path"]
 
 INVOCATION_ID: ContextVar[str] = ContextVar("tmcp_invocation_id", default="")
 """The Lambda invocation that a record belongs to, where our own loop runs it."""
+
+TENANT_ID: ContextVar[str] = ContextVar("tmcp_tenant_id", default="")
+"""The tenant of that invocation, where the function isolates tenants."""
 
 _OTHER_NAMES = {"TRACE": "DEBUG"}
 """What Lambda calls levels that `logging` does not have."""

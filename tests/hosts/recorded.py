@@ -107,15 +107,53 @@ def load_balancer(
     }
 
 
+def lattice_1(
+    method: str = "POST", headers: dict[str, str] | None = None, body: str = "", *, path: str = "/mcp"
+) -> dict[str, Any]:
+    return {
+        "raw_path": path,
+        "method": method,
+        "headers": {"x-forwarded-for": "10.213.229.10", **(HEADERS if headers is None else headers)},
+        "query_string_parameters": {},
+        "body": body,
+        "is_base64_encoded": False,
+    }
+
+
+def lattice_2(
+    method: str = "POST", headers: dict[str, str] | None = None, body: str = "", *, path: str = "/mcp"
+) -> dict[str, Any]:
+    arn = "arn:aws:vpc-lattice:eu-central-1:123456789012"
+    sent = {"x-forwarded-for": "10.213.229.10", **(HEADERS if headers is None else headers)}
+    return {
+        "version": "2.0",
+        "path": path,
+        "method": method,
+        "headers": {name: [value] for name, value in sent.items()},
+        "queryStringParameters": {},
+        "body": body,
+        "isBase64Encoded": False,
+        "requestContext": {
+            "serviceNetworkArn": f"{arn}:servicenetwork/sn-0",
+            "serviceArn": f"{arn}:service/svc-0",
+            "targetGroupArn": f"{arn}:targetgroup/tg-0",
+            "identity": {"sourceVpcArn": "arn:aws:ec2:eu-central-1:123456789012:vpc/vpc-0"},
+            "region": "eu-central-1",
+            "timeEpoch": "1795168800000000",
+        },
+    }
+
+
 STREAMING = [function_url, rest_api]
-WHOLE = [http_api, http_api_1, load_balancer]
-FRONT_DOORS = [function_url, http_api, rest_api, load_balancer]
+WHOLE = [http_api, http_api_1, load_balancer, lattice_1, lattice_2]
+FRONT_DOORS = [function_url, http_api, rest_api, load_balancer, lattice_1, lattice_2]
 
 
 def in_base64(event: dict[str, Any]) -> dict[str, Any]:
     """The same request, as a front door sends a body that it does not take for text."""
     body = base64.b64encode((event["body"] or "").encode()).decode()
-    return {**event, "body": body, "isBase64Encoded": True}
+    flag = "is_base64_encoded" if "raw_path" in event else "isBase64Encoded"
+    return {**event, "body": body, flag: True}
 
 
 SCHEDULE = {
@@ -146,5 +184,34 @@ WEB_SOCKET = {
     "isBase64Encoded": False,
 }
 
-PLAIN: list[Any] = [SCHEDULE, QUEUE, WEB_SOCKET, {}, [], None, "text", 1, {"requestContext": None}]
+PLAIN: list[Any] = [SCHEDULE, QUEUE, {}, [], None, "text", 1, {"requestContext": None}]
 """No HTTP requests, each of another shape."""
+
+EDGE = {
+    "Records": [
+        {
+            "cf": {
+                "config": {"distributionId": "EDFDVBD6EXAMPLE", "eventType": "origin-request"},
+                "request": {"clientIp": "192.0.2.1", "headers": {}, "method": "GET", "uri": "/mcp"},
+            }
+        }
+    ]
+}
+AUTHORIZER = {
+    **rest_api("GET"),
+    "type": "REQUEST",
+    "methodArn": "arn:aws:execute-api:eu-central-1:1:a/p/GET/",
+}
+APPSYNC = {"arguments": {}, "request": {"headers": {}}, "info": {"fieldName": "f", "parentTypeName": "Query"}}
+AGENT = {
+    "messageVersion": "1.0",
+    "actionGroup": "a",
+    "apiPath": "/mcp",
+    "httpMethod": "GET",
+    "parameters": [],
+}
+OTHER_CLOUD = {"httpMethod": "POST", "path": "/mcp", "headers": {"host": "mcp.example"}, "body": ""}
+OBJECT = {"userRequest": {"url": "https://s3.example/", "headers": {}}, "getObjectContext": {}}
+
+UNKNOWN: list[Any] = [WEB_SOCKET, EDGE, AUTHORIZER, APPSYNC, AGENT, OTHER_CLOUD, OBJECT]
+"""HTTP requests, or like them, of front doors that are not served."""

@@ -19,13 +19,15 @@ from tests.hosts.recorded import (
     HEADERS,
     PLAIN,
     SCHEDULE,
+    UNKNOWN,
     function_url,
     http_api,
     http_api_1,
     rest_api,
 )
 from tests.support.servers import small_server
-from tmcp_serverless import ConfigurationError, Handler, create_handler
+from tmcp_serverless import ConfigurationError, Handler, TmcpError, create_handler
+from tmcp_serverless.exits import ExitError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -302,6 +304,38 @@ def test_an_event_that_is_no_request_is_answered_with_nothing(
     new_sandbox: Callable[..., Handler], event: Any
 ) -> None:
     assert new_sandbox()(event, LambdaContext()) is None
+
+
+@pytest.mark.parametrize("event", UNKNOWN)
+def test_a_request_of_another_front_door_is_never_answered_with_nothing(
+    new_sandbox: Callable[..., Handler], event: Any
+) -> None:
+    handler = new_sandbox()
+    with pytest.raises(TmcpError, match="is not served"):
+        handler(event, LambdaContext())
+    handler.on_event(lambda *_: None)
+    with pytest.raises(TmcpError, match="is not served"):
+        handler(event, LambdaContext())
+    handler.on_event(lambda *_: {"statusCode": 200})
+    assert handler(event, LambdaContext()) == {"statusCode": 200}
+
+
+@pytest.mark.parametrize("error", [SystemExit(2), KeyboardInterrupt(), GeneratorExit(), StopIteration()])
+def test_a_function_that_exits_is_the_invocations_error(
+    new_sandbox: Callable[..., Handler], error: BaseException
+) -> None:
+    handler = new_sandbox()
+
+    def ordinary(*_: Any) -> None:
+        raise error
+
+    async def coroutine(*_: Any) -> None:
+        raise error
+
+    for function in (ordinary, coroutine):
+        handler.on_event(function)
+        with pytest.raises((ExitError, RuntimeError)):
+            handler(SCHEDULE, LambdaContext())
 
 
 def test_an_event_that_is_no_request_goes_to_the_function_that_was_registered(

@@ -8,10 +8,13 @@ import pytest
 
 from tests.hosts.recorded import (
     PLAIN,
+    UNKNOWN,
     function_url,
     http_api,
     http_api_1,
     in_base64,
+    lattice_1,
+    lattice_2,
     load_balancer,
     rest_api,
 )
@@ -23,6 +26,7 @@ from tmcp_serverless.hosts.lambda_events import (
     RestApi,
     front_door_of,
 )
+from tmcp_serverless.hosts.unknown_events import unknown_front_door
 from tmcp_serverless.transports.asgi import path_of
 
 SENT = {"host": "mcp.example", "x-forwarded-proto": "https", "x-forwarded-port": "443", "X-Custom": "yes"}
@@ -252,3 +256,50 @@ def test_where_there_is_no_host_the_port_is_the_schemes() -> None:
     assert front_door(function_url("GET", {})).scope["server"] == ("", 443)
     assert front_door(function_url("GET", {"x-forwarded-proto": "http"})).scope["server"] == ("", 80)
     assert front_door(function_url("GET", {"host": "localhost:8000"})).scope["server"] == ("localhost", 8000)
+
+
+@pytest.mark.parametrize("event", [lattice_1, lattice_2])
+def test_a_request_of_vpc_lattice(event: Any) -> None:
+    sent = event("GET", {"host": "mcp.example", "x-forwarded-proto": "http"}, path="/a%20b")
+    sent["query_string_parameters" if "raw_path" in sent else "queryStringParameters"] = {
+        "a": ["1", "2"],
+        "b": "/",
+    }
+    assert front_door(sent).scope == {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/a b",
+        "raw_path": b"/a%20b",
+        "root_path": "",
+        "query_string": b"a=1&a=2&b=%2F",
+        "headers": [
+            (b"x-forwarded-for", b"10.213.229.10"),
+            (b"host", b"mcp.example"),
+            (b"x-forwarded-proto", b"http"),
+        ],
+        "client": ("10.213.229.10", 0),
+        "server": ("mcp.example", 80),
+    }
+    assert not front_door(sent).streams
+
+
+@pytest.mark.parametrize("flag", [True, "true"])
+def test_a_body_of_vpc_lattice_may_be_in_base64(flag: object) -> None:
+    event = {**lattice_1(path="/mcp?a=1"), "body": "aGk=", "is_base64_encoded": flag}
+    assert front_door(event).body == b"hi"
+    assert front_door(event).scope["query_string"] == b"a=1"
+    assert front_door(event).scope["path"] == "/mcp"
+
+
+@pytest.mark.parametrize("event", UNKNOWN)
+def test_a_request_of_another_front_door_is_known_as_one(event: Any) -> None:
+    assert front_door_of(event) is None
+    assert unknown_front_door(event)
+
+
+@pytest.mark.parametrize("event", PLAIN)
+def test_what_is_no_request_is_not_taken_for_one(event: Any) -> None:
+    assert unknown_front_door(event) is None

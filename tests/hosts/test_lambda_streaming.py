@@ -11,7 +11,7 @@ import pytest
 
 from tests.hosts import lambda_app
 from tests.hosts.platform import Platform, framed, running
-from tests.hosts.recorded import PLAIN, STREAMING, WHOLE, function_url, in_base64, rest_api
+from tests.hosts.recorded import PLAIN, STREAMING, UNKNOWN, WHOLE, function_url, in_base64, rest_api
 from tmcp_serverless.cli.lambda_emulator.runtime_server import RuntimeServer
 from tmcp_serverless.hosts.lambda_streaming.loading import InitializationError, load_handler
 from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi
@@ -73,7 +73,7 @@ async def test_a_front_door_that_does_not_stream_gets_a_whole_answer(
     assert 25 < float(left) <= 30
 
 
-@pytest.mark.parametrize("event", PLAIN)
+@pytest.mark.parametrize("event", [*PLAIN, *UNKNOWN])
 async def test_what_is_no_request_goes_to_the_handlers_function(platform: Platform, event: Any) -> None:
     invocation = await platform.invoke(event)
     answer = json.loads(await invocation.whole())
@@ -92,7 +92,7 @@ async def test_what_a_function_raises_is_the_invocations_error(platform: Platfor
     assert "lambda_app.py" in "".join(error["stackTrace"])
     unwritable = await platform.invoke({"unwritable": True})
     assert unwritable.failure is not None
-    assert unwritable.failure.type == "Function.TypeError"
+    assert unwritable.failure.type == "Runtime.MarshalError"
     assert (await platform.invoke({})).failure is None
 
 

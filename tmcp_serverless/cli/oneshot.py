@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from tmcp_serverless.cli.control import GRACE_SECONDS
+from tmcp_serverless.hosts.event_loop import run
 
 if TYPE_CHECKING:
     import socket
@@ -55,8 +56,7 @@ class _OneRequest(H11Protocol):
 
 def serve_connection(config: uvicorn.Config, connection: socket.socket) -> None:
     """Serve the one request that comes over this connection, with the application's lifespan around it."""
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve(config, connection))
+    run(_serve(config, connection), loop_factory=config.get_loop_factory())
 
 
 async def _serve(config: uvicorn.Config, connection: socket.socket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.hosts.descriptors import LoopErrors, raise_descriptor_limit
+from tmcp_serverless.hosts.event_loop import run
+from tmcp_serverless.hosts.listening import listen
 
 if TYPE_CHECKING:
     import socket
@@ -48,21 +52,26 @@ def configure(app: ASGIApp, **overrides: Any) -> uvicorn.Config:
 def serve(
     app: ASGIApp,
     *,
-    host: str = "0.0.0.0",  # noqa: S104  # a container's network is its own
+    host: str = "*",
     port: int | None = None,
     **overrides: Any,
 ) -> None:
     """Serve an ASGI application until SIGTERM or SIGINT, then let responses end for `GRACE_SECONDS`.
 
-    `port` is by default what the variable `PORT` says, as on Cloud Run, else 8080.
+    `host` is a name or an address; by default, as `*`, `::` or "", all of IPv4 and of IPv6. `port` is by
+    default what the variable `PORT` says, as on Cloud Run, else 8080. uvicorn's `uds` or `fd` is instead of
+    both. The process may open as many files as its hard limit allows; connections leave some of them.
 
     Raises:
-        ConfigurationError: `PORT` is no port number.
+        ConfigurationError: `PORT` is no port number, or nothing can listen there.
 
     """
-    config = configure(app, host=host, port=_port() if port is None else port, **overrides)
+    raise_descriptor_limit()
+    port = _port() if port is None else port
+    config = configure(app, host=host, port=port, **overrides)
+    elsewhere = config.uds is not None or config.fd is not None
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again when all is done
-        DrainingServer(config).run()
+        DrainingServer(config).run(None if elsewhere else listen(host, port))
 
 
 class DrainingServer(uvicorn.Server):
@@ -73,6 +82,15 @@ class DrainingServer(uvicorn.Server):
         """How long requests may run on: nearly until uvicorn would cancel them, and log it."""
         limit = self.config.timeout_graceful_shutdown
         return None if limit is None else limit - _RESERVE_SECONDS
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve as uvicorn does, though background tasks of user code may exit."""
+        run(self.serve(sockets=sockets), loop_factory=self.config.get_loop_factory())
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, on an event loop that no error in a callback ends."""
+        asyncio.get_running_loop().set_exception_handler(LoopErrors())
+        await super().startup(sockets=sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then shut down as uvicorn does."""

@@ -12,6 +12,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.exits import Contained
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
@@ -78,7 +80,8 @@ class DeadlineRunner:
 
 
 async def _as_coroutine(request: Awaitable[None]) -> None:
-    await request
+    with Contained():  # A task that exits would end the event loop.
+        await request
 
 
 def _error_of(task: asyncio.Task[None]) -> BaseException | None:

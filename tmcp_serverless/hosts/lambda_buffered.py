@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.hosts.deadline import DeadlineRunner, TimeIsOverError
-from tmcp_serverless.hosts.event_loop import sandbox_loop
-from tmcp_serverless.hosts.lambda_events import front_door_of
+from tmcp_serverless.hosts.event_loop import run_until_complete, sandbox_loop
+from tmcp_serverless.hosts.lambda_events import VpcLattice, front_door_of
 from tmcp_serverless.log_lines import loggable_path
 from tmcp_serverless.transports.host import HOST_EXTENSION, Host
 
 try:
     from mangum import Mangum
+    from mangum.handlers import ALB
     from mangum.protocols import HTTPCycle
 except ModuleNotFoundError:
     raise ConfigurationError(
@@ -42,7 +43,7 @@ _TEXT = [[b"content-type", b"text/plain; charset=utf-8"]]
 
 
 def buffered(app: ASGIApp, handle_event: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Any]:
-    """Return a Lambda handler for Function URL, API Gateway REST and HTTP API, and ALB events.
+    """Return a Lambda handler for Function URL, API Gateway REST and HTTP API, ALB and VPC Lattice events.
 
     Any other event goes to `handle_event`.
     """
@@ -50,8 +51,8 @@ def buffered(app: ASGIApp, handle_event: Callable[[Any, Any], Awaitable[Any]]) -
 
     def handler(event: Any, context: Any) -> Any:
         if front_door_of(event) is not None:
-            return sandbox_loop().run_until_complete(answer_whole(app, event, context, runner))
-        return sandbox_loop().run_until_complete(_await(handle_event(event, context)))
+            return run_until_complete(sandbox_loop(), answer_whole(app, event, context, runner))
+        return run_until_complete(sandbox_loop(), _await(handle_event(event, context)))
 
     return handler
 
@@ -90,6 +91,9 @@ class _Request(NamedTuple):
         """Return the request that an event is; `None` where it cannot be read."""
         try:
             front_door = front_door_of(event)
+            if isinstance(front_door, VpcLattice):
+                answer = _LatticeAnswer(front_door, context)
+                return cls(cast("Any", answer), answer.scope, front_door.body)
             request = Mangum(app, lifespan="off").infer(_readable(event), context)  # type: ignore[arg-type]
             # Mangum knows nothing of stages, nor of base paths that it was not told of.
             place = {} if front_door is None else front_door.place
@@ -97,6 +101,19 @@ class _Request(NamedTuple):
         except (ValueError, LookupError, TypeError, AttributeError):
             logger.warning("a request cannot be read", exc_info=True)
             return None
+
+
+class _LatticeAnswer(ALB):
+    """The answer to VPC Lattice: in the form of a load balancer's, which is Mangum's."""
+
+    def __init__(self, request: VpcLattice, context: Any) -> None:
+        super().__init__(request.event, context, Mangum(request, lifespan="off").config)  # type: ignore[arg-type]
+        self._scope = {**request.scope, "aws.event": request.event, "aws.context": context}
+
+    @property
+    def scope(self) -> Any:
+        """The ASGI scope of the request."""
+        return self._scope
 
 
 def _readable(event: dict[str, Any]) -> dict[str, Any]:

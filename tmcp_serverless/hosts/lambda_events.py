@@ -2,7 +2,8 @@
 
 Only Function URLs and REST APIs pass an answer on as it comes; for the others this module just says which
 events are theirs. (docs.aws.amazon.com: Lambda, "Invoking Lambda function URLs"; API Gateway, "Input format
-of a Lambda function for proxy integration" and "Response transfer mode")
+of a Lambda function for proxy integration" and "Response transfer mode"; VPC Lattice, "Lambda functions as
+targets")
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.transports.asgi import Scope
 
-__all__ = ["FrontDoor", "FunctionUrl", "HttpApi", "LoadBalancer", "RestApi", "front_door_of"]
+__all__ = ["FrontDoor", "FunctionUrl", "HttpApi", "LoadBalancer", "RestApi", "VpcLattice", "front_door_of"]
 
 
 class FrontDoor:
@@ -53,11 +54,7 @@ class FrontDoor:
     @property
     def body(self) -> bytes:
         """The body of the request."""
-        body = self.event.get("body") or ""
-        if self.event.get("isBase64Encoded"):
-            return base64.b64decode(body)
-        # Half of a surrogate pair is no text: whoever reads this as UTF-8 has to find that out.
-        return body.encode(errors="surrogatepass")
+        return _body(self.event, encoded=bool(self.event.get("isBase64Encoded")))
 
 
 class FunctionUrl(FrontDoor):
@@ -166,12 +163,56 @@ class LoadBalancer(FrontDoor):
         return "elb" in event["requestContext"]
 
 
+class VpcLattice(FrontDoor):
+    """A service of VPC Lattice: event structure 1, which has no context, or 2. It never streams."""
+
+    @staticmethod
+    def infer(event: dict[str, Any]) -> bool:
+        """Return whether it has a service network, or the names of event structure 1."""
+        context = event.get("requestContext")
+        if isinstance(context, dict):
+            return "method" in event and ("serviceNetworkArn" in context or "serviceArn" in context)
+        return "raw_path" in event and "method" in event
+
+    @property
+    def scope(self) -> Scope:
+        """The ASGI scope of the request. Clients are known by `x-forwarded-for` alone."""
+        headers = _several(self.event.get("headers"))
+        query = self.event.get("queryStringParameters") or self.event.get("query_string_parameters")
+        sent = self._whole_path().partition("?")[2]
+        return _scope(
+            self.place,
+            method=self.event["method"],
+            query=urlencode(query, doseq=True, errors="replace") if query else sent,
+            headers=headers,
+            client=dict(headers).get("x-forwarded-for", "").partition(",")[0].strip(),
+        )
+
+    @property
+    def body(self) -> bytes:
+        """The body of the request."""
+        flag = self.event.get("isBase64Encoded", self.event.get("is_base64_encoded"))
+        return _body(self.event, encoded=flag is True or str(flag).lower() == "true")
+
+    def _whole_path(self) -> str:
+        return self.event.get("raw_path") or self.event.get("path") or "/"
+
+    def _paths(self) -> tuple[str, str]:
+        return "", self._whole_path().partition("?")[0] or "/"
+
+
 _FRONT_DOORS = (FunctionUrl, LoadBalancer, RestApi, HttpApi)
+_AUTHORIZERS = {"methodArn", "routeArn"}
+"""Keys of the events by which API Gateway asks whether a request may pass; they look like requests."""
 
 
 def front_door_of(event: Any) -> FrontDoor | None:
     """Return the HTTP request that an event is; `None` where it is none."""
-    if isinstance(event, dict) and isinstance(event.get("requestContext"), dict):
+    if not isinstance(event, dict) or not _AUTHORIZERS.isdisjoint(event):
+        return None
+    if VpcLattice.infer(event):
+        return VpcLattice(event)
+    if isinstance(event.get("requestContext"), dict):
         for front_door in _FRONT_DOORS:
             if front_door.infer(event):
                 return front_door(event)
@@ -183,6 +224,17 @@ def _filled_in(route: str, event: dict[str, Any]) -> str:
     for name, value in (event.get("pathParameters") or {}).items():
         route = route.replace(f"{{{name}+}}", value or "").replace(f"{{{name}}}", value or "")
     return route
+
+
+def _body(event: dict[str, Any], *, encoded: bool) -> bytes:
+    body = event.get("body") or ""
+    # Half of a surrogate pair is no text: whoever reads this as UTF-8 has to find that out.
+    return base64.b64decode(body) if encoded else body.encode(errors="surrogatepass")
+
+
+def _several(headers: Mapping[str, str | list[str] | None] | None) -> list[tuple[str, str]]:
+    listed = {name: [value] if isinstance(value, str) else value for name, value in (headers or {}).items()}
+    return [(name.lower(), value) for name, values in listed.items() for value in values or ()]
 
 
 def _single(headers: Mapping[str, str | None] | None) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
+from tmcp_serverless.exits import current_task, is_end_of
 from tmcp_serverless.sdk.connections import leave
 from tmcp_serverless.server_kind import server_kind
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.sdk.call import Call
     from tmcp_serverless.sessions.records import Json
 
-__all__ = ["Kernel", "lowlevel_server"]
+__all__ = ["Kernel", "exit_data", "lowlevel_server"]
 
 logger = logging.getLogger(__name__)
 
@@ -117,15 +118,17 @@ class Kernel:
             call.close()
             return {**answer, "error": _CANCELLED}, False
         call.begin()
+        task = current_task()
         try:
             answer["result"] = await runner.on_request(call, message["method"], message.get("params"))
-        except asyncio.CancelledError as error:
-            call.close()
-            if _is_stopped_by_host():
-                raise
-            answer["error"] = _CANCELLED if call.cancelled else _cancelled_itself(message["method"], error)
         except Exception as error:  # noqa: BLE001 - the boundary between handlers and the wire
             answer["error"] = _error_data(message["method"], error)
+        except BaseException as error:
+            call.close()
+            if is_end_of(task, error):
+                raise
+            cancelled = call.cancelled and isinstance(error, asyncio.CancelledError)
+            answer["error"] = _CANCELLED if cancelled else exit_data(message["method"], error)
         else:
             return answer, True
         finally:
@@ -136,14 +139,15 @@ class Kernel:
     async def notify(self, call: Call, message: Json, connection: Connection, lifespan_state: Any) -> None:
         """Run a notification's handler; what it raises is logged, for there is nobody to tell."""
         runner = ServerRunner(self._answering, connection, lifespan_state)
+        task = current_task()
         try:
             await runner.on_notify(call, message["method"], message.get("params"))
-        except asyncio.CancelledError as error:
-            if _is_stopped_by_host():
-                raise
-            _cancelled_itself(message["method"], error)
         except Exception:
             logger.exception("the handler for %r raised", message["method"])
+        except BaseException as error:
+            if is_end_of(task, error):
+                raise
+            exit_data(message["method"], error)
         finally:
             call.close()
             await leave(connection)
@@ -165,16 +169,14 @@ def lowlevel_server(server: Any) -> Server[Any]:
             return server
 
 
-def _is_stopped_by_host() -> bool:
-    """Return whether somebody other than the client has cancelled the task, and still waits for its end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _cancelled_itself(method: str, error: BaseException) -> Json:
-    """Return the error of a handler that nobody has cancelled: it awaited something that was."""
-    logger.error("the handler for %r awaited something that was cancelled", method, exc_info=error)
-    return {"code": INTERNAL_ERROR, "message": "The request failed: what it waited for was cancelled"}
+def exit_data(method: str, error: BaseException) -> Json:
+    """Return the JSON-RPC error of a handler that exited, or awaited something that was cancelled; log it."""
+    if isinstance(error, asyncio.CancelledError):
+        logger.error("the handler for %r awaited something that was cancelled", method, exc_info=error)
+        return {"code": INTERNAL_ERROR, "message": "The request failed: what it waited for was cancelled"}
+    name = type(error).__name__
+    logger.error("the handler for %r exited with %s", method, name, exc_info=error)
+    return {"code": INTERNAL_ERROR, "message": f"The request failed: its handler exited with {name}"}
 
 
 def _error_data(method: str, error: Exception) -> Json:

@@ -15,9 +15,11 @@ from mcp.server._streamable_http_modern import handle_modern_request
 from mcp.server.caching import CACHEABLE_METHODS, CacheHint
 from mcp.server.lowlevel.server import HandlerEntry, Server
 from mcp.server.request_state import RequestStateBoundary
+from mcp.shared.exceptions import MCPError
 from mcp_types import DiscoverResult, SubscriptionsListenRequestParams
 
-from tmcp_serverless.sdk.kernel import lowlevel_server
+from tmcp_serverless.exits import current_task, is_end_of
+from tmcp_serverless.sdk.kernel import exit_data, lowlevel_server
 from tmcp_serverless.sdk.listen import LISTEN, Listen, connect, listen_of
 from tmcp_serverless.sdk.replay import Replay
 from tmcp_serverless.sdk.request_state import SharedRequestState, StateKeys
@@ -25,7 +27,7 @@ from tmcp_serverless.sdk.request_state import SharedRequestState, StateKeys
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mcp.server.context import ServerMiddleware
+    from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
 
     from tmcp_serverless.sdk.refusing import Refuse
     from tmcp_serverless.sessions.bus import StreamSubscriptionBus
@@ -110,7 +112,7 @@ class _Extended:
         boundary = SharedRequestState(None, self._parts.keys, audience=self._lowlevel.name)
         names = self._parts.replayable
         replay = Replay(self._server, self._lowlevel, names, boundary=None if sealed else boundary)
-        return [*chain, replay]
+        return [_answer_exits, *chain, replay]
 
     def get_request_handler(self, method: str) -> HandlerEntry[Any] | None:
         entry = self._lowlevel.get_request_handler(method)
@@ -121,6 +123,20 @@ class _Extended:
         if method == "server/discover" and entry is not None:
             return HandlerEntry(entry.params_type, _Discovery(entry.handler))
         return entry
+
+
+async def _answer_exits(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Run the other middleware and the handler; an exit of theirs is an error of the request."""
+    task = current_task()
+    try:
+        return await call_next(ctx)
+    except Exception:
+        raise
+    except BaseException as error:
+        if is_end_of(task, error):
+            raise
+        data = exit_data(ctx.method, error)
+        raise MCPError(code=data["code"], message=data["message"]) from error
 
 
 class _Discovery:

@@ -12,6 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from tmcp_serverless.exits import current_task, is_end_of
 from tmcp_serverless.sessions.records import CloseReason
 from tmcp_serverless.transports.addresses import inbox_of
 
@@ -174,9 +175,12 @@ class Inbox:
         )
         if on_progress is None or progress is None:
             return
+        task = current_task()
         try:
             await on_progress(progress, total, text if isinstance(text, str) else None)
-        except Exception:
+        except BaseException as error:
+            if is_end_of(task, error):
+                raise
             logger.exception("a progress callback raised")
 
 

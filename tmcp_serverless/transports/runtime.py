@@ -7,6 +7,7 @@ import contextvars
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from tmcp_serverless.exits import Contained
 from tmcp_serverless.server_kind import server_kind
 
 if TYPE_CHECKING:
@@ -100,9 +101,11 @@ class ServerRuntime:
 
     async def _own(self, entered: asyncio.Future[Any]) -> None:
         try:
-            async with self.kernel.lifespan() as state:
-                entered.set_result(state)
-                await self._leave.wait()
+            # A lifespan that exits has failed, as one that raises.
+            with Contained():
+                async with self.kernel.lifespan() as state:
+                    entered.set_result(state)
+                    await self._leave.wait()
         except BaseException as error:
             if entered.done():
                 raise

@@ -7,11 +7,6 @@ import logging
 import os
 import sys
 
-from tmcp_serverless.hosts.lambda_streaming.loading import InitializationError, load_handler
-from tmcp_serverless.hosts.lambda_streaming.logs import configure_logging
-from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi
-from tmcp_serverless.hosts.lambda_streaming.sandbox import Sandbox
-
 __all__ = ["main"]
 
 logger = logging.getLogger("tmcp_serverless.hosts.lambda_streaming")
@@ -19,8 +14,18 @@ logger = logging.getLogger("tmcp_serverless.hosts.lambda_streaming")
 
 def main() -> int:
     """Import the handler, serve until the sandbox ends, and return the exit code."""
-    configure_logging()
     _complete_path()
+    # What the kit needs may be in another layer than the kit.
+    from tmcp_serverless.hosts.event_loop import run  # noqa: PLC0415
+    from tmcp_serverless.hosts.lambda_streaming.loading import (  # noqa: PLC0415
+        InitializationError,
+        load_handler,
+    )
+    from tmcp_serverless.hosts.lambda_streaming.logs import configure_logging  # noqa: PLC0415
+    from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi  # noqa: PLC0415
+    from tmcp_serverless.hosts.lambda_streaming.sandbox import Sandbox  # noqa: PLC0415
+
+    configure_logging()
     api = RuntimeApi(os.environ["AWS_LAMBDA_RUNTIME_API"])
     # The handler is imported outside of any event loop: its module may well call `asyncio.run`.
     try:
@@ -31,7 +36,7 @@ def main() -> int:
         asyncio.run(api.fail_initialization(fault))
         return 1
     try:
-        asyncio.run(Sandbox(handler, api).run())
+        run(Sandbox(handler, api).run())
     except OSError:
         logger.exception("the sandbox ends")
         return 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from tmcp_serverless.hosts.deadline import ANSWER_SECONDS, TimeIsOverError
 from tmcp_serverless.hosts.lambda_events import front_door_of
 from tmcp_serverless.hosts.lambda_streaming.context import LambdaContext
 from tmcp_serverless.hosts.lambda_streaming.faults import FAILURES, Fault, is_own_end, words_of
+from tmcp_serverless.hosts.lambda_streaming.marshalling import marshal, unmarshal
 from tmcp_serverless.hosts.lambda_streaming.response import StreamedResponse
 from tmcp_serverless.log_lines import loggable_path
 from tmcp_serverless.transports.host import HOST_EXTENSION, Host
@@ -39,14 +39,14 @@ async def answer(
         OSError: The answer did not arrive.
 
     """
-    context = LambdaContext(invocation)
-    result = b""
+    result, content_type = b"", "application/json"
     try:
-        event = json.loads(invocation.event)
+        context = LambdaContext(invocation)
+        event = unmarshal(invocation.event)
         front_door = front_door_of(event)
         scope = _scope(front_door, invocation, context)
         if scope is None:
-            result = json.dumps(await _whole(event, front_door, context, handler, runner)).encode()
+            result, content_type = marshal(await _whole(event, front_door, context, handler, runner))
     except FAILURES as error:
         if is_own_end(error):
             raise
@@ -54,7 +54,7 @@ async def answer(
         await api.fail(invocation.id, Fault.of(error))
         return
     if front_door is None or scope is None:
-        await api.succeed(invocation.id, result)
+        await api.succeed(invocation.id, result, content_type)
     else:
         response = StreamedResponse(api, invocation.id, front_door)
         await _stream(invocation, scope, handler, response, runner)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import re
 import traceback
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self, cast
 
-__all__ = ["FAILURES", "Fault", "is_own_end", "words_of"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["FAILURES", "Fault", "FaultError", "is_own_end", "words_of"]
 
 FAILURES = (Exception, asyncio.CancelledError)
 """What users' code ends with when it fails. Awaiting a task that somebody has cancelled is a
@@ -19,6 +23,9 @@ FAILURES = (Exception, asyncio.CancelledError)
 _FRAMES = 50
 _NAME_CHARACTERS = 150
 _MESSAGE_BYTES = 1_000
+_XRAY_BYTES = 60_000
+"""Less than the head of a request may have; AWS's own runtime leaves it out above 1 MiB."""
+
 _TRAILER_BYTES = 2_400
 """How long the JSON in a trailer may be; in base64 it is 3,200. The Runtime API reads trailers in a buffer of
 4 KiB: where they do not fit, it and the sandbox end (Go, net/http: "suspiciously long trailer")."""
@@ -33,12 +40,17 @@ class Fault:
 
     message: str
     trace: list[str] = field(default_factory=list)
+    xray_cause: str = ""
+    """The same for X-Ray, as JSON; empty where nothing was raised."""
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
         """Return what is said about an exception: its last 50 frames at the most."""
-        frames = traceback.format_tb(error.__traceback__)
-        return cls(type(error).__name__, words_of(error), frames[-_FRAMES:])
+        if isinstance(error, FaultError):
+            return cast("Self", error.fault)
+        frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+        name, words = type(error).__name__, words_of(error)
+        return cls(name, words, traceback.format_list(frames), _xray_cause(name, words, frames))
 
     @property
     def header(self) -> str:
@@ -49,9 +61,14 @@ class Fault:
         name = self.type if self.type.startswith("Runtime.") else f"Function.{self.type}"
         return re.sub(r"[^A-Za-z0-9._]", "_", name)[:_NAME_CHARACTERS]
 
-    def as_json(self) -> bytes:
+    def as_json(self, request_id: str = "") -> bytes:
         """Return the body that callers of the function get."""
-        body = {"errorMessage": self.message, "errorType": self.type, "stackTrace": self.trace}
+        body = {
+            "errorMessage": self.message,
+            "errorType": self.type,
+            "requestId": request_id,
+            "stackTrace": self.trace,
+        }
         return json.dumps(body).encode()
 
     def trailers(self) -> list[tuple[str, str]]:
@@ -70,6 +87,25 @@ class Fault:
         while cut.trace and len(cut.as_json()) > _TRAILER_BYTES:
             cut = replace(cut, trace=cut.trace[1:])
         return cut
+
+
+class FaultError(Exception):
+    """Raised where a fault is to be told as it is."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(f"{fault.type}: {fault.message}")
+        self.fault = fault
+
+
+def _xray_cause(name: str, words: str, frames: Sequence[traceback.FrameSummary]) -> str:
+    stack = [{"label": each.name, "path": each.filename, "line": each.lineno} for each in frames]
+    cause = {
+        "working_directory": os.getcwd(),  # noqa: PTH109 - text is wanted
+        "exceptions": [{"message": words, "type": name, "stack": stack}],
+        "paths": sorted({each.filename for each in frames}),
+    }
+    text = json.dumps(cause)
+    return text if len(text) < _XRAY_BYTES else ""
 
 
 def words_of(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tmcp_serverless.errors import ConfigurationError, TmcpError
@@ -51,6 +52,9 @@ def load_handler(name: str) -> LambdaHandler:
     module_name, dot, attribute = name.rpartition(".")
     if not dot or not module_name or not attribute:
         raise _wrong("Runtime.MalformedHandlerName", f"Bad handler {name!r}: it is not MODULE.NAME")
+    if module_name.partition(".")[0] in sys.builtin_module_names:
+        message = f"Cannot use built-in module {module_name} as a handler module"
+        raise _wrong("Runtime.BuiltInModuleConflict", message)
     try:
         module = importlib.import_module(module_name.replace("/", "."))
     except ImportError as error:
@@ -58,9 +62,10 @@ def load_handler(name: str) -> LambdaHandler:
         message = f"Unable to import module {module_name!r}: {error}"
         raise InitializationError(Fault("Runtime.ImportModuleError", message, wrong.trace)) from error
     except SyntaxError as error:
-        where = f"{error.filename}, line {error.lineno}"
-        raise _wrong("Runtime.UserCodeSyntaxError", f"Syntax error in {where}: {error.msg}") from error
-    except Exception as error:
+        trace = [f'  File "{error.filename}" Line {error.lineno}\n    {error.text}']
+        message = f"Syntax error in module {module_name!r}: {error}"
+        raise InitializationError(Fault("Runtime.UserCodeSyntaxError", message, trace)) from error
+    except BaseException as error:  # `sys.exit`, too: Lambda says why the function cannot be initialized
         raise InitializationError(Fault.of(error)) from error
     handler = getattr(module, attribute, None)
     if handler is None:

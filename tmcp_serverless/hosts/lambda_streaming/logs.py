@@ -11,9 +11,10 @@ import logging
 import os
 import sys
 import time
+import traceback
 
 from tmcp_serverless.hosts.lambda_streaming.faults import words_of
-from tmcp_serverless.log_lines import INVOCATION_ID, level_from
+from tmcp_serverless.log_lines import INVOCATION_ID, TENANT_ID, level_from
 
 __all__ = ["configure_logging"]
 
@@ -23,10 +24,31 @@ def configure_logging() -> None:
     as_json = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
+    handler.addFilter(_add_invocation)
+    logging.Formatter.converter = time.gmtime
     root = logging.getLogger()
     root.addHandler(handler)
     if (level := level_from("AWS_LAMBDA_LOG_LEVEL")) is not None:
         root.setLevel(level)
+
+
+_OF_EVERY_RECORD = {
+    *logging.makeLogRecord({}).__dict__,
+    "asctime",
+    "aws_request_id",
+    "message",
+    "request_id",
+    "taskName",
+    "tenant_id",
+}
+"""Attributes that are no `extra` of the record's author."""
+
+
+def _add_invocation(record: logging.LogRecord) -> bool:
+    """Give a record the attributes that AWS's runtime gives it, for formatters of the function's own."""
+    record.aws_request_id = INVOCATION_ID.get()
+    record.tenant_id = TENANT_ID.get() or None
+    return True
 
 
 class _TextFormatter(logging.Formatter):
@@ -54,8 +76,16 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "requestId": INVOCATION_ID.get(),
         }
+        if isinstance(record.msg, dict) and not record.args:
+            line["message"] = record.msg
+        if tenant := TENANT_ID.get():
+            line["tenantId"] = tenant
         if record.exc_info and record.exc_info[0] is not None:
             line["errorType"] = record.exc_info[0].__name__
             line["errorMessage"] = words_of(record.exc_info[1])
-            line["stackTrace"] = self.formatException(record.exc_info).splitlines()
+            line["stackTrace"] = traceback.format_tb(record.exc_info[2])
+            line["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
+        for name, value in record.__dict__.items():
+            if name not in _OF_EVERY_RECORD and value is not None:
+                line.setdefault(name, value)
         return json.dumps(line, ensure_ascii=False, default=str)

@@ -54,6 +54,11 @@ class Invocation:
     """Empty where the invocation is not traced."""
 
     function_arn: str
+    client_context: str = ""
+    """JSON, as are the next; empty where there is none."""
+
+    cognito_identity: str = ""
+    tenant_id: str = ""
 
     @classmethod
     def of(cls, answer: Answer) -> Invocation:
@@ -66,6 +71,9 @@ class Invocation:
             deadline=time.monotonic() + seconds_left,
             trace_id=headers.get("lambda-runtime-trace-id", ""),
             function_arn=headers.get("lambda-runtime-invoked-function-arn", ""),
+            client_context=headers.get("lambda-runtime-client-context", ""),
+            cognito_identity=headers.get("lambda-runtime-cognito-identity", ""),
+            tenant_id=headers.get("lambda-runtime-aws-tenant-id", ""),
         )
 
 
@@ -96,13 +104,13 @@ class RuntimeApi:
         connection.begin("POST", f"{_RUNTIME}/invocation/{id}/response", _STREAMED)
         return connection
 
-    async def succeed(self, id: str, result: bytes) -> None:
-        """Answer an invocation with JSON, whole."""
-        await self._post(f"{_RUNTIME}/invocation/{id}/response", result, [])
+    async def succeed(self, id: str, result: bytes, content_type: str = "application/json") -> None:
+        """Answer an invocation, whole."""
+        await self._post(f"{_RUNTIME}/invocation/{id}/response", result, [], content_type)
 
     async def fail(self, id: str, fault: Fault) -> None:
         """Say that an invocation has failed, before anything of its answer was sent."""
-        await self._post_fault(f"{_RUNTIME}/invocation/{id}/error", fault)
+        await self._post_fault(f"{_RUNTIME}/invocation/{id}/error", fault, id)
 
     async def fail_initialization(self, fault: Fault) -> None:
         """Say that there will be no invocation; the process has to end."""
@@ -140,12 +148,20 @@ class RuntimeApi:
             self._connection = await Connection.open(self._address)
         return self._connection
 
-    async def _post_fault(self, path: str, fault: Fault) -> None:
-        error_type = ("Lambda-Runtime-Function-Error-Type", fault.header)
-        await self._post(path, fault.as_json(), [error_type])
+    async def _post_fault(self, path: str, fault: Fault, id: str = "") -> None:
+        headers = [("Lambda-Runtime-Function-Error-Type", fault.header)]
+        if fault.xray_cause:
+            headers.append(("Lambda-Runtime-Function-XRay-Error-Cause", fault.xray_cause))
+        await self._post(path, fault.as_json(id), headers)
 
-    async def _post(self, path: str, body: bytes, headers: list[tuple[str, str]]) -> None:
-        headers = [("Content-Type", "application/json"), *headers]
+    async def _post(
+        self,
+        path: str,
+        body: bytes,
+        headers: list[tuple[str, str]],
+        content_type: str = "application/json",
+    ) -> None:
+        headers = [("Content-Type", content_type), *headers]
         _checked(await (await self._connected()).request("POST", path, headers, body), _ACCEPTED)
 
 

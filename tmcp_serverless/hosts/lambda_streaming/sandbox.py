@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tmcp_serverless.hosts.deadline import DeadlineRunner
 from tmcp_serverless.hosts.lambda_streaming.answering import answer
 from tmcp_serverless.hosts.lambda_streaming.faults import FAILURES, Fault, is_own_end
-from tmcp_serverless.log_lines import INVOCATION_ID
+from tmcp_serverless.log_lines import INVOCATION_ID, TENANT_ID
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -98,6 +98,7 @@ class Sandbox:
         invocation = await self._api.next()
         self._answering = True
         INVOCATION_ID.set(invocation.id)
+        TENANT_ID.set(invocation.tenant_id)
         os.environ.pop("_X_AMZN_TRACE_ID", None)
         if invocation.trace_id:
             os.environ["_X_AMZN_TRACE_ID"] = invocation.trace_id

@@ -1,0 +1,99 @@
+"""File descriptors of a process: as many as it may have, and some that connections never take."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["BoundedListener", "LoopErrors", "raise_descriptor_limit"]
+
+logger = logging.getLogger(__name__)
+
+_MOST = 65_536
+"""The highest soft limit that is asked for: some libraries walk through all of them."""
+
+_RESERVE_MOST = 256
+_RESERVE_SHARE = 8
+"""One of 8 descriptors, 256 at most, are for the database, files and imports."""
+
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_WARNING_SECONDS = 60.0
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of open files to the hard one, or to 65,536 where that is higher."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - Unix only
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # It is no worse than before.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class BoundedListener(socket.socket):
+    """A listening socket that leaves the process some descriptors.
+
+    Connections beyond that wait in the socket's backlog: asyncio accepts again after a second.
+    """
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection.
+
+        Raises:
+            OSError: EMFILE, where only the reserve is left.
+
+        """
+        lowest_free = os.dup(self.fileno())
+        os.close(lowest_free)
+        if lowest_free >= _connection_descriptors():
+            raise OSError(errno.EMFILE, "the descriptors that are left are no connections'")
+        return super().accept()
+
+
+def _connection_descriptors() -> float:
+    if sys.platform == "win32":
+        return float("inf")
+    import resource  # noqa: PLC0415 - Unix only
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return float("inf")
+    return soft - min(_RESERVE_MOST, soft // _RESERVE_SHARE)
+
+
+class LoopErrors:
+    """An event loop's exception handler that never raises.
+
+    Without descriptors, log handlers fail as well, and asyncio's own exception handler would end the loop.
+    """
+
+    def __init__(self) -> None:
+        self._warned_at = float("-inf")
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what a callback or an abandoned task has raised."""
+        with contextlib.suppress(Exception):
+            error = context.get("exception")
+            if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES and "socket" in context:
+                self._warn(error)
+            else:
+                loop.default_exception_handler(context)
+
+    def _warn(self, error: OSError) -> None:
+        """Log that connections wait, once in a minute."""
+        now = time.monotonic()
+        if now - self._warned_at >= _WARNING_SECONDS:
+            self._warned_at = now
+            logger.warning("new connections wait: %s", error)
