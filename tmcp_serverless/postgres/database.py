@@ -25,6 +25,7 @@ from tmcp_serverless.postgres.failures import (
     LOST_LINK,
     POOLED_STATEMENT,
     ROLLED_BACK,
+    CrowdedError,
     is_healthy_after,
     raise_translated,
 )
@@ -173,7 +174,7 @@ class Database(Closable):
 
     async def connect(self, *, listen: bool = False) -> Connection:
         """Open a connection that is the caller's to close; `listen`: one that LISTEN works on."""
-        opening = asyncio.get_running_loop().create_task(self._open(listen=listen))
+        opening = asyncio.get_running_loop().create_task(self._open_beside_the_pool(listen=listen))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -184,6 +185,14 @@ class Database(Closable):
     async def aclose(self) -> None:
         """Close the idle connections of this event loop. The database can be used again afterwards."""
         await self._pool().aclose()
+
+    async def _open_beside_the_pool(self, *, listen: bool) -> Connection:
+        try:
+            return await self._open(listen=listen)
+        except CrowdedError:
+            if not await self._pool().spare():
+                raise
+        return await self._open(listen=listen)
 
     async def _open(self, *, listen: bool = False) -> Connection:
         prepares = self._prepares
