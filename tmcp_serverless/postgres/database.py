@@ -153,9 +153,11 @@ class Database(Closable):
 
         return await self._run(work, idempotent=idempotent)
 
-    async def run_on_connection(self, work: Callable[[Connection], Awaitable[Any]]) -> Any:
-        """Run several statements on one connection."""
-        return await self._run(work, idempotent=False)
+    async def run_on_connection(
+        self, work: Callable[[Connection], Awaitable[Any]], *, idempotent: bool = False
+    ) -> Any:
+        """Run several statements on one connection. `idempotent`: running them twice does no harm."""
+        return await self._run(work, idempotent=idempotent)
 
     async def check_writable(self) -> None:
         """Find out whether the database takes writes: after a failover we may be at one that does not.

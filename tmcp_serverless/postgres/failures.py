@@ -153,7 +153,10 @@ def raise_translated(error: BaseException, setting: str) -> NoReturn:
     """Raise what a statement's failure means to the caller; the error itself where the statement is wrong."""
     meant: TmcpError | None = None
     if is_queue_full(error):
-        meant = RingingError(f"the server's NOTIFY queue is full: {error!r}")
+        meant = RingingError(
+            "the server's NOTIFY queue is full; end the session that LISTENs and stays in a transaction "
+            f"(pg_stat_activity, pg_notification_queue_usage()): {error!r}"
+        )
     elif isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         meant = StoreUnavailableError(f"the database takes no writes now (a failover?): {error!r}")
     elif isinstance(error, LOST_LINK):
@@ -183,8 +186,9 @@ def _meant(error: asyncpg.PostgresError, setting: str) -> TmcpError | None:
 
 def _is_about_a_value(error: asyncpg.PostgresError) -> bool:
     """Return whether a limit was reached by one value, such as one that is too long for an index."""
-    return isinstance(error, asyncpg.ProgramLimitExceededError) and bool(
-        getattr(error, "constraint_name", None)
+    where: str = getattr(error, "server_source_function", None) or ""
+    return isinstance(error, asyncpg.ProgramLimitExceededError) and where.startswith(
+        ("index_form_tuple", "_bt_")
     )
 
 
