@@ -57,10 +57,11 @@ async def test_only_what_is_refused_is_left_out(
     async with relay(database_url, judge=judge) as url:
         database = Database(url)
         assert set(await settings(database)) == {*NAMES} - {*refused}
-        assert attempts == len(refused) + 1
+        most = 4 if code == "08P01" else len(refused)
+        assert attempts == min(len(refused), most) + 1
         await database.aclose()
         await settings(database)
-        assert attempts == len(refused) + 2, "it is remembered"
+        assert attempts == min(len(refused), most) + 2, "it is remembered"
         await database.aclose()
 
 

@@ -215,7 +215,10 @@ class Database(Closable):
                 # Its connections hold on to it, so it would stay here for ever.
                 self._pools.pop(ended).abandon()
             pool = self._pools[loop] = ConnectionPool(
-                self._open, size=self.size, gap_seconds=self._gap_seconds
+                self._open,
+                size=self.size,
+                gap_seconds=self._gap_seconds,
+                connect_seconds=self.target.connect_seconds or 0.0,
             )
         return pool
 

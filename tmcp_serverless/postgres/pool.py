@@ -34,6 +34,8 @@ _CROWDED_SECONDS = 10.0
 
 _CLOSE_SECONDS = 1.0
 _FEWEST_TO_SPARE = 2
+_PAUSES_SECONDS = (0.05, 0.2)
+_WARN_AGAIN_SECONDS = 600.0
 
 
 class ConnectionPool:
@@ -43,12 +45,19 @@ class ConnectionPool:
         open_one: Opens a connection.
         size: How many at once, at the most: idle, in use, being opened and being closed.
         gap_seconds: A connection that was not used for so long is not trusted any more.
+        connect_seconds: How long opening one may take: callers wait in line for as long at least.
 
     """
 
     def __init__(
-        self, open_one: Callable[[], Coroutine[Any, Any, Connection]], *, size: int, gap_seconds: float
+        self,
+        open_one: Callable[[], Coroutine[Any, Any, Connection]],
+        *,
+        size: int,
+        gap_seconds: float,
+        connect_seconds: float = 0.0,
     ) -> None:
+        self._connect_seconds = connect_seconds
         self._open_one = open_one
         self._size = size
         self._gap_seconds = gap_seconds
@@ -58,6 +67,7 @@ class ConnectionPool:
         self._opened = 0
         self._granted = size
         self._granted_until = 0.0
+        self._warned_at = 0.0
         self._prepares = True
         self._adrift: set[asyncio.Task[Connection]] = set()
         self._ending: set[asyncio.Task[None]] = set()
@@ -167,11 +177,11 @@ class ConnectionPool:
         return self._granted if time.time() < self._granted_until else self._size
 
     def _shrink(self, granted: int) -> None:
-        if self._limit() > granted:
+        if time.time() - self._warned_at > _WARN_AGAIN_SECONDS:
+            self._warned_at = time.time()
             logger.warning(
-                "the server grants %d database connections now, fewer than the %d of "
-                "TMCP_DATABASE_CONNECTIONS: requests wait for these",
-                granted,
+                "the server grants fewer database connections now than the %d of TMCP_DATABASE_CONNECTIONS: "
+                "requests wait for those that there are",
                 self._size,
             )
         self._granted, self._granted_until = granted, time.time() + _CROWDED_SECONDS
@@ -183,14 +193,15 @@ class ConnectionPool:
             self._waiting.appendleft(future)
         else:
             self._waiting.append(future)
+        patience_seconds = max(_BUSY_SECONDS, self._connect_seconds)
         try:
-            async with asyncio.timeout(_BUSY_SECONDS):
+            async with asyncio.timeout(patience_seconds):
                 return await future
         except TimeoutError:
             self._pass_on(future)
             raise StoreUnavailableError(
                 f"all {self._limit()} database connections of this process were busy for "
-                f"{_BUSY_SECONDS:.0f} s; raise TMCP_DATABASE_CONNECTIONS or lower the concurrency"
+                f"{patience_seconds:.0f} s; raise TMCP_DATABASE_CONNECTIONS or lower the concurrency"
             ) from None
         except asyncio.CancelledError:
             self._pass_on(future)
@@ -222,7 +233,7 @@ class ConnectionPool:
             self._opened -= 1
 
     async def _open(self) -> Connection:
-        opening = asyncio.get_running_loop().create_task(self._open_one())
+        opening = asyncio.get_running_loop().create_task(self._open_one_or_again())
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -234,6 +245,17 @@ class ConnectionPool:
         except BaseException as error:
             self._failed(error)
             raise
+
+    async def _open_one_or_again(self) -> Connection:
+        """Open a connection. Many attempts at once may crowd each other out: the last one tries again."""
+        for pause_seconds in _PAUSES_SECONDS:
+            try:
+                return await self._open_one()
+            except CrowdedError:
+                if self._opened > 1 or not self._waiting:
+                    raise
+                await asyncio.sleep(pause_seconds)
+        return await self._open_one()
 
     def _failed(self, error: BaseException | None) -> None:
         """Note that a connection could not be opened."""

@@ -60,6 +60,8 @@ frozen one holds the lock of a row while a page is being sent to it, and does no
 idle_session_timeout does not end it.
 """
 
+_MOST_ONE_BY_ONE = 3
+
 _DROPPED_FIRST = (_IDLE, _CHECK, *_VANISHED)
 """Where a refusal names no setting, these are left out together; the isolation level goes last."""
 
@@ -103,6 +105,11 @@ class Target:
         self._refused: frozenset[str] = frozenset()
 
         self._context: tuple[Mapping[str, str], ssl.SSLContext | None] | None = None
+
+    @property
+    def connect_seconds(self) -> float | None:
+        """How long connecting may take, where the connection string or the environment says it."""
+        return connect_seconds(self._said)
 
     @property
     def takes_idle_time(self) -> bool:
@@ -168,18 +175,23 @@ class Target:
         own: dict[str, str] = wanted.pop("server_settings", {})
         extra = {_IDLE: f"{idle_seconds * 1000:.0f}"} if idle_seconds else {}
         extra |= {_CHECK: f"{_CHECK_SECONDS * 1000:.0f}", **_VANISHED, **_ISOLATION}
-        refused = self._refused
+        refused: frozenset[str] = frozenset()
         while True:
-            taken = {name: value for name, value in extra.items() if name not in refused}
+            # Another connection may have found out meanwhile.
+            left_out = refused | self._refused
+            taken = {name: value for name, value in extra.items() if name not in left_out}
             settings = {**self._server_settings, **taken, **own}
             try:
                 connection = await self._connect_once(parameters, {**wanted, "server_settings": settings})
             except (*REFUSED_SETTING, asyncpg.InvalidParameterValueError) as error:
-                more = _refused_by(error, taken, own)
+                more = _refused_by(error, taken, own, before=len(extra) - len(taken))
                 if not more:
                     raise
                 refused |= more
-                logger.info("%s does without %s: %s", self.setting, ", ".join(sorted(more)), error)
+                if more - self._refused:
+                    logger.info("%s does without %s: %s", self.setting, ", ".join(sorted(more)), error)
+                if any(_names(str(error), name) for name in more):
+                    self._refused |= more
             else:
                 self._refused |= refused
                 _check_encoding(connection)
@@ -229,18 +241,25 @@ class Target:
                 )
 
 
-def _refused_by(error: BaseException, taken: Mapping[str, str], own: Mapping[str, str]) -> frozenset[str]:
+def _refused_by(
+    error: BaseException, taken: Mapping[str, str], own: Mapping[str, str], *, before: int
+) -> frozenset[str]:
     """Return what to leave out at the next attempt: the settings that the message names, else several.
 
     Nothing is returned where the connection was refused for something else, such as for a keyword of the
-    connection string, which is never left out.
+    connection string, which is never left out. A pooler that has refused several, one by one (`before`), is
+    taken to refuse the others too: each attempt is a connection.
     """
     message = str(error)
     if is_crowded(error) or any(_names(message, name) for name in own):
         return frozenset()
     if named := frozenset(name for name in taken if _names(message, name)):
         # A wrong value of this one is the setting's own.
-        return named - {_IDLE} if isinstance(error, asyncpg.InvalidParameterValueError) else named
+        if isinstance(error, asyncpg.InvalidParameterValueError):
+            return named - {_IDLE}
+        if isinstance(error, asyncpg.ProtocolViolationError) and before + 1 >= _MOST_ONE_BY_ONE:
+            return named | frozenset(taken).intersection(_DROPPED_FIRST)
+        return named
     if isinstance(error, asyncpg.InvalidParameterValueError):
         return frozenset()
     return frozenset(taken).intersection(_DROPPED_FIRST) or frozenset(taken)
