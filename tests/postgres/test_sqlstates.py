@@ -136,8 +136,9 @@ async def test_readiness_writes_to_every_table_and_leaves_nothing(database_url: 
     kind = PostgresInfoSessionManager if table not in TABLES[:3] else PostgresStreamSessionManager
     async with kind(database_url) as manager:
         await manager.check()
-        rows = await manager._tables.database.fetch(f"SELECT 1 FROM {table}", idempotent=True)
-        assert rows == []
+        connection = await asyncpg.connect(database_url)
+        assert await connection.fetch(f"SELECT 1 FROM {table}") == []
+        await connection.close()
         await execute(database_url, TRIGGER.format(code="P0001", table=table))
         with pytest.raises(ConfigurationError, match="not here"):
             await manager.check()

@@ -155,7 +155,7 @@ def _read(text: str, setting: str) -> dict[str, str]:
     if "postgres" not in (engine := str(found.get("engine", "postgres"))):
         raise ConfigurationError(f"what {setting} names is for the engine {engine!r}, and not for Postgres")
     for key in _WHOLE:
-        if isinstance(whole := found.get(key), str):
+        if isinstance(whole := found.get(key), str) and "password" not in found:
             return parse(whole, setting=f"{key} of what {setting} names")
     # The other keys of RDS, such as the instance's identifier, say nothing of the connection.
     said = [

@@ -184,7 +184,9 @@ class Target:
             try:
                 connection = await self._connect_once(parameters, {**wanted, "server_settings": settings})
             except (*REFUSED_SETTING, asyncpg.InvalidParameterValueError) as error:
-                more = _refused_by(error, taken, own, before=len(extra) - len(taken))
+                more = _refused_by(
+                    error, taken, {**self._server_settings, **own}, before=len(extra) - len(taken)
+                )
                 if not more:
                     raise
                 refused |= more
