@@ -185,7 +185,9 @@ async def test_a_database_that_is_away_is_not_ready_and_heals(
 async def test_a_wrong_setting_is_not_ready_and_only_the_log_says_which(
     server: MCPServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    handler = create_handler(server, database_url="postgresql://somebody:hidden@h:port/d")
+    handler = create_handler(
+        server, database_url="postgresql://somebody:hidden@h/d?sslmode=verify-ca&sslrootcert=/none.pem"
+    )
     status, problem, message = said(await ask(handler.app, "/readyz"))
     assert (status, problem) == (503, "configuration")
     assert "TMCP_DATABASE_URL" not in message

@@ -85,5 +85,7 @@ async def test_an_error_says_that_it_was_the_notifiers_own_string() -> None:
     async with Notifier(NOWHERE) as notifier:
         with pytest.raises(StoreUnavailableError, match="the database in Notifier's target"):
             await notifier.tools_changed()
-    with pytest.raises(ConfigurationError, match=r"^Notifier's target is not a Postgres connection string"):
+    with pytest.raises(
+        ConfigurationError, match=r"^Notifier's target: it is not a Postgres connection string"
+    ):
         Notifier("garbage")

@@ -206,7 +206,7 @@ def test_the_address_that_is_given_is_the_one_that_is_used_whatever_the_environm
 def test_an_error_about_the_address_that_is_given_says_so(arguments: tuple[str, ...]) -> None:
     for address, complaint in (
         (UNREACHABLE, "cannot connect to the database in --database-url"),
-        ("garbage", "--database-url is not a Postgres connection string"),
+        ("garbage", "--database-url: it is not a Postgres connection string"),
     ):
         code, output, errors = ended(command(*arguments, "--database-url", address))
         assert code in (1, 2)

@@ -159,7 +159,7 @@ def test_a_database_that_is_given_is_not_mixed_with_what_the_shell_says_of_other
 def test_a_database_that_cannot_be_is_told_before_anything_is_announced() -> None:
     code, output, errors = ended(command("dev", APP, "--port", "0", "--database-url", "garbage"))
     assert (code, output) == (2, "")
-    assert errors.startswith("Error: --database-url is not a Postgres connection string")
+    assert errors.startswith("Error: --database-url: it is not a Postgres connection string")
 
 
 def test_a_database_that_is_out_of_reach_is_told_and_may_come_later() -> None:

@@ -63,7 +63,7 @@ async def test_what_is_wrong_with_tls_names_the_setting_that_said_so(
             Settings(database_url=database_url, database_tls_ca="/nope"),
             r"^TMCP_DATABASE_TLS_CA: /nope cannot",
         ),
-        (Settings(database_url=f"{database_url}?sslmode=x"), r"^TMCP_DATABASE_URL: sslmode is 'x'"),
+        (Settings(database_url=f"{database_url}?sslmode=x"), r"^TMCP_DATABASE_URL: sslmode is not supported"),
         (
             Settings(database_url=f"{database_url}?sslmode=verify-ca&sslrootcert=/nope"),
             r"^TMCP_DATABASE_URL: sslrootcert: /nope cannot",

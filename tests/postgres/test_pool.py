@@ -376,7 +376,7 @@ async def test_a_server_that_cannot_look_after_its_clients_is_used_without_it(
             assert await connection.fetchval("SHOW idle_session_timeout") == "1min"
             await connection.close()
     [said] = [record.getMessage() for record in caplog.records]
-    assert "does not end statements whose client has gone" in said
+    assert "does without client_connection_check_interval" in said
 
 
 async def test_a_connection_that_prepares_is_not_used_any_more_when_preparing_has_stopped(

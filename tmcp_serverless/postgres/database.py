@@ -25,6 +25,7 @@ from tmcp_serverless.postgres.failures import (
     LOST_LINK,
     POOLED_STATEMENT,
     ROLLED_BACK,
+    CrowdedError,
     is_healthy_after,
     raise_translated,
 )
@@ -152,9 +153,11 @@ class Database(Closable):
 
         return await self._run(work, idempotent=idempotent)
 
-    async def run_on_connection(self, work: Callable[[Connection], Awaitable[Any]]) -> Any:
-        """Run several statements on one connection."""
-        return await self._run(work, idempotent=False)
+    async def run_on_connection(
+        self, work: Callable[[Connection], Awaitable[Any]], *, idempotent: bool = False
+    ) -> Any:
+        """Run several statements on one connection. `idempotent`: running them twice does no harm."""
+        return await self._run(work, idempotent=idempotent)
 
     async def check_writable(self) -> None:
         """Find out whether the database takes writes: after a failover we may be at one that does not.
@@ -173,7 +176,7 @@ class Database(Closable):
 
     async def connect(self, *, listen: bool = False) -> Connection:
         """Open a connection that is the caller's to close; `listen`: one that LISTEN works on."""
-        opening = asyncio.get_running_loop().create_task(self._open(listen=listen))
+        opening = asyncio.get_running_loop().create_task(self._open_beside_the_pool(listen=listen))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -184,6 +187,14 @@ class Database(Closable):
     async def aclose(self) -> None:
         """Close the idle connections of this event loop. The database can be used again afterwards."""
         await self._pool().aclose()
+
+    async def _open_beside_the_pool(self, *, listen: bool) -> Connection:
+        try:
+            return await self._open(listen=listen)
+        except CrowdedError:
+            if not await self._pool().spare():
+                raise
+        return await self._open(listen=listen)
 
     async def _open(self, *, listen: bool = False) -> Connection:
         prepares = self._prepares
@@ -204,7 +215,10 @@ class Database(Closable):
                 # Its connections hold on to it, so it would stay here for ever.
                 self._pools.pop(ended).abandon()
             pool = self._pools[loop] = ConnectionPool(
-                self._open, size=self.size, gap_seconds=self._gap_seconds
+                self._open,
+                size=self.size,
+                gap_seconds=self._gap_seconds,
+                connect_seconds=self.target.connect_seconds or 0.0,
             )
         return pool
 

@@ -16,6 +16,7 @@ from tmcp_serverless.postgres.listen_probe import hear_nonce
 from tmcp_serverless.postgres.privileges import lacks_for_migrating, lacks_for_use
 from tmcp_serverless.postgres.schema import found_and_latest, info_component, streams_component
 from tmcp_serverless.postgres.tls import sslmode_of
+from tmcp_serverless.postgres.trial import try_to_write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -160,12 +161,22 @@ async def _of_component(connection: Connection, component: Component, about: str
         lacking = await lacks(connection, component)
     if lacking:
         return Finding("wrong", about, f"version {found}, but {lacking}")
+    if found >= latest and (refusal := await _refusal(connection, component)):
+        return Finding("wrong", about, f"version {found}, but writing was tried and failed: {refusal}")
     if found < latest:
         said = f"version {found}, the first request will make it {latest}"
         return Finding("note", about, f"{said}; or run `tmcp-serverless migrate`")
     if found > latest:
         return Finding("note", about, f"version {found}, made by a later release than this one")
     return Finding("ok", about, f"version {found}")
+
+
+async def _refusal(connection: Connection, component: Component) -> str | None:
+    try:
+        await try_to_write(connection, component)
+    except asyncpg.PostgresError as error:
+        return repr(error)
+    return None
 
 
 async def _of_listening(database: Database, settings: Settings) -> Finding:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import asyncpg
 
 from tmcp_serverless.errors import StoreUnavailableError, TmcpError
-from tmcp_serverless.postgres.failures import LOST_LINK, ROLLED_BACK
+from tmcp_serverless.postgres.failures import LOST_LINK, ROLLED_BACK, CrowdedError
 from tmcp_serverless.postgres.listener import Listener, close
 from tmcp_serverless.postgres.pace import Pace
 from tmcp_serverless.postgres.rings import Rings
@@ -87,6 +87,8 @@ class Doorbell:
         self._using = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
         self._silent = mode == "poll"
+        self._may_poll = mode == "auto"
+        self._is_crowded_out = False
         self._proven = mode != "auto"
         self._pace = Pace()
         self._ticked_at = 0.0
@@ -100,6 +102,8 @@ class Doorbell:
 
         """
         async with self._using:
+            if self._is_crowded_out and not self._rings:
+                self._silent = self._is_crowded_out = False
             if not self._silent and not self._is_usable():
                 await self._connect()
             new = self._rings.add(channel, ring)
@@ -174,8 +178,16 @@ class Doorbell:
         return self._keeper is not None and not self._keeper.done()
 
     async def _connect(self) -> None:
-        delivers = await self._listener.open(self._rings, on_trial=not self._proven)
-        self._silent, self._proven = not delivers, True
+        try:
+            delivers = await self._listener.open(self._rings, on_trial=not self._proven)
+        except CrowdedError as error:
+            if not self._may_poll:
+                raise
+            # Until all streams of now have ended.
+            logger.warning("streams poll for the time being: %s", error)
+            self._silent = self._is_crowded_out = True
+        else:
+            self._silent, self._proven = not delivers, True
         self._rings.ring_all()
 
     async def _listen(self, channel: str) -> None:

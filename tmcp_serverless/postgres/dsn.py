@@ -1,83 +1,142 @@
-"""What a connection string says: a URL, or `keyword=value` pairs, as a mapping of libpq's keywords.
+"""Connection strings: a URL, or `keyword=value` pairs, as a mapping of libpq's keywords.
 
 asyncpg reads URLs alone, shows parts of them in its errors, and takes keywords of libpq that it does not know
-for settings of the server, which then refuses the connection. So they are read here.
+for settings of the server. So they are read here; `keywords` has the rule for each keyword.
 (postgresql.org/docs/current/libpq-connect.html, "Connection Strings")
 """
 
 from __future__ import annotations
 
+import getpass
 import logging
+import os
+import random
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.postgres.keywords import KEYWORDS, canonical, ruled
+from tmcp_serverless.postgres.pasted import cleaned, refuse_templates, without_scheme
+from tmcp_serverless.postgres.services import of_service
+from tmcp_serverless.postgres.tls import with_tls_settled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["arguments", "hosts_and_ports", "parse"]
+__all__ = ["arguments", "checked", "connect_seconds", "hosts_and_ports", "parse"]
 
 logger = logging.getLogger(__name__)
 
-_SCHEMES = ("postgresql://", "postgres://")
-_PAIR = re.compile(r"\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)\s*")
+_PAIR = re.compile(r"\s*(\w+(?:\.\w+)*)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)\s*")
 _ESCAPED = re.compile(r"\\(.)")
-_HOST = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::(\d*))?")
+_HOST = re.compile(r"(?:\[([^\]\s]*)\]|([^:\s]*))(?::(\d*))?")
+_NAME = re.compile(r"\w+(?:\.\w+)*")
 _PORT = "5432"
+_NEVER_SECONDS = 60.0
+"""The stand-in for libpq's `connect_timeout=0`, which waits for ever."""
 
-_OF_THE_CLIENT = frozenset(
+_TORN = (
+    "its parts cannot be told apart; in a user's name or a password, "
+    "the characters : / ? # [ ] @ % have to be percent-encoded"
+)
+_OF_THE_DRIVER = frozenset(
     {
-        *("channel_binding", "client_encoding", "connect_timeout", "fallback_application_name", "gssencmode"),
-        *("hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"),
-        *("load_balance_hosts", "pgbouncer", "sslcertmode", "sslcompression", "sslsni", "tcp_user_timeout"),
+        *("passfile", "target_session_attrs", "krbsrvname", "gsslib", "sslmode", "sslrootcert", "sslcert"),
+        *("sslkey", "sslpassword", "sslcrl", "sslnegotiation", "ssl_min_protocol_version"),
+        "ssl_max_protocol_version",
     }
 )
-"""What other clients do something with: this one does not, and the server knows none of it."""
+"""The keywords that asyncpg obeys by itself."""
 
 
 def parse(text: str, *, setting: str) -> dict[str, str]:
     """Return the keywords of a connection string and their values. Several hosts are separated by commas.
 
     Raises:
-        ConfigurationError: It is none. The message names the setting, and shows nothing of the text, for
-            parts of a password may end up in any place of it.
+        ConfigurationError: It is none, or a keyword of it is refused. The message names the setting, and
+            shows no value, for parts of a password may end up in any place of the text.
 
     """
-    for scheme in _SCHEMES:
-        if text.startswith(scheme):
-            return _checked(_of_url(text.removeprefix(scheme), setting), setting)
-    found = _of_pairs(text)
-    if not found:
-        raise ConfigurationError(
-            f"{setting} is not a Postgres connection string: expected "
-            "postgresql://user:password@host/dbname, or pairs such as `host=... user=... dbname=...`"
-        )
-    return _checked(found, setting)
+    try:
+        text = cleaned(text)
+        refuse_templates(text)
+        rest = without_scheme(text)
+        items = _of_pairs(text) if rest is None else _of_url(rest)
+    except ValueError as error:
+        raise ConfigurationError(f"{setting}: {error}") from None
+    return checked(items, setting=setting)
+
+
+def checked(items: Iterable[tuple[str, str]], *, setting: str) -> dict[str, str]:
+    """Return what keywords and their values mean, by the rules for each. Empty values say nothing.
+
+    Raises:
+        ConfigurationError: One is refused. The message names it, and shows no value.
+
+    """
+    try:
+        found = _ruled(items, setting)
+        if service := found.pop("service", None):
+            others = of_service(service, found.pop("servicefile", None))
+            found = {**_ruled(others.items(), setting), **found}
+        found.pop("servicefile", None)
+        _check_places(found)
+        connect_seconds(found)
+        return with_tls_settled(found)
+    except ValueError as error:
+        raise ConfigurationError(f"{setting}: {error}") from None
 
 
 def arguments(parameters: Mapping[str, str]) -> dict[str, Any]:
-    """Return the arguments of `asyncpg.connect` for these keywords."""
-    rest = {key: value for key, value in parameters.items() if key not in _OF_THE_CLIENT}
-    if parameters.get("channel_binding") == "require":
-        logger.info(
-            "channel_binding=require is passed over: the driver has none, sslmode=verify-full has more"
-        )
+    """Return the arguments of `asyncpg.connect` for these keywords, without those for TLS contexts.
+
+    Raises:
+        ConfigurationError: No user is named, and this account has no name.
+
+    """
     found: dict[str, Any] = {
-        "user": rest.pop("user", None),
-        "password": rest.pop("password", None),
-        "database": rest.pop("dbname", None),
+        "user": parameters.get("user") or _user_of_this_process(),
+        "password": parameters.get("password"),
+        "database": parameters.get("dbname"),
     }
-    if "host" in rest:
-        pairs = hosts_and_ports(rest)
+    if parameters.get("require_auth") == "none":
+        found["password"] = ""  # So there is none that could be asked for.
+    pairs = hosts_and_ports(parameters)
+    if parameters.get("load_balance_hosts") == "random":
+        random.shuffle(pairs)
+    if "host" in parameters:
         found["host"] = [host for host, _ in pairs]
-    if "port" in rest:
-        found["port"] = [int(port) for _, port in hosts_and_ports(rest)]
-    rest = {key: value for key, value in rest.items() if key not in ("host", "port")}
-    if rest:
-        found["dsn"] = "postgresql:///?" + urlencode(rest, quote_via=quote)
+    if "port" in parameters:
+        found["port"] = [int(port) for _, port in pairs]
+    if driver := {key: value for key, value in parameters.items() if key in _OF_THE_DRIVER}:
+        found["dsn"] = "postgresql:///?" + urlencode(driver, quote_via=quote)
+    told = ("application_name", "options")
+    settings = {key: value for key, value in parameters.items() if key in told or key not in KEYWORDS}
+    if "fallback_application_name" in parameters:
+        settings.setdefault("application_name", parameters["fallback_application_name"])
+    if settings:
+        found["server_settings"] = settings
     return found
+
+
+def connect_seconds(parameters: Mapping[str, str]) -> float | None:
+    """Return how long connecting may take, for all hosts together; `None` where nothing is said.
+
+    Raises:
+        ValueError: It is no number.
+
+    """
+    said = parameters.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT")
+    if not said:
+        return None
+    try:
+        seconds = int(said)
+    except ValueError:
+        raise ValueError("connect_timeout has to be a whole number of seconds") from None
+    # As libpq: for each host; 1 is too short and counts as 2.
+    each = max(2.0, float(seconds)) if seconds > 0 else _NEVER_SECONDS
+    return each * len(hosts_and_ports(parameters))
 
 
 def hosts_and_ports(parameters: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -89,58 +148,95 @@ def hosts_and_ports(parameters: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(host, port or _PORT) for host, port in zip(hosts, ports, strict=True)]
 
 
-def _of_url(text: str, setting: str) -> dict[str, str]:
+def _user_of_this_process() -> str | None:
+    if os.environ.get("PGUSER"):
+        return None  # The driver takes it.
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        raise ConfigurationError("no user is named, and the account of this process has no name") from None
+    return None
+
+
+def _of_url(text: str) -> list[tuple[str, str]]:
     front, _, query = text.partition("?")
     authority, _, path = front.partition("/")
     login, at, places = authority.rpartition("@")
     user, _, password = login.partition(":") if at else ("", "", "")
-    host, port = _hosts(places, setting)
     if "@" in path:
-        raise _torn(setting)
-    said = {"host": host, "port": port, "user": unquote(user), "password": unquote(password)}
-    said["dbname"] = unquote(path)
-    said |= parse_qsl(query)
-    if (name := said.pop("database", "")) and not said["dbname"]:
-        said["dbname"] = name
-    if said.pop("ssl", None) == "true":
-        said["sslmode"] = "require"
-    return {key: value for key, value in said.items() if value}
+        raise ValueError(_TORN)
+    host, port = _hosts(places)
+    said = [("host", host), ("port", port), ("user", unquote(user)), ("password", unquote(password))]
+    said.append(("dbname", unquote(path)))
+    asked = _of_query(query)
+    if "@" in query and not at and not any(name == "user" for name, _ in asked):
+        raise ValueError(_TORN)
+    # A path says which database more plainly than the keyword `database` of other clients.
+    return [*said, *((name, value) for name, value in asked if name != "database" or not path)]
 
 
-def _hosts(places: str, setting: str) -> tuple[str, str]:
+def _of_query(query: str) -> list[tuple[str, str]]:
+    for piece in query.split("&"):
+        name, equals, _ = piece.partition("=")
+        if piece and (not equals or not _NAME.fullmatch(unquote(name))):
+            raise ValueError(_TORN)
+    # Not as in forms: a plus sign is one.
+    return parse_qsl(query.replace("+", "%2B"))
+
+
+def _hosts(places: str) -> tuple[str, str]:
     matches = [_HOST.fullmatch(place) for place in places.split(",")] if places else []
     if not all(matches):
-        raise _torn(setting)
+        raise ValueError(_TORN)
     found = [(unquote(match[1] or match[2] or ""), match[3] or "") for match in matches if match]
     ports = [port for _, port in found]
     return ",".join(host for host, _ in found), ",".join(ports) if any(ports) else ""
 
 
-def _torn(setting: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{setting}: its parts cannot be told apart; in a user's name or a password, "
-        "the characters : / ? # [ ] @ % have to be percent-encoded"
-    )
-
-
-def _of_pairs(text: str) -> dict[str, str]:
-    """Return what pairs say; nothing where the text is something else."""
-    found: dict[str, str] = {}
+def _of_pairs(text: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
     position = 0
     while position < len(text):
         match = _PAIR.match(text, position)
         if match is None or match.end() == position:
-            return {}
+            found.clear()
+            break
         value = match[2][1:-1] if match[2].startswith("'") else match[2]
-        found[match[1]] = _ESCAPED.sub(r"\1", value)
+        found.append((match[1], _ESCAPED.sub(r"\1", value)))
         position = match.end()
-    return {key: value for key, value in found.items() if value}
+    if not found:
+        raise ValueError(
+            "it is not a Postgres connection string: expected postgresql://user:password@host/dbname, "
+            "or pairs such as `host=... user=... dbname=...`"
+        )
+    return found
 
 
-def _checked(parameters: dict[str, str], setting: str) -> dict[str, str]:
-    ports = parameters.get("port", "").split(",")
-    if not all(port.isdecimal() or not port for port in ports):
-        raise ConfigurationError(f"{setting}: a port has to be a number")
-    if len(ports) not in (1, len(parameters.get("host", "").split(","))):
-        raise ConfigurationError(f"{setting}: there are {len(ports)} ports, for another number of hosts")
-    return parameters
+def _ruled(items: Iterable[tuple[str, str]], setting: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for given, value in items:
+        name = canonical(given)
+        value = value.strip() if name != "password" else value  # noqa: PLW2901 - the same, cleaned
+        if not value:
+            continue
+        if (rule := ruled(name, value)).treatment == "passed over":
+            logger.debug("%s: %s is passed over: %s", setting, name, rule.reason)
+        else:
+            found[name] = value
+    return found
+
+
+def _check_places(found: dict[str, str]) -> None:
+    if "hostaddr" in found:
+        if "host" in found:
+            raise ValueError(f"hostaddr is not supported here: {KEYWORDS['hostaddr'].reason}")
+        found["host"] = found.pop("hostaddr")
+    if "\0" in "".join(found.values()):
+        raise ValueError("there is a null character in it")
+    if any(character.isspace() for character in found.get("host", "")) and "/" not in found.get("host", ""):
+        raise ValueError("there is a space in the host's name")
+    ports = found.get("port", "").split(",")
+    if not all(not port or (port.isdecimal() and 0 < int(port) < 1 << 16) for port in ports):
+        raise ValueError("a port has to be a number, up to 65535")
+    if len(ports) not in (1, len(found.get("host", "").split(","))):
+        raise ValueError(f"there are {len(ports)} ports, for another number of hosts")

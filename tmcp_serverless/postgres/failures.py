@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 import asyncpg
 
-from tmcp_serverless.errors import ConfigurationError, SchemaError, StoreUnavailableError
+from tmcp_serverless.errors import ConfigurationError, SchemaError, StoreUnavailableError, TmcpError
+from tmcp_serverless.postgres.sqlstates import meaning_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -21,7 +23,11 @@ __all__ = [
     "REFUSED_LOGIN",
     "REFUSED_SETTING",
     "ROLLED_BACK",
+    "CrowdedError",
+    "RingingError",
+    "is_crowded",
     "is_healthy_after",
+    "is_queue_full",
     "raise_translated",
     "schema_error",
     "translated_connect_errors",
@@ -46,15 +52,11 @@ One that takes no writes is no longer the one that was connected to: after a fai
 FROM_DATABASE = (asyncpg.PostgresError, *LOST_LINK)
 """Whatever comes from the driver."""
 
-_MISSING_SCHEMA = (
-    asyncpg.UndefinedTableError,
-    asyncpg.UndefinedColumnError,
-    asyncpg.UndefinedFunctionError,
-    asyncpg.InvalidSchemaNameError,
+ROLLED_BACK = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.exceptions.SnapshotTooOldError,
 )
-"""What a statement raises when the tables are not there, or are older than it."""
-
-ROLLED_BACK = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """What a statement raises that was rolled back for the sake of another: it can simply be run again."""
 
 ALREADY_THERE = (
@@ -78,6 +80,24 @@ REFUSED_SETTING = (
     asyncpg.InsufficientPrivilegeError,
 )
 """What connecting raises when the server, or a pooler before it, does not take a setting at the start."""
+
+_NAMELESS = re.compile(
+    r"no such (?:user|database)|authentication failed|not allowed in pg_hba", re.IGNORECASE
+)
+"""Refusals for which poolers have no class of their own (08P01)."""
+
+_CROWDED = re.compile(
+    r"no more connections allowed|max client connections|MaxClients|too many", re.IGNORECASE
+)
+
+
+class CrowdedError(StoreUnavailableError):
+    """The server, or a pooler, grants no further connection now."""
+
+
+class RingingError(StoreUnavailableError):
+    """The server's NOTIFY queue is full: what rings is not committed."""
+
 
 _INTERNAL = (asyncpg.PostgresSystemError, asyncpg.InternalServerError)
 """What is wrong within the database, or a pooler: some have no class of their own for anything (XX000)."""
@@ -105,6 +125,25 @@ def schema_error(error: BaseException | str) -> SchemaError:
     )
 
 
+def is_crowded(error: BaseException) -> bool:
+    """Return whether a connection was refused because there are enough of them already.
+
+    Poolers have other classes for it than the server: pgbouncer 08P01, Supavisor XX000.
+    """
+    if isinstance(error, asyncpg.TooManyConnectionsError):
+        return True
+    vague = isinstance(error, (asyncpg.ProtocolViolationError, *_INTERNAL))
+    return vague and _CROWDED.search(str(error)) is not None
+
+
+def is_queue_full(error: BaseException) -> bool:
+    """Return whether a statement was rolled back because it rings, and the NOTIFY queue is full."""
+    if not isinstance(error, asyncpg.ProgramLimitExceededError):
+        return False
+    # The text may be in any language; the function's name is not.
+    return getattr(error, "server_source_function", None) == "PreCommit_Notify" or "NOTIFY" in str(error)
+
+
 def is_healthy_after(error: BaseException) -> bool:
     """Return whether a connection can be used again: the server refused the statement, and nothing else."""
     return isinstance(error, asyncpg.PostgresError) and not isinstance(error, _BROKEN)
@@ -112,26 +151,55 @@ def is_healthy_after(error: BaseException) -> bool:
 
 def raise_translated(error: BaseException, setting: str) -> NoReturn:
     """Raise what a statement's failure means to the caller; the error itself where the statement is wrong."""
-    match error:
-        case asyncpg.ReadOnlySQLTransactionError():
-            meant = StoreUnavailableError(f"the database takes no writes now (a failover?): {error!r}")
-        case _ if isinstance(error, LOST_LINK):
-            meant = StoreUnavailableError(f"the connection to the database was lost: {error!r}")
-        case _ if isinstance(error, ROLLED_BACK):
-            meant = StoreUnavailableError(f"the database is too busy: {error!r}")
-        case _ if isinstance(error, POOLED_STATEMENT):
-            meant = StoreUnavailableError(f"a pooler has lost a prepared statement: {error!r}")
-        case _ if isinstance(error, (asyncpg.LockNotAvailableError, *_INTERNAL)):
-            meant = StoreUnavailableError(f"the database could not do it now: {error!r}")
-        case _ if isinstance(error, _MISSING_SCHEMA):
-            meant = schema_error(error)
-        case asyncpg.InsufficientPrivilegeError():
-            meant = ConfigurationError(
-                f"the role that {setting} logs in as may not do what is needed ({error}): {_needed(error)}"
-            )
-        case _:
-            raise error
+    meant: TmcpError | None = None
+    if is_queue_full(error):
+        meant = RingingError(
+            "the server's NOTIFY queue is full; end the session that LISTENs and stays in a transaction "
+            f"(pg_stat_activity, pg_notification_queue_usage()): {error!r}"
+        )
+    elif isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        meant = StoreUnavailableError(f"the database takes no writes now (a failover?): {error!r}")
+    elif isinstance(error, LOST_LINK):
+        meant = StoreUnavailableError(f"the connection to the database was lost: {error!r}")
+    elif isinstance(error, asyncpg.PostgresError):
+        meant = _meant(error, setting)
+    if meant is None:
+        raise error
     raise meant from error
+
+
+def _meant(error: asyncpg.PostgresError, setting: str) -> TmcpError | None:
+    match meaning_of(getattr(error, "sqlstate", None)):
+        case "busy":
+            return StoreUnavailableError(f"the database is too busy: {error!r}")
+        case "pooled":
+            return StoreUnavailableError(f"a pooler has lost a prepared statement: {error!r}")
+        case "outage" if not _is_about_a_value(error):
+            return StoreUnavailableError(f"the database could not do it now: {error!r}")
+        case "schema":
+            return schema_error(error)
+        case "configuration":
+            return ConfigurationError(_advice(error, setting))
+        case _:
+            return None
+
+
+def _is_about_a_value(error: asyncpg.PostgresError) -> bool:
+    """Return whether a limit was reached by one value, such as one that is too long for an index."""
+    where: str = getattr(error, "server_source_function", None) or ""
+    return isinstance(error, asyncpg.ProgramLimitExceededError) and where.startswith(
+        ("index_form_tuple", "_bt_")
+    )
+
+
+def _advice(error: asyncpg.PostgresError, setting: str) -> str:
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return f"the role that {setting} logs in as may not do what is needed ({error}): {_needed(error)}"
+    if isinstance(error, (asyncpg.UntranslatableCharacterError, asyncpg.CharacterNotInRepertoireError)):
+        return (
+            f"the database in {setting} cannot hold every text ({error}): it has to be one of encoding UTF8"
+        )
+    return f"the database in {setting} does not let the kit do what is needed ({error!r})"
 
 
 def _needed(error: asyncpg.InsufficientPrivilegeError) -> str:
@@ -151,17 +219,29 @@ def translated_connect_errors(setting: str) -> Generator[None]:
             raise
         # It names a keyword of the connection string, such as `sslmode`.
         raise ConfigurationError(f"{setting}: {error}") from error
-    except _WRONG_DSN as error:
-        raise ConfigurationError(f"{setting} does not work: {error}") from error
-    except REFUSED_SETTING as error:
-        if isinstance(error, LOST_LINK) and "startup parameter" not in str(error):
-            raise StoreUnavailableError(f"cannot connect to the database in {setting}: {error!r}") from error
-        raise ConfigurationError(f"{setting} does not work: {error}") from error
-    except asyncpg.InvalidParameterValueError as error:
-        named = [variable for name, variable in _STARTED_WITH.items() if f'"{name}"' in str(error)]
-        raise ConfigurationError(f"{named[0] if named else setting} does not work: {error}") from error
     except FROM_DATABASE as error:
-        # Among them what poolers have no class of their own for, such as that they are full (XX000).
-        raise StoreUnavailableError(f"cannot connect to the database in {setting}: {error!r}") from error
+        raise _meant_by_refusal(error, setting) from error
     except ValueError as error:
         raise ConfigurationError(f"{setting} is not a Postgres connection string: {error}") from error
+
+
+def _meant_by_refusal(error: BaseException, setting: str) -> TmcpError:
+    said = f"{setting} does not work: {error}"
+    if is_crowded(error):
+        return CrowdedError(f"{setting} grants no further connection now: {error!r}")
+    if isinstance(error, asyncpg.ProtocolViolationError) and _NAMELESS.search(str(error)):
+        return ConfigurationError(said)
+    if isinstance(error, _WRONG_DSN):
+        return ConfigurationError(said)
+    if isinstance(error, REFUSED_SETTING):
+        is_lost = isinstance(error, LOST_LINK) and "startup parameter" not in str(error)
+        return _unreachable(error, setting) if is_lost else ConfigurationError(said)
+    if isinstance(error, asyncpg.InvalidParameterValueError):
+        named = [variable for name, variable in _STARTED_WITH.items() if f'"{name}"' in str(error)]
+        return ConfigurationError(f"{named[0] if named else setting} does not work: {error}")
+    # Among them what poolers have no class of their own for (XX000).
+    return _unreachable(error, setting)
+
+
+def _unreachable(error: BaseException, setting: str) -> StoreUnavailableError:
+    return StoreUnavailableError(f"cannot connect to the database in {setting}: {error!r}")

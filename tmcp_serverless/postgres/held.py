@@ -76,11 +76,11 @@ class OpenStreams:
     watches: list[str]
     """The holders of those that watch."""
 
-    watches_own: list[int]
-    """How far these are in the topic of events."""
+    watches_own: list[str]
+    """How far these are in the topic of events, as text: the driver would look for the type of `bigint[]`."""
 
-    watches_topic: list[int]
-    """How far these are in the topic of broadcasts."""
+    watches_topic: list[str]
+    """How far these are in the topic of broadcasts, in the same way."""
 
     @classmethod
     def of(cls, streams: Iterable[HeldStream]) -> Self:
@@ -92,8 +92,8 @@ class OpenStreams:
             ids=[stream.id for stream in leases],
             holders=[stream.holder for stream in leases],
             watches=[stream.holder for stream in watches],
-            watches_own=[stream.cursor.own for stream in watches],
-            watches_topic=[stream.cursor.topic for stream in watches],
+            watches_own=[str(stream.cursor.own) for stream in watches],
+            watches_topic=[str(stream.cursor.topic) for stream in watches],
         )
 
     @property
@@ -101,6 +101,6 @@ class OpenStreams:
         """The holders of all of them."""
         return {*self.holders, *self.watches}
 
-    def arguments(self) -> tuple[list[str], list[str], list[str], list[int], list[int]]:
+    def arguments(self) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
         """Return what the statements `heartbeat` and `news` take, from `$1` to `$5`."""
         return self.ids, self.holders, self.watches, self.watches_own, self.watches_topic

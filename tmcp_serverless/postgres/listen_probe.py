@@ -8,6 +8,8 @@ import secrets
 import time
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.postgres.failures import RingingError
+
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Connection, Database
 
@@ -25,7 +27,12 @@ _IDLE_TIME_SINCE = (14,)
 
 async def delivers(database: Database, connection: Connection) -> bool:
     """Return whether the connection hears notifications; warn where it does not."""
-    if await hear_nonce(database, connection) is not None:
+    try:
+        if await hear_nonce(database, connection) is not None:
+            return True
+    except RingingError as error:
+        # As a rule it does; where it does not, heartbeats find what there is to read.
+        logger.warning("LISTEN cannot be tried now, and is taken to deliver: %s", error)
         return True
     logger.warning(
         "LISTEN does not deliver here (a pooler in transaction mode?), so streams poll instead; "

@@ -13,7 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from tmcp_serverless.errors import ConfigurationError, StoreUnavailableError, TmcpError
-from tmcp_serverless.postgres.dsn import parse
+from tmcp_serverless.postgres.dsn import checked, parse
+from tmcp_serverless.postgres.keywords import KEYWORDS, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +34,16 @@ _WRONG = frozenset(
 )
 """What no later attempt changes, by the names that AWS gives its errors."""
 
-_NAMES = {"username": "user", "user": "user", "password": "password", "host": "host", "port": "port"}
+_WHOLE = (
+    "TMCP_DATABASE_URL",
+    "DATABASE_URL",
+    "POSTGRES_URL",
+    "connection_string",
+    "connectionString",
+    "dsn",
+    "url",
+)
+"""The keys under which a JSON object has a whole connection string."""
 
 
 class Login(Protocol):
@@ -144,9 +154,14 @@ def _read(text: str, setting: str) -> dict[str, str]:
         raise ConfigurationError(f"what {setting} names begins like JSON and is none") from None
     if "postgres" not in (engine := str(found.get("engine", "postgres"))):
         raise ConfigurationError(f"what {setting} names is for the engine {engine!r}, and not for Postgres")
-    stored = {keyword: str(found[key]) for key, keyword in _NAMES.items() if found.get(key)}
-    if name := found.get("dbname") or found.get("database"):
-        stored["dbname"] = str(name)
+    for key in _WHOLE:
+        if isinstance(whole := found.get(key), str) and "password" not in found:
+            return parse(whole, setting=f"{key} of what {setting} names")
+    # The other keys of RDS, such as the instance's identifier, say nothing of the connection.
+    said = [
+        (key, str(value)) for key, value in found.items() if canonical(key) in KEYWORDS and value is not None
+    ]
+    stored = checked(said, setting=f"what {setting} names")
     if not {"user", "password"} <= stored.keys():
         raise ConfigurationError(f"what {setting} names has no `username` and `password`")
     return stored

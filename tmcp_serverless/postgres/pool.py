@@ -2,18 +2,22 @@
 
 Whoever waits is served in turn. What is put back is handed over to the first in line, and so is the right to
 open a connection where one was lost; a newcomer never takes what somebody else was woken for.
+
+A server that grants fewer connections than the pool may open makes the pool smaller for a while: the refused
+caller waits in line, at its front, for a connection that is there. Where there is none, everybody is told.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import StoreUnavailableError
-from tmcp_serverless.postgres.failures import FROM_DATABASE
+from tmcp_serverless.postgres.failures import FROM_DATABASE, CrowdedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -22,8 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ConnectionPool"]
 
+logger = logging.getLogger(__name__)
+
 _BUSY_SECONDS = 10.0
+_CROWDED_SECONDS = 10.0
+"""How long the pool stays as small as the server has made it."""
+
 _CLOSE_SECONDS = 1.0
+_FEWEST_TO_SPARE = 2
+_PAUSES_SECONDS = (0.05, 0.2)
+_WARN_AGAIN_SECONDS = 600.0
 
 
 class ConnectionPool:
@@ -33,12 +45,19 @@ class ConnectionPool:
         open_one: Opens a connection.
         size: How many at once, at the most: idle, in use, being opened and being closed.
         gap_seconds: A connection that was not used for so long is not trusted any more.
+        connect_seconds: How long opening one may take: callers wait in line for as long at least.
 
     """
 
     def __init__(
-        self, open_one: Callable[[], Coroutine[Any, Any, Connection]], *, size: int, gap_seconds: float
+        self,
+        open_one: Callable[[], Coroutine[Any, Any, Connection]],
+        *,
+        size: int,
+        gap_seconds: float,
+        connect_seconds: float = 0.0,
     ) -> None:
+        self._connect_seconds = connect_seconds
         self._open_one = open_one
         self._size = size
         self._gap_seconds = gap_seconds
@@ -46,6 +65,9 @@ class ConnectionPool:
         self._idle: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._opened = 0
+        self._granted = size
+        self._granted_until = 0.0
+        self._warned_at = 0.0
         self._prepares = True
         self._adrift: set[asyncio.Task[Connection]] = set()
         self._ending: set[asyncio.Task[None]] = set()
@@ -74,11 +96,27 @@ class ConnectionPool:
         """
         if (connection := self.take()) is not None:
             return connection
-        if self._opened < self._size:
+        # The first in line may open one where the pool has grown again.
+        opens = self._opened < self._limit()
+        if opens:
             self._opened += 1
-        elif (connection := await self._next()) is not None:
-            return connection
-        return await self._open()
+            opens = not self._hand_over(None)
+        return await self._opened_or_next(opens=opens)
+
+    async def spare(self) -> bool:
+        """Close a connection for one outside of the pool, which has less room then; one stays.
+
+        Raises:
+            StoreUnavailableError: All connections stayed in use.
+
+        """
+        if self._opened < _FEWEST_TO_SPARE:
+            return False
+        connection = await self.acquire()
+        self._shrink(max(1, self._opened - 1))
+        await _close(connection)
+        self._opened -= 1
+        return True
 
     def put_back(self, connection: Connection, *, healthy: bool = True) -> None:
         """Give a connection to whoever waits for one, or keep it; close it where it cannot be used again."""
@@ -119,18 +157,51 @@ class ConnectionPool:
                 connection.terminate()
         self._idle.clear()
 
-    async def _next(self) -> Connection | None:
+    async def _opened_or_next(self, *, opens: bool) -> Connection:
+        first = False
+        while True:
+            if not opens and (connection := await self._next(first=first)) is not None:
+                return connection
+            try:
+                return await self._open()
+            except CrowdedError:
+                # Another caller may have put one back while this one was being refused.
+                if (connection := self.take()) is not None:
+                    return connection
+                if not self._opened:
+                    raise
+                opens, first = False, True
+
+    def _limit(self) -> int:
+        # The wall clock: the other one may stand still while the process is frozen.
+        return self._granted if time.time() < self._granted_until else self._size
+
+    def _shrink(self, granted: int) -> None:
+        if time.time() - self._warned_at > _WARN_AGAIN_SECONDS:
+            self._warned_at = time.time()
+            logger.warning(
+                "the server grants fewer database connections now than the %d of TMCP_DATABASE_CONNECTIONS: "
+                "requests wait for those that there are",
+                self._size,
+            )
+        self._granted, self._granted_until = granted, time.time() + _CROWDED_SECONDS
+
+    async def _next(self, *, first: bool = False) -> Connection | None:
         """Wait in line for a connection; `None`: the caller may open one."""
         future: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+        if first:
+            self._waiting.appendleft(future)
+        else:
+            self._waiting.append(future)
+        patience_seconds = max(_BUSY_SECONDS, self._connect_seconds)
         try:
-            async with asyncio.timeout(_BUSY_SECONDS):
+            async with asyncio.timeout(patience_seconds):
                 return await future
         except TimeoutError:
             self._pass_on(future)
             raise StoreUnavailableError(
-                f"all {self._size} database connections of this process were busy for "
-                f"{_BUSY_SECONDS:.0f} s; raise TMCP_DATABASE_CONNECTIONS or lower the concurrency"
+                f"all {self._limit()} database connections of this process were busy for "
+                f"{patience_seconds:.0f} s; raise TMCP_DATABASE_CONNECTIONS or lower the concurrency"
             ) from None
         except asyncio.CancelledError:
             self._pass_on(future)
@@ -141,6 +212,8 @@ class ConnectionPool:
         if not future.done() or future.cancelled():
             with suppress(ValueError):
                 self._waiting.remove(future)
+        elif future.exception() is not None:
+            return  # There was nothing to be handed over.
         elif (connection := future.result()) is not None:
             self.put_back(connection)
         else:
@@ -160,7 +233,7 @@ class ConnectionPool:
             self._opened -= 1
 
     async def _open(self) -> Connection:
-        opening = asyncio.get_running_loop().create_task(self._open_one())
+        opening = asyncio.get_running_loop().create_task(self._open_one_or_again())
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -169,15 +242,40 @@ class ConnectionPool:
             self._adrift.add(opening)
             opening.add_done_callback(self._adopt)
             raise
-        except BaseException:
-            self._make_room()
+        except BaseException as error:
+            self._failed(error)
             raise
+
+    async def _open_one_or_again(self) -> Connection:
+        """Open a connection. Many attempts at once may crowd each other out: the last one tries again."""
+        for pause_seconds in _PAUSES_SECONDS:
+            try:
+                return await self._open_one()
+            except CrowdedError:
+                if self._opened > 1 or not self._waiting:
+                    raise
+                await asyncio.sleep(pause_seconds)
+        return await self._open_one()
+
+    def _failed(self, error: BaseException | None) -> None:
+        """Note that a connection could not be opened."""
+        if not isinstance(error, CrowdedError):
+            self._make_room()
+            return
+        # The next in line would be refused too.
+        self._opened -= 1
+        if self._opened:
+            self._shrink(self._opened)
+            return
+        while self._waiting:
+            if not (future := self._waiting.popleft()).done():
+                future.set_exception(error)
 
     def _adopt(self, opening: asyncio.Task[Connection]) -> None:
         wanted = opening in self._adrift
         self._adrift.discard(opening)
         if opening.cancelled() or opening.exception() is not None:
-            self._make_room()
+            self._failed(None if opening.cancelled() else opening.exception())
         else:
             self.put_back(opening.result(), healthy=wanted)
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import ConfigurationError, SchemaError
+from tmcp_serverless.postgres.failures import RingingError
 from tmcp_serverless.postgres.privileges import lacks_for_use
 from tmcp_serverless.postgres.schema import ensure
-from tmcp_serverless.postgres.statements import load_statements
+from tmcp_serverless.postgres.statements import load_statements, silenced
+from tmcp_serverless.postgres.trial import try_to_write
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Connection, Database, Row
     from tmcp_serverless.postgres.schema import Component
 
 __all__ = ["PostgresManager", "Tables"]
+
+logger = logging.getLogger(__name__)
+
+_WARN_AGAIN_SECONDS = 600.0
 
 
 class Tables:
@@ -29,6 +37,7 @@ class Tables:
         self.sql = load_statements(component.kind, component.tables)
         self._create = create
         self._ready = False
+        self._warned_at = 0.0
 
     async def ready(self) -> None:
         """Make sure that the tables are there, and of this release's version.
@@ -54,10 +63,13 @@ class Tables:
         await self.ready()
         if lacking := await self.database.run_on_connection(self._lacks_for_use):
             raise ConfigurationError(lacking)
-        await self.database.check_writable()
+        await self.database.run_on_connection(self._try_to_write, idempotent=True)
 
     async def _lacks_for_use(self, connection: Connection) -> str | None:
         return await lacks_for_use(connection, self.component)
+
+    async def _try_to_write(self, connection: Connection) -> None:
+        await try_to_write(connection, self.component)
 
     async def fetchrow(self, name: str, *args: object, idempotent: bool) -> Row | None:
         """Run a statement and return its first row. `idempotent`: running it twice does no harm."""
@@ -65,6 +77,9 @@ class Tables:
             await self.ready()
         try:
             return await self.database.fetchrow(self.sql[name], *args, idempotent=idempotent)
+        except RingingError as error:
+            rows = await self._fetch_in_silence(name, args, error)
+            return rows[0] if rows else None
         except SchemaError:
             self._ready = False
             raise
@@ -75,9 +90,28 @@ class Tables:
             await self.ready()
         try:
             return await self.database.fetch(self.sql[name], *args, idempotent=idempotent)
+        except RingingError as error:
+            return await self._fetch_in_silence(name, args, error)
         except SchemaError:
             self._ready = False
             raise
+
+    async def _fetch_in_silence(self, name: str, args: tuple[object, ...], error: RingingError) -> list[Row]:
+        """Run a statement that was rolled back for its rings once more, without them.
+
+        Streams read what it has stored when they look next: a heartbeat later at the latest.
+        """
+        if time.time() - self._warned_at > _WARN_AGAIN_SECONDS:
+            self._warned_at = time.time()
+            logger.warning(
+                "messages are stored without NOTIFY, and streams read them at their next heartbeat: %s", error
+            )
+        statements = [statement for statement in (f"{name}_in_silence", name) if statement in self.sql]
+        rows: list[Row] = []
+        for statement in statements:
+            silent = silenced(self.sql[statement])
+            rows = await self.database.fetch(silent, *args, idempotent=False)
+        return rows
 
 
 class PostgresManager:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.postgres.connection import Connection
-from tmcp_serverless.postgres.dsn import arguments, parse
-from tmcp_serverless.postgres.failures import REFUSED_LOGIN, REFUSED_SETTING, translated_connect_errors
-from tmcp_serverless.postgres.tls import ENCRYPTED, make_context, sslmode_of
+from tmcp_serverless.postgres.dsn import arguments, connect_seconds, parse
+from tmcp_serverless.postgres.failures import (
+    REFUSED_LOGIN,
+    REFUSED_SETTING,
+    is_crowded,
+    translated_connect_errors,
+)
+from tmcp_serverless.postgres.keywords import MAKES_TLS
+from tmcp_serverless.postgres.tls import (
+    ENCRYPTED,
+    home_is_closed,
+    make_context,
+    optional_contexts,
+    sslmode_of,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -23,7 +38,9 @@ __all__ = ["Target"]
 
 logger = logging.getLogger(__name__)
 
-_CONNECT_SECONDS = 5
+_CONNECT_SECONDS = 5.0
+"""How long connecting may take where no `connect_timeout` is said."""
+
 _STATEMENT_SECONDS = 3.0
 """A link that is silently dead is found out by this: about as long as a tick."""
 
@@ -43,6 +60,11 @@ frozen one holds the lock of a row while a page is being sent to it, and does no
 idle_session_timeout does not end it.
 """
 
+_MOST_ONE_BY_ONE = 3
+
+_DROPPED_FIRST = (_IDLE, _CHECK, *_VANISHED)
+"""Where a refusal names no setting, these are left out together; the isolation level goes last."""
+
 
 class Target:
     """Opens connections to one address.
@@ -56,6 +78,9 @@ class Target:
         dbname: The database's name, over any other.
         server_settings: Settings that every connection starts with.
         idle_seconds: After how long without a statement the server closes a connection; 0 leaves it open.
+
+    Raises:
+        ConfigurationError: It is no connection string, or a keyword of it is refused.
 
     """
 
@@ -71,7 +96,7 @@ class Target:
         idle_seconds: float = 0.0,
     ) -> None:
         self.setting = setting
-        self._dsn = dsn
+        self._said: Mapping[str, str] = parse(dsn, setting=setting) if dsn else {}
         self._login = login
         self._tls_ca = tls_ca
         self._dbname = dbname
@@ -80,6 +105,11 @@ class Target:
         self._refused: frozenset[str] = frozenset()
 
         self._context: tuple[Mapping[str, str], ssl.SSLContext | None] | None = None
+
+    @property
+    def connect_seconds(self) -> float | None:
+        """How long connecting may take, where the connection string or the environment says it."""
+        return connect_seconds(self._said)
 
     @property
     def takes_idle_time(self) -> bool:
@@ -96,7 +126,7 @@ class Target:
             StoreUnavailableError: AWS cannot be reached now.
 
         """
-        said: Mapping[str, str] = parse(self._dsn, setting=self.setting) if self._dsn else {}
+        said = self._said
         if self._login is not None:
             said = await self._login.complete(said, refused=refused)
         found = dict(said)
@@ -136,47 +166,58 @@ class Target:
     ) -> Connection:
         wanted: dict[str, Any] = {
             **arguments(parameters),
-            "timeout": _CONNECT_SECONDS,
+            "timeout": connect_seconds(parameters) or _CONNECT_SECONDS,
             "command_timeout": _STATEMENT_SECONDS,
             "statement_cache_size": statement_cache_size,
             "connection_class": Connection,
+            **_passfile(parameters),
         }
-        context = self._tls(parameters)
-        if context is not None:
-            wanted["ssl"] = context
+        own: dict[str, str] = wanted.pop("server_settings", {})
         extra = {_IDLE: f"{idle_seconds * 1000:.0f}"} if idle_seconds else {}
         extra |= {_CHECK: f"{_CHECK_SECONDS * 1000:.0f}", **_VANISHED, **_ISOLATION}
-        refused, reason = self._refused, None
+        refused: frozenset[str] = frozenset()
         while True:
-            taken = {name: value for name, value in extra.items() if name not in refused}
+            # Another connection may have found out meanwhile.
+            left_out = refused | self._refused
+            taken = {name: value for name, value in extra.items() if name not in left_out}
+            settings = {**self._server_settings, **taken, **own}
             try:
-                settings = {**self._server_settings, **taken}
-                connection = await asyncpg.connect(**wanted, server_settings=settings)
+                connection = await self._connect_once(parameters, {**wanted, "server_settings": settings})
             except (*REFUSED_SETTING, asyncpg.InvalidParameterValueError) as error:
-                reason, more = error, _refused_by(error, taken)
+                more = _refused_by(
+                    error, taken, {**self._server_settings, **own}, before=len(extra) - len(taken)
+                )
                 if not more:
                     raise
                 refused |= more
+                if more - self._refused:
+                    logger.info("%s does without %s: %s", self.setting, ", ".join(sorted(more)), error)
+                if any(_names(str(error), name) for name in more):
+                    self._refused |= more
             else:
-                if reason is not None:
-                    self._do_without(refused, reason)
+                self._refused |= refused
+                _check_encoding(connection)
                 return connection
 
-    def _do_without(self, refused: frozenset[str], reason: BaseException) -> None:
-        new, self._refused = refused - self._refused, refused | self._refused
-        if _IDLE in new:
-            logger.info("%s does not close idle connections by itself: %s", self.setting, reason)
-        elif new:
-            logger.info("%s does not end statements whose client has gone: %s", self.setting, reason)
+    async def _connect_once(self, parameters: Mapping[str, str], wanted: dict[str, Any]) -> Connection:
+        *first, last = self._ways(parameters)
+        for way in first:
+            try:
+                return await asyncpg.connect(**wanted, **way)
+            except (*REFUSED_LOGIN, ConnectionError) as error:
+                logger.debug("%s: with the other way, after %r", self.setting, error)
+        return await asyncpg.connect(**wanted, **last)
 
-    def _tls(self, parameters: Mapping[str, str]) -> ssl.SSLContext | Literal[False] | None:
-        """Return what asyncpg takes for `ssl`: a context, made when the keywords change, or nothing."""
+    def _ways(self, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Return asyncpg's argument `ssl` for each attempt: a context, which is kept, or none."""
         if parameters.get("host", "").startswith("/"):
-            return False  # A unix socket has no TLS, whatever the mode.
-        relevant = {key: value for key, value in parameters.items() if key.startswith("ssl")}
+            return [{"ssl": False}]  # A unix socket has no TLS, whatever the mode.
+        relevant = {key: value for key, value in parameters.items() if key in MAKES_TLS}
         if self._context is None or self._context[0] != relevant:
             self._context = relevant, self._make_context(relevant)
-        return self._context[1]
+        if self._context[1] is not None:
+            return [{"ssl": self._context[1]}]
+        return [{"ssl": each} for each in optional_contexts(relevant)] if home_is_closed() else [{}]
 
     def _make_context(self, relevant: Mapping[str, str]) -> ssl.SSLContext | None:
         try:
@@ -202,10 +243,61 @@ class Target:
                 )
 
 
-def _refused_by(error: BaseException, taken: Mapping[str, str]) -> frozenset[str]:
-    """Return what to leave out at the next attempt; nothing where it is about something else."""
-    if _CHECK in taken and _CHECK in str(error):
-        return frozenset({_CHECK})
+def _refused_by(
+    error: BaseException, taken: Mapping[str, str], own: Mapping[str, str], *, before: int
+) -> frozenset[str]:
+    """Return what to leave out at the next attempt: the settings that the message names, else several.
+
+    Nothing is returned where the connection was refused for something else, such as for a keyword of the
+    connection string, which is never left out. A pooler that has refused several, one by one (`before`), is
+    taken to refuse the others too: each attempt is a connection.
+    """
+    message = str(error)
+    if is_crowded(error) or any(_names(message, name) for name in own):
+        return frozenset()
+    if named := frozenset(name for name in taken if _names(message, name)):
+        # A wrong value of this one is the setting's own.
+        if isinstance(error, asyncpg.InvalidParameterValueError):
+            return named - {_IDLE}
+        if isinstance(error, asyncpg.ProtocolViolationError) and before + 1 >= _MOST_ONE_BY_ONE:
+            return named | frozenset(taken).intersection(_DROPPED_FIRST)
+        return named
     if isinstance(error, asyncpg.InvalidParameterValueError):
         return frozenset()
-    return frozenset(taken)
+    return frozenset(taken).intersection(_DROPPED_FIRST) or frozenset(taken)
+
+
+def _names(message: str, setting: str) -> bool:
+    return re.search(rf"\b{re.escape(setting)}\b", message, re.IGNORECASE) is not None
+
+
+def _check_encoding(connection: Connection) -> None:
+    encoding = getattr(connection.get_settings(), "server_encoding", "UTF8")
+    if encoding != "UTF8":
+        connection.terminate()
+        raise ConfigurationError(
+            f"the database's encoding is {encoding}, which cannot hold every text: use a database made "
+            "with ENCODING 'UTF8' TEMPLATE template0"
+        )
+
+
+def _passfile(parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return what keeps asyncpg from failing at a password file that it may not read: libpq passes it over.
+
+    Raises:
+        ConfigurationError: The connection string names that file.
+
+    """
+    if named := parameters.get("passfile"):
+        if not os.access(named, os.R_OK):
+            raise ConfigurationError(f"passfile: {named} cannot be read")
+        return {}
+    try:
+        default = Path(os.environ.get("PGPASSFILE") or Path.home() / ".pgpass")
+    except RuntimeError:
+        return {}
+    try:
+        is_closed = default.exists() and not os.access(default, os.R_OK)
+    except OSError:
+        is_closed = True
+    return {"passfile": f"{os.devnull}/none"} if is_closed else {}

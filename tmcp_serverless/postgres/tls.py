@@ -9,28 +9,67 @@ from __future__ import annotations
 import os
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tmcp_serverless.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ENCRYPTED", "make_context", "sslmode_of"]
+__all__ = ["ENCRYPTED", "MODES", "home_is_closed", "make_context", "optional_contexts", "sslmode_of"]
+__all__ += ["with_tls_settled"]
 
 MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 ENCRYPTED = ("require", "verify-ca", "verify-full")
+_ON = ("1", "on", "true", "yes", "t", "y")
+_FILES = ("postgresql.crt", "postgresql.key", "root.crt", "root.crl")
 _VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+
+
+def with_tls_settled(found: dict[str, str]) -> dict[str, str]:
+    """Return the keywords with one `sslmode` for all that say whether and how TLS is used.
+
+    `ssl` is the same as `sslmode` to asyncpg, and `true` or `false` elsewhere. Where both are there, the
+    stricter one holds.
+
+    Raises:
+        ValueError: They contradict each other.
+
+    """
+    settled = dict(found)
+    modes = [mode.lower() for key in ("sslmode", "ssl") if (mode := settled.pop(key, None)) is not None]
+    modes = ["require" if mode in _ON else mode if mode in MODES else "disable" for mode in modes]
+    if settled.pop("direct_tls", "").lower() in _ON:
+        settled["sslnegotiation"] = "direct"
+    if modes:
+        settled["sslmode"] = max(modes, key=MODES.index)
+    if "channel_binding" in settled:
+        settled["channel_binding"] = settled["channel_binding"].lower()
+    if settled.get("channel_binding") == "require":
+        if settled.get("sslmode") == "disable" or settled.get("host", "").startswith("/"):
+            raise ValueError("channel_binding=require needs TLS")
+        settled["sslmode"] = "verify-full"
+    if settled.get("sslnegotiation") == "direct" and settled.get("sslmode") not in (None, *ENCRYPTED):
+        raise ValueError("sslnegotiation=direct needs sslmode=require, verify-ca or verify-full")
+    return settled
 
 
 def sslmode_of(parameters: Mapping[str, str]) -> str:
     """Return the `sslmode` that holds for these keywords, and for the environment.
 
+    A root certificate that the keywords name is verified with, also where they have no `sslmode`.
+
     Raises:
         ConfigurationError: There is no such mode.
 
     """
-    default = "verify-full" if _root(parameters) == "system" else "prefer"
+    default = "prefer"
+    if _root(parameters) == "system":
+        default = "verify-full"
+    elif parameters.get("sslrootcert"):
+        default = "verify-ca"
+    elif parameters.get("sslnegotiation") == "direct":
+        default = "require"
     mode = parameters.get("sslmode") or os.environ.get("PGSSLMODE") or default
     if mode not in MODES:
         said_by = "sslmode" if parameters.get("sslmode") else "PGSSLMODE"
@@ -49,13 +88,47 @@ def make_context(parameters: Mapping[str, str]) -> ssl.SSLContext | None:
 
     """
     mode = sslmode_of(parameters)
-    if mode not in ENCRYPTED:
-        return None
+    return _context(parameters, mode) if mode in ENCRYPTED else None
+
+
+def optional_contexts(parameters: Mapping[str, str]) -> list[ssl.SSLContext | Literal[False]]:
+    """Return what is tried in turn where encryption is optional: with TLS, and without.
+
+    asyncpg does this by itself, but for accounts whose home it cannot look into: it fails then.
+    """
+    mode = sslmode_of(parameters)
+    if mode == "disable":
+        return [False]
+    context = _context(parameters, mode)
+    return [context, False] if mode == "prefer" else [False, context]
+
+
+def home_is_closed() -> bool:
+    """Return whether files of libpq in the home of this account cannot be looked at."""
+    try:
+        folder = Path.home() / ".postgresql"
+    except RuntimeError:
+        return False
+    for name in _FILES:
+        try:
+            is_closed = (folder / name).is_file() and not os.access(folder / name, os.R_OK)
+        except OSError:
+            return True
+        if is_closed:
+            return True
+    return False
+
+
+def _context(parameters: Mapping[str, str], mode: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = mode == "verify-full"
     context.set_alpn_protocols(["postgresql"])
-    _trust(context, parameters, mode)
+    if mode in ENCRYPTED:
+        _trust(context, parameters, mode)
+    else:
+        context.verify_mode = ssl.CERT_NONE
     _revoke(context, parameters)
+    _revoke_by_folder(context, parameters)
     _identify(context, parameters)
     _bound(context, parameters)
     return context
@@ -76,6 +149,10 @@ def _own(name: str) -> Path | None:
 
 def _trust(context: ssl.SSLContext, parameters: Mapping[str, str], mode: str) -> None:
     root = _root(parameters) or _own("root.crt")
+    if root is None and parameters.get("channel_binding") == "require":
+        # The driver has no channel binding. What it is for, that nobody stands in between, is had by
+        # verifying the server.
+        root = "system"
     if root == "system":
         if mode != "verify-full":
             raise ConfigurationError(f"sslrootcert=system needs sslmode=verify-full, and not {mode}")
@@ -97,6 +174,15 @@ def _revoke(context: ssl.SSLContext, parameters: Mapping[str, str]) -> None:
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
+def _revoke_by_folder(context: ssl.SSLContext, parameters: Mapping[str, str]) -> None:
+    folder = parameters.get("sslcrldir") or os.environ.get("PGSSLCRLDIR")
+    if folder and context.verify_mode is not ssl.CERT_NONE:
+        if not Path(folder).is_dir():
+            raise ConfigurationError(f"sslcrldir: {folder} is no folder")
+        context.load_verify_locations(capath=folder)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+
+
 def _load(context: ssl.SSLContext, path: str | Path, keyword: str) -> None:
     try:
         context.load_verify_locations(cafile=path)
@@ -105,6 +191,8 @@ def _load(context: ssl.SSLContext, path: str | Path, keyword: str) -> None:
 
 
 def _identify(context: ssl.SSLContext, parameters: Mapping[str, str]) -> None:
+    if parameters.get("sslcertmode", "").lower() == "disable":
+        return
     certificate = parameters.get("sslcert") or os.environ.get("PGSSLCERT") or _own("postgresql.crt")
     if certificate is None:
         return

@@ -1,6 +1,23 @@
 -- Times are given in seconds: a timedelta of 86,400 s is sent as '1 day', which is 23 or 25 hours where the session's
 -- time zone changes its clocks.
 
+-- trial: a row of each table; for readiness, which rolls it back
+WITH session AS (
+    INSERT INTO {context} (id, principal, protocol_version, initialized, client)
+    VALUES ('/trial/' || md5(random()::text), '', '', false, '') RETURNING id
+), info AS (
+    INSERT INTO {client_info} (id, value) SELECT id, '' FROM session
+), capabilities AS (
+    INSERT INTO {client_capabilities} (id, value) SELECT id, '' FROM session
+), level AS (
+    INSERT INTO {log_level} (id, value) SELECT id, '' FROM session
+), subscribed AS (
+    INSERT INTO {subscriptions} (id, value) SELECT id, '' FROM session
+), secret AS (
+    INSERT INTO {secrets} (id, value) SELECT id, '' FROM session
+)
+INSERT INTO {spent} (id, expires_at) SELECT id, now() FROM session;
+
 -- initialize: a new session, whole
 WITH info AS (
     INSERT INTO {client_info} (id, value) VALUES ($1, $2)

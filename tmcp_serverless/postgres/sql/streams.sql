@@ -1,6 +1,14 @@
 -- Times are given in seconds: a timedelta of 86,400 s is sent as '1 day', which is 23 or 25 hours where the session's
 -- time zone changes its clocks.
 
+-- trial: a row of each table; for readiness, which rolls it back
+WITH box AS (
+    INSERT INTO {mailboxes} (id, last) VALUES ('/trial/' || md5(random()::text), 1) RETURNING id
+), message AS (
+    INSERT INTO {messages} (mailbox, n, data) SELECT id, 1, 'trial' FROM box
+)
+INSERT INTO {sessions} (id, holder, channel) SELECT id, id, id FROM box;
+
 -- prepare: the session's mailbox, whose broadcasts begin where the topic is now
 INSERT INTO {mailboxes} (id, last, delivered, topic_delivered, updated_at)
 VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0), now())
@@ -182,7 +190,7 @@ WITH refreshed AS (
 )
 SELECT holder FROM refreshed WHERE news IS NOT TRUE
 UNION ALL
-SELECT watch.holder FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS watch (holder, events, topic)
+SELECT watch.holder FROM unnest($3::text[], $4::text[]::bigint[], $5::text[]::bigint[]) AS watch (holder, events, topic)
 WHERE NOT EXISTS (
     SELECT FROM {mailboxes} AS box
     WHERE box.id = '/events' AND box.last > events OR box.id = '/broadcast' AND box.last > topic
@@ -197,7 +205,7 @@ WHERE lease.id IS NULL
         SELECT last FROM {mailboxes} AS box WHERE box.id = '/broadcast'
     )
 UNION ALL
-SELECT watch.holder FROM unnest($3::text[], $4::bigint[], $5::bigint[]) AS watch (holder, events, topic)
+SELECT watch.holder FROM unnest($3::text[], $4::text[]::bigint[], $5::text[]::bigint[]) AS watch (holder, events, topic)
 WHERE EXISTS (
     SELECT FROM {mailboxes} AS box
     WHERE box.id = '/events' AND box.last > events OR box.id = '/broadcast' AND box.last > topic
@@ -239,6 +247,9 @@ SELECT EXISTS (SELECT FROM {sessions} WHERE id = $1 AND updated_at > now() - $2 
 -- leases: who holds the streams of these sessions, and those inside them
 SELECT split_part(id, '/', 1), split_part(id, '/', 2), coalesce(holder, '') FROM {sessions}
 WHERE split_part(id, '/', 1) = ANY ($1::text[]) AND updated_at > now() - $2 * interval '1 s';
+
+-- delete_in_silence: the leases that `delete` would ring, where nothing can be rung
+DELETE FROM {sessions} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0');
 
 -- delete: the session's leases, mailboxes and messages, and those inside it; rings the holders
 SELECT {forget}($1);

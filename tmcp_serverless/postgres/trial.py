@@ -1,0 +1,29 @@
+"""Writing to a component's tables on trial: readiness does not read in the catalog whether it could."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.postgres.statements import load_statements
+
+if TYPE_CHECKING:
+    from tmcp_serverless.postgres.database import Connection
+    from tmcp_serverless.postgres.schema import Component
+
+__all__ = ["try_to_write"]
+
+
+async def try_to_write(connection: Connection, component: Component) -> None:
+    """Write a row of each table, and roll it back.
+
+    Raises:
+        PostgresError: The database does not take it, for whatever reason.
+
+    """
+    trial = connection.transaction()
+    await trial.start()
+    try:
+        await connection.execute(load_statements(component.kind, component.tables)["trial"])
+    finally:
+        if not connection.is_closed():
+            await trial.rollback()
