@@ -36,7 +36,6 @@ from tmcp_serverless.sessions.cursors import Cursor
 from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private, mint_watch
 from tmcp_serverless.sessions.pump import Pump
 from tmcp_serverless.sessions.records import CloseReason
-from tmcp_serverless.sessions.send_order import SendOrder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,7 +106,6 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             retention_rows=retention_rows,
             retention_bytes=retention_bytes,
         )
-        self._commits = SendOrder()
         self._scope = self._tables.component.tables["sessions"]
         self._topic_channel = channel_name(self._scope, BROADCAST)
         self._events_channel = channel_name(self._scope, EVENTS)
@@ -185,9 +183,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
     async def publish(self, data: str) -> None:
         """Append an event for those who watch, in one statement."""
         refuse_what_is_no_json(data)
-        with self._commits.take(EVENTS) as turn:
-            await turn.come()
-            await self._mailboxes.publish(data, self._events_channel)
+        await self._mailboxes.publish(data, self._events_channel)
 
     async def release(self, id: str, controller: StreamController) -> None:
         """End this controller's stream, and keep its cursor for the next one."""
@@ -235,33 +231,25 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         """Append the message, in one statement; what is committed is delivered."""
         refuse_what_is_no_json(data)
         if sessions is None:
-            with self._commits.take(BROADCAST) as turn:
-                await turn.come()
-                await self._mailboxes.broadcast(data, self._topic_channel)
+            await self._mailboxes.broadcast(data, self._topic_channel)
             return
         ids = checked_session_ids(sessions)
-        with self._commits.take(*ids) as turn:
-            await turn.come()
-            if len(ids) == 1:
-                await self._mailboxes.append(ids[0], data)
-            elif ids:
-                await self._mailboxes.append_to_all(ids, data)
+        if len(ids) == 1:
+            await self._mailboxes.append(ids[0], data)
+        elif ids:
+            await self._mailboxes.append_to_all(ids, data)
 
     async def append(self, id: str, data: str, *, after: str | None = None) -> str:
         """Append a message to one mailbox and return its cursor."""
         refuse_what_is_no_json(data)
         if after is None:
-            with self._commits.take(id) as turn:
-                await turn.come()
-                return await self._mailboxes.append(id, data)
+            return await self._mailboxes.append(id, data)
         return await self._mailboxes.append_at(id, Cursor.parse(after).own + 1, data)
 
     async def deliver(self, id: str, data: str) -> bool:
         """Append a message to a mailbox that exists already."""
         refuse_what_is_no_json(data)
-        with self._commits.take(id) as turn:
-            await turn.come()
-            return await self._mailboxes.deliver(id, data)
+        return await self._mailboxes.deliver(id, data)
 
     async def interrupt(self, id: str) -> None:
         """End the session's stream wherever it is; its cursor stays."""

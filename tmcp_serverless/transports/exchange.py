@@ -195,7 +195,7 @@ class Exchange:
             else:
                 self._queue.popleft()
                 self._written += 1
-                # A journal has it before anything is awaited: whenever that is cut short, it is here or there.
+                # A journal has it before anything is awaited: cut short, it is here or there.
                 await self._write(data, last=last)
 
     async def _write(self, data: bytes, *, last: bool) -> None:

@@ -50,8 +50,8 @@ class SessionOutbound:
 
     A notification is committed when `notify` returns, and reaches the stream that is open or the next one. A
     request to the client goes there too; where no stream is open it goes to the running request's own stream
-    rather than nowhere. The messages of one process arrive in the order of the calls, also those of tasks that
-    run side by side.
+    rather than nowhere. The messages of one process arrive in the order of the calls, also those of tasks
+    that run side by side.
 
     Args:
         streams: Where the session's mailbox is.

@@ -25,8 +25,9 @@ class StreamExchange:
     """One request's way to its session's stream.
 
     Delivery: in order, together with all else that this process sends to the session, and committed when
-    `emit` or `answer` returns. While the store is away they try again for 30 seconds. Where the link to it broke after a message was committed and before that was known, the
-    client gets the message twice: a question or an answer that is lost would keep somebody waiting.
+    `emit` or `answer` returns. While the store is away they try again for 30 seconds. Where the link to it
+    broke after a message was committed and before that was known, the client gets the message twice: a
+    question or an answer that is lost would keep somebody waiting.
 
     Args:
         streams: Where the session's mailbox is.
