@@ -1,111 +1,134 @@
-"""Session managers as slow as a store can be: an order that is lost in an `await` is lost here, and is seen.
+"""Session managers that take their time, and now and then fail: what a real store does, by a seed.
 
-Every method of both managers takes a seeded random time before and behind what it does, and the methods in
-`failing` fail now and then, once: the next call of that method does what it is asked to.
+A store in memory answers before anybody else has a turn. What goes wrong only while a real one is waited for,
+an order that is lost or state that is seen too early, shows over these.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from contextvars import ContextVar
-from functools import wraps
-from random import Random
-from typing import TYPE_CHECKING, Any
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 from tmcp_serverless import (
     InfoSessionManager,
+    InMemoryInfoSessionManager,
+    InMemoryStreamSessionManager,
     SessionManagers,
     StoreUnavailableError,
     StreamSessionManager,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Awaitable, Callable
 
-__all__ = ["LONGEST_SECONDS", "SURVIVED", "SlowStore"]
+__all__ = ["Slowness", "slow_managers"]
 
-LONGEST_SECONDS = 0.05
-
-SURVIVED = frozenset({"StreamSessionManager.release", "StreamSessionManager.sweep", "InfoSessionManager.sweep"})
-"""Methods whose failure no client sees: what is not given back expires."""
-
-_NOT_SLOWED = frozenset({"aclose", "disconnect", "check"})
-"""Methods that run when nobody waits for an order any more."""
-
-_FAILING_SHARE = 0.1
-
-_within: ContextVar[bool] = ContextVar("_within", default=False)
-"""True within a method: one that calls another is slow once."""
+MOST_SECONDS = 0.05
 
 
-class SlowStore:
-    """One random sequence for all managers that it wraps.
+@dataclass
+class Slowness:
+    """How slow a store is, and what fails in it.
 
     Args:
-        seed: Repeats the delays, as far as the event loop repeats the calls.
-        longest_seconds: How long a method takes at the most, before it begins and again behind its end.
-        failing: The methods that fail now and then, as `Contract.method`.
+        seed: Makes a run repeatable, as far as the order of its calls is.
+        most_seconds: The longest that a method takes: half before it does its work, and half after.
+        failing: The methods that may fail, such as `deliver`.
+        every: How many calls of one method there are between two failures, on average.
+        committed: Whether a call that fails has done its work all the same.
 
     """
 
-    def __init__(
-        self, seed: int, *, longest_seconds: float = LONGEST_SECONDS, failing: Collection[str] = SURVIVED
-    ) -> None:
-        self._random = Random(seed)  # noqa: S311 - to be repeated, not to be unguessable
-        self._longest_seconds = longest_seconds
-        self._failing = frozenset(failing)
-        self._failed: set[str] = set()
-        self.failures = 0
-        """How often a method has failed."""
+    seed: int
+    most_seconds: float = MOST_SECONDS
+    failing: frozenset[str] = frozenset()
+    every: int = 4
+    committed: bool = False
+    failures: list[str] = field(default_factory=list[str])
+    """The methods that have failed."""
 
-    def managers(self, managers: SessionManagers) -> SessionManagers:
-        """Return the same managers behind the delays. Closing them closes those."""
-        return SessionManagers(
-            streams=self.wrap(managers.streams, StreamSessionManager),
-            info=self.wrap(managers.info, InfoSessionManager),
-            resources=managers.resources,
-        )
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)  # noqa: S311 - no secret
+        self._failed_last: set[str] = set()
 
-    def wrap(self, manager: Any, contract: type[Any]) -> Any:
-        """Return a manager of the same class and state, whose every method is slow."""
-        own = type(manager)
-        names = [
-            name
-            for name, member in inspect.getmembers(contract, inspect.iscoroutinefunction)
-            if not name.startswith("_") and name not in _NOT_SLOWED and member is not None
-        ]
-        slow = {name: self._slowed(getattr(own, name), f"{contract.__name__}.{name}") for name in names}
-        wrapped = object.__new__(type(f"Slow{own.__name__}", (own,), slow))
-        wrapped.__dict__ = manager.__dict__
-        return wrapped
+    async def run(self, name: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Do the work of one method."""
+        before, after = (self._random.uniform(0, self.most_seconds / 2) for _ in range(2))
+        fails = self._fails(name)
+        await asyncio.sleep(before)
+        if fails and not self.committed:
+            raise StoreUnavailableError(f"{name} has failed, by the seed {self.seed}")
+        outcome = await work()
+        await asyncio.sleep(after)
+        if fails:
+            raise StoreUnavailableError(f"{name} has failed, by the seed {self.seed}")
+        return outcome
 
-    def _slowed(self, method: Callable[..., Any], name: str) -> Callable[..., Any]:
-        @wraps(method)
-        async def slowed(*arguments: Any, **options: Any) -> Any:
-            if _within.get():
-                return await method(*arguments, **options)
-            await self._pause()
-            self._fail_once(name)
-            token = _within.set(True)
-            try:
-                result = await method(*arguments, **options)
-            finally:
-                _within.reset(token)
-            await self._pause()
-            return result
+    def _fails(self, name: str) -> bool:
+        """Return whether this call fails: once, for the next one of its method does not."""
+        if name not in self.failing or name in self._failed_last or self._random.randrange(self.every):
+            self._failed_last.discard(name)
+            return False
+        self._failed_last.add(name)
+        self.failures.append(name)
+        return True
 
-        return slowed
 
-    async def _pause(self) -> None:
-        await asyncio.sleep(self._random.uniform(0, self._longest_seconds / 2))
+class _Slow:
+    """A manager around another."""
 
-    def _fail_once(self, name: str) -> None:
-        if name not in self._failing:
-            return
-        if name in self._failed:
-            self._failed.discard(name)
-        elif self._random.random() < _FAILING_SHARE:
-            self._failed.add(name)
-            self.failures += 1
-            raise StoreUnavailableError(f"{name} fails once, for the test")
+    def __init__(self, inner: Any, slowness: Slowness) -> None:
+        self.inner = inner
+        self.slowness = slowness
+
+    async def check(self) -> None:
+        await self.inner.check()
+
+    async def disconnect(self) -> None:
+        await self.inner.disconnect()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+def _slow(name: str) -> Callable[..., Awaitable[Any]]:
+    async def method(self: _Slow, *args: Any, **options: Any) -> Any:
+        work = getattr(self.inner, name)
+        return await self.slowness.run(name, lambda: work(*args, **options))
+
+    return method
+
+
+def _slow_class(contract: type) -> Callable[[Any, Slowness], Any]:
+    """Return a manager of this contract, every method of which is slow."""
+    methods = {
+        name: _slow(name)
+        for name, method in inspect.getmembers(contract, inspect.iscoroutinefunction)
+        if not name.startswith("_") and name not in vars(_Slow)
+    }
+    return cast(
+        "Callable[[Any, Slowness], Any]", type(f"Slow{contract.__name__}", (_Slow, contract), methods)
+    )
+
+
+slow_streams = cast(
+    "Callable[[StreamSessionManager, Slowness], StreamSessionManager]", _slow_class(StreamSessionManager)
+)
+slow_info = cast(
+    "Callable[[InfoSessionManager, Slowness], InfoSessionManager]", _slow_class(InfoSessionManager)
+)
+
+
+def slow_managers(slowness: Slowness, managers: SessionManagers | None = None) -> SessionManagers:
+    """Return slow managers around these, or around new ones in memory."""
+    inner = managers or SessionManagers(
+        streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager()
+    )
+    return SessionManagers(
+        streams=slow_streams(inner.streams, slowness),
+        info=slow_info(inner.info, slowness),
+        resources=inner.resources,
+    )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
     from types import TracebackType
+
+    from tmcp_serverless.sessions.records import Json
 
 __all__ = ["CALLS", "SendOrder", "Turn"]
 
@@ -36,6 +40,27 @@ class SendOrder:
     def take(self, *keys: str) -> Turn:
         """Take a place in line for these mailboxes, behind every turn that was taken before."""
         return Turn(self._last, keys)
+
+    @contextmanager
+    def reserved(
+        self, *keys: str, send: Callable[[Json], Awaitable[None]]
+    ) -> Generator[Callable[[Json], Awaitable[None]]]:
+        """Take a place now for a message that is sent later, by calling the function that this yields.
+
+        Any further message that the function is given has a place of its own.
+        """
+        places = [self.take(*keys)]
+
+        async def deliver(message: Json) -> None:
+            with places.pop() if places else self.take(*keys) as turn:
+                await turn.come()
+                await send(message)
+
+        try:
+            yield deliver
+        finally:
+            for place in places:
+                place.leave()
 
 
 class Turn:
@@ -89,7 +114,9 @@ class Turn:
             if self._last.get(key) is self:
                 del self._last[key]
                 # This turn had not come: those behind it wait for those before it.
-                self._last.update({key: turn for turn in self._before if key in turn._keys})  # noqa: SLF001
+                for turn in self._before:
+                    if key in turn._keys:  # noqa: SLF001 - its own class
+                        self._last[key] = turn
         if self._ended is not None:
             self._ended.set()
 

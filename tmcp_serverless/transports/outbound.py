@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import Json
-    from tmcp_serverless.sessions.send_order import Turn
     from tmcp_serverless.transports.conversation import Conversation
 
 __all__ = ["LogFilter", "SessionOutbound"]
@@ -87,39 +86,22 @@ class SessionOutbound:
         if params is not None:
             message["params"] = dict(params)
         if self._log_filter.passes(message):
-            await self._send(message)
+            with self._streams.send_order.take(self._session_id) as turn:
+                await turn.come()
+                await self._send(message)
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Ask the client, on its standalone stream where it has one open."""
         # Its place is taken before anything is awaited: what is said after it does not overtake it.
-        with self._take() as turn:
-            deliver = self._deliver_in(turn)
-            if self._fallback is not None and not await self._streams.has(self._session_id):
-                turn.leave()
-                deliver = self._fallback
-            return await self._conversation.ask(method, params, opts, deliver)
+        with self._streams.send_order.reserved(self._session_id, send=self._send) as deliver:
+            if self._fallback is None or await self._streams.has(self._session_id):
+                return await self._conversation.ask(method, params, opts, deliver)
+        return await self._conversation.ask(method, params, opts, self._fallback)
 
-    def _deliver_in(self, turn: Turn) -> Callable[[Json], Awaitable[None]]:
-        """Return what sends the first message in this turn, and any other in one of its own."""
-        turns = [turn]
-
-        async def deliver(message: Json) -> None:
-            await self._send(message, turns.pop() if turns else None)
-
-        return deliver
-
-    def _take(self) -> Turn:
-        return self._streams.send_order.take(self._session_id)
-
-    async def _send(self, message: Json, turn: Turn | None = None) -> None:
+    async def _send(self, message: Json) -> None:
         data = dump(message).decode()
-        with turn or self._take() as own:
-            await own.come()
-            await self._put(data)
-
-    async def _put(self, data: str) -> None:
         if self._is_stream:
             # `send` would make the mailbox again of a session that has ended with its stream.
             if not await self._streams.deliver(self._session_id, data):
