@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Round", "all_rounds", "differences", "transcripts"]
 
-_AT_ONCE = 24
+_AT_ONCE = 12
 
 
 class Round(NamedTuple):

@@ -36,17 +36,17 @@ class Slowness:
     Args:
         seed: Makes a run repeatable, as far as the order of its calls is.
         most_seconds: The longest that a method takes: half before it does its work, and half after.
-        failing: The methods that may fail, such as `deliver`.
+        failing: The methods that may fail and do nothing, such as `deliver`.
+        failing_late: The methods that may fail when they have done their work, such as `release`.
         every: How many calls of one method there are between two failures, on average.
-        committed: Whether a call that fails has done its work all the same.
 
     """
 
     seed: int
     most_seconds: float = MOST_SECONDS
     failing: frozenset[str] = frozenset()
+    failing_late: frozenset[str] = frozenset()
     every: int = 4
-    committed: bool = False
     failures: list[str] = field(default_factory=list[str])
     """The methods that have failed."""
 
@@ -59,7 +59,7 @@ class Slowness:
         before, after = (self._random.uniform(0, self.most_seconds / 2) for _ in range(2))
         fails = self._fails(name)
         await asyncio.sleep(before)
-        if fails and not self.committed:
+        if fails and name in self.failing:
             raise StoreUnavailableError(f"{name} has failed, by the seed {self.seed}")
         outcome = await work()
         await asyncio.sleep(after)
@@ -69,7 +69,8 @@ class Slowness:
 
     def _fails(self, name: str) -> bool:
         """Return whether this call fails: once, for the next one of its method does not."""
-        if name not in self.failing or name in self._failed_last or self._random.randrange(self.every):
+        may_fail = name in self.failing or name in self.failing_late
+        if not may_fail or name in self._failed_last or self._random.randrange(self.every):
             self._failed_last.discard(name)
             return False
         self._failed_last.add(name)

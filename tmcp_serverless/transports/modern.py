@@ -130,7 +130,7 @@ class ModernTransport:
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def handed_on() -> Message:
-            return messages.pop() if messages else await receive()
+            return messages.pop() if messages else await request.receive()
 
         return handed_on
 

@@ -83,9 +83,12 @@ class Outlet:
             # Of ours, or of a server that gives up by itself.
             logger.info("a client is given up, for it does not read")
             self._give_up()
+        except OSError:
+            # Servers differ in whether they say here that the client is gone.
+            self._give_up()
         except Exception as error:  # noqa: BLE001 - servers, proxies and test clients each raise their own
             # A client that is gone is no problem of the handler that speaks to it.
-            logger.debug("a client is gone: its server raised %s", type(error).__name__)
+            logger.info("a client counts as gone: its server raised %s", type(error).__qualname__)
             self._give_up()
         finally:
             self._writing = None
