@@ -48,7 +48,7 @@ async def transcripts(
 ) -> dict[Round, Transcript | str]:
     """Return what the client saw in each round; a text: how the round failed."""
     seen: dict[Round, Transcript | str] = {}
-    waiting = iter(rounds)
+    waiting = iter(all_of_them := list(rounds))
 
     async def work() -> None:
         async with contextlib.AsyncExitStack() as stack:
@@ -62,7 +62,7 @@ async def transcripts(
                     seen[each] = repr(error)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(_AT_ONCE):
+        for _ in range(min(_AT_ONCE, len(all_of_them))):
             group.create_task(work())
     return seen
 
