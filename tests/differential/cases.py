@@ -11,8 +11,9 @@ from . import (
     cases_requests,
     cases_sessions,
 )
+from .interactions import INTERACTIONS
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "INTERACTIONS"]
 
 CASES = (
     cases_errors,

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from .cases import CASES
-from .interactions import INTERACTIONS, Interaction, text
+from .cases import INTERACTIONS
+from .interactions import Interaction, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +34,6 @@ class Round(NamedTuple):
 
 def all_rounds() -> list[Round]:
     """Return every interaction, with every kind and version that it is for."""
-    assert CASES
     return [
         Round(interaction, kind, version)
         for interaction in INTERACTIONS.values()

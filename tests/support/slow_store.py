@@ -107,7 +107,7 @@ def _slow_class(contract: type) -> Callable[[Any, Slowness], Any]:
     """Return a manager of this contract, every method of which is slow."""
     methods = {
         name: _slow(name)
-        for name, method in inspect.getmembers(contract, inspect.iscoroutinefunction)
+        for name, _ in inspect.getmembers(contract, inspect.iscoroutinefunction)
         if not name.startswith("_") and name not in vars(_Slow)
     }
     return cast(

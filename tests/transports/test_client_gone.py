@@ -146,7 +146,7 @@ async def test_the_handler_of_a_notification_runs_though_nobody_reads_that_it_wa
     async def changed(*_: Any) -> None:
         ran.set()
 
-    server = Server("notified", on_roots_list_changed=changed)
+    server = Server("notified", on_roots_list_changed=changed)  # pyright: ignore[reportDeprecated]
     handler = new_handler(server)
     client = await Client(handler.app).initialize()
     gone = Client(Front(handler.app, before=leaving_at(1, raised)))
