@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Round", "all_rounds", "differences", "transcripts"]
 
-_AT_ONCE = 12
-
 
 class Round(NamedTuple):
     """An interaction with one kind of server at one protocol version."""
@@ -43,7 +41,10 @@ def all_rounds() -> list[Round]:
 
 
 async def transcripts(
-    rounds: Iterable[Round], new_peer: Callable[[str], AbstractAsyncContextManager[Peer]]
+    rounds: Iterable[Round],
+    new_peer: Callable[[str], AbstractAsyncContextManager[Peer]],
+    *,
+    at_once: int = 12,
 ) -> dict[Round, Transcript | str]:
     """Return what the client saw in each round; a text: how the round failed."""
     seen: dict[Round, Transcript | str] = {}
@@ -61,7 +62,7 @@ async def transcripts(
                     seen[each] = repr(error)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(_AT_ONCE, len(all_of_them))):
+        for _ in range(min(at_once, len(all_of_them))):
             group.create_task(work())
     return seen
 

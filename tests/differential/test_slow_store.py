@@ -41,7 +41,7 @@ def runner() -> Iterator[asyncio.Runner]:
 @pytest.fixture(scope="module")
 def reference(runner: asyncio.Runner) -> Mapping[Round, Transcript | str]:
     """What the SDK's client sees."""
-    return runner.run(transcripts(all_rounds(), sdk_peer))
+    return runner.run(transcripts(all_rounds(), sdk_peer, at_once=3))
 
 
 def slow_peer(slowness: Slowness) -> Callable[[str], AbstractAsyncContextManager[Peer]]:

@@ -76,11 +76,14 @@ class Turn:
 
     def __init__(self, last: dict[str, Turn], keys: tuple[str, ...]) -> None:
         self._last = last
-        self._keys = frozenset(keys)
+        self._keys = keys if len(keys) == 1 else frozenset(keys)
         self._is_over = False
         self._ended: asyncio.Event | None = None
-        self._before = list(dict.fromkeys(last[key] for key in self._keys if key in last))
+        self._before: list[Turn] = []
         for key in self._keys:
+            before = last.get(key)
+            if before is not None and (not self._before or before is not self._before[-1]):
+                self._before.append(before)
             last[key] = self
 
     def __enter__(self) -> Self:
@@ -109,7 +112,8 @@ class Turn:
         if self._is_over:
             return
         self._is_over = True
-        self._before = self._under_way()
+        if self._before:
+            self._before = self._under_way()
         for key in self._keys:
             if self._last.get(key) is self:
                 del self._last[key]
