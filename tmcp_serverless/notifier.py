@@ -9,6 +9,8 @@ from tmcp_serverless.closable import Closable
 from tmcp_serverless.config import Settings
 from tmcp_serverless.errors import ConfigurationError, TmcpError
 from tmcp_serverless.managers import managers_for
+from tmcp_serverless.sessions.ids import BROADCAST, EVENTS
+from tmcp_serverless.sessions.send_order import CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +30,9 @@ class Notifier(Closable):
 
     Delivery: when a method returns, the notification is committed, and reaches each session that it concerns
     once, on the stream that it has open or on its next one; and each `subscriptions/listen` stream of the
-    2026-07-28 revision that asked for it and is open now, once.
+    2026-07-28 revision that asked for it and is open now, once. What one process sends to a session arrives
+    in the order of the calls, also of those that are not awaited one after the other. A broadcast (the three
+    lists, and `send` to `None`) keeps its place among broadcasts only.
 
     Every method raises `StoreUnavailableError` where the database cannot be reached now (what it was to send
     may or may not have been committed), `ConfigurationError` where a setting is wrong or the tables are
@@ -68,10 +72,19 @@ class Notifier(Closable):
         uri = str(uri)
         if "\0" in uri:
             return  # Nobody can be subscribed to it.
-        notification = {"method": "notifications/resources/updated", "params": {"uri": uri}}
-        await self.send(await self._managers.info.get_subscriptions(uri), notification)
-        # Broadcasts are read by listen streams as they are; this one was sent to sessions alone.
-        await self._managers.streams.publish(_message(notification))
+        data = _message({"method": "notifications/resources/updated", "params": {"uri": uri}})
+        streams = self._managers.streams
+        with streams.send_order.take(EVENTS) as published:
+            with streams.send_order.take(CALLS) as call:
+                sessions = await self._managers.info.get_subscriptions(uri)
+                await call.come()
+                turn = streams.send_order.take(*sessions)
+            with turn:
+                await turn.come()
+                await streams.send(sessions, data)
+            # Broadcasts are read by listen streams as they are; this one was sent to sessions alone.
+            await published.come()
+            await streams.publish(data)
 
     async def send(self, sessions: Iterable[str] | None, notification: dict[str, Any]) -> None:
         """Send a notification to the given sessions; `None` is every session, `[]` is nobody.
@@ -90,7 +103,14 @@ class Notifier(Closable):
             raise TmcpError("`sessions` is one text; one session is a list of one id")
         if not isinstance(notification.get("method"), str) or "id" in notification:
             raise TmcpError('a notification has a "method" and no "id"')
-        await self._managers.streams.send(sessions, _message(notification))
+        data, streams = _message(notification), self._managers.streams
+        recipients = sessions if sessions is None else list(sessions)
+        with streams.send_order.take(CALLS) as call:
+            await call.come()
+            turn = streams.send_order.take(*_mailboxes(recipients))
+        with turn:
+            await turn.come()
+            await streams.send(recipients, data)
 
     async def aclose(self) -> None:
         """Close the connections, where they are this object's own; it cannot be used then. Idempotent."""
@@ -114,6 +134,10 @@ def _managers_at(address: str) -> SessionManagers:
     if not settings.has_database:
         raise ConfigurationError("there is no database: give Notifier a connection string")
     return managers_for(settings)
+
+
+def _mailboxes(sessions: list[str] | None) -> set[str]:
+    return {BROADCAST} if sessions is None else set(sessions)
 
 
 def _message(notification: dict[str, Any]) -> str:

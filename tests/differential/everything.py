@@ -1,5 +1,6 @@
 """An `MCPServer` with tools of every kind, prompts, resources and completion."""
 
+import asyncio
 import json
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -61,6 +62,7 @@ def build_everything(notebook: Notebook) -> MCPServer[Any]:
     _add_failing_tools(server)
     _add_argument_tools(server)
     _add_talking_tools(server)
+    _add_hurried_tools(server, notebook)
     _add_asking_tools(server, notebook)
     _add_standalone_asking_tools(server)
     _add_waiting_tools(server, notebook)
@@ -229,6 +231,26 @@ def _add_talking_tools(server: MCPServer[Any]) -> None:
         for number in range(count):
             await saying.log(ctx.request_context, "emergency", number, alone=number % 2 == 1)
         return "over"
+
+
+def _add_hurried_tools(server: MCPServer[Any], notebook: Notebook) -> None:
+    @server.tool()
+    async def progress_unawaited(ctx: Ctx, steps: int) -> str:
+        for step in range(1, steps + 1):
+            notebook.keep(asyncio.create_task(ctx.report_progress(step, steps)))
+        await asyncio.sleep(0)
+        return "done"
+
+    @server.tool()
+    async def logs_at_once(ctx: Ctx, count: int, *, alone: bool) -> str:
+        await saying.log_at_once(ctx.request_context, count=count, alone=alone)
+        return "logged"
+
+    @server.tool()
+    async def ask_and_log_at_once(ctx: Ctx, count: int, *, alone: bool) -> str:
+        logs = saying.log_at_once(ctx.request_context, count=count, alone=alone)
+        name, _ = await asyncio.gather(saying.ask_for_name(ctx.request_context, alone=alone), logs)
+        return name
 
 
 def _add_asking_tools(server: MCPServer[Any], notebook: Notebook) -> None:

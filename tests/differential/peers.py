@@ -13,7 +13,9 @@ from .server import BUILDERS
 from .wire import lifespan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
+
+    from tmcp_serverless import SessionManagers
 
     from .wire import App
 
@@ -32,13 +34,21 @@ async def sdk_peer(kind: str) -> AsyncGenerator[Peer]:
 
 
 @contextlib.asynccontextmanager
-async def our_peer(kind: str, database_url: str) -> AsyncGenerator[Peer]:
-    """Start instances of ours, each with a server of its own, that share nothing but the database."""
+async def our_peer(
+    kind: str, database_url: str | None = None, *, new_managers: Callable[[], SessionManagers] | None = None
+) -> AsyncGenerator[Peer]:
+    """Start instances of ours, each with a server of its own, that share nothing but the store.
+
+    That is the database, or the managers.
+    """
     notebook = Notebook()
+    managers = None if new_managers is None else new_managers()
     async with contextlib.AsyncExitStack() as stack:
         apps: list[App] = []
         for _ in range(INSTANCES):
-            handler = create_handler(BUILDERS[kind](notebook), database_url=database_url)
+            handler = create_handler(
+                BUILDERS[kind](notebook), database_url=database_url, session_manager=managers
+            )
             stack.push_async_callback(handler.aclose)
             await stack.enter_async_context(lifespan(handler.app))
             apps.append(handler.app)

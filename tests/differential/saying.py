@@ -32,6 +32,7 @@ __all__ = [
     "late",
     "lifespan",
     "log",
+    "log_at_once",
     "publish",
     "recorder",
     "rendezvous",
@@ -92,6 +93,11 @@ async def log(
     params = types.LoggingMessageNotificationParams(level=level, data=data, logger=name)
     related = None if alone else ctx.request_id
     await ctx.session.send_notification(types.LoggingMessageNotification(params=params), related)
+
+
+async def log_at_once(ctx: Context, *, count: int, alone: bool) -> None:
+    """Send several log messages side by side."""
+    await asyncio.gather(*(log(ctx, "emergency", number, alone=alone) for number in range(count)))
 
 
 async def tell_client(ctx: Context, what: str, *, alone: bool) -> None:

@@ -12,14 +12,7 @@ import pytest
 
 from tmcp_serverless.testing.postgres import create_database_sync
 
-from . import (
-    cases_errors,
-    cases_messages,
-    cases_modern,
-    cases_questions,
-    cases_requests,
-    cases_sessions,
-)
+from .cases import CASES
 from .interactions import INTERACTIONS, Interaction, text
 from .peers import our_peer, sdk_peer
 from .server import KINDS
@@ -29,7 +22,6 @@ if TYPE_CHECKING:
 
     from .client import Peer
 
-CASES = (cases_errors, cases_messages, cases_modern, cases_questions, cases_requests, cases_sessions)
 DIFFERENCES = Path(__file__).parents[2] / "docs" / "differences.md"
 
 ROUNDS = [

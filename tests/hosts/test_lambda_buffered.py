@@ -306,6 +306,15 @@ def test_an_event_that_is_no_request_is_answered_with_nothing(
     assert new_sandbox()(event, LambdaContext()) is None
 
 
+def _nothing(event: Any, context: Any) -> None:
+    del event, context
+
+
+def _answer(event: Any, context: Any) -> dict[str, int]:
+    del event, context
+    return {"statusCode": 200}
+
+
 @pytest.mark.parametrize("event", UNKNOWN)
 def test_a_request_of_another_front_door_is_never_answered_with_nothing(
     new_sandbox: Callable[..., Handler], event: Any
@@ -313,10 +322,10 @@ def test_a_request_of_another_front_door_is_never_answered_with_nothing(
     handler = new_sandbox()
     with pytest.raises(TmcpError, match="is not served"):
         handler(event, LambdaContext())
-    handler.on_event(lambda *_: None)
+    handler.on_event(_nothing)
     with pytest.raises(TmcpError, match="is not served"):
         handler(event, LambdaContext())
-    handler.on_event(lambda *_: {"statusCode": 200})
+    handler.on_event(_answer)
     assert handler(event, LambdaContext()) == {"statusCode": 200}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.fixtures import postgres_managers
+from tests.support.slow_store import Slowness, slow_managers
 from tmcp_serverless import (
     CloseReason,
     InfoSessionManager,
@@ -27,6 +28,10 @@ from tmcp_serverless.testing.contracts import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
+
+SEEDS = (1, 2)
+SHORT_SECONDS = 0.002
+"""The longest that a method of a slow store takes here: some tests make hundreds of calls."""
 
 
 @pytest.fixture
@@ -54,6 +59,22 @@ class TestInMemoryInfo(InfoSessionManagerContract):
     def new_manager(self) -> Callable[[], InMemoryInfoSessionManager]:  # type: ignore[override]
         manager = InMemoryInfoSessionManager()
         return lambda: manager
+
+
+class TestSlowStreams(StreamSessionManagerContract):
+    """Slow managers keep the contract: what tests show over them is not of their own making."""
+
+    @pytest.fixture(params=SEEDS)
+    def new_manager(self, request: pytest.FixtureRequest) -> Any:
+        managers = slow_managers(Slowness(request.param, most_seconds=SHORT_SECONDS))
+        return lambda: managers.streams
+
+
+class TestSlowInfo(InfoSessionManagerContract):
+    @pytest.fixture(params=SEEDS)
+    def new_manager(self, request: pytest.FixtureRequest) -> Any:
+        managers = slow_managers(Slowness(request.param, most_seconds=SHORT_SECONDS))
+        return lambda: managers.info
 
 
 class TestPostgresStreams(StreamSessionManagerContract):

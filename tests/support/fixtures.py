@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from tests.support.slow_store import Slowness, slow_managers
 from tmcp_serverless import (
     Database,
     Handler,
@@ -36,10 +37,26 @@ def sandbox_loop() -> Generator[asyncio.AbstractEventLoop]:
     asyncio.set_event_loop(None)
 
 
-@pytest.fixture(params=["memory", "postgres"])
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "run what is run over several stores over a slow one only, with this seed"
+    parser.addoption("--slow-store", type=int, metavar="SEED", help=text)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "new_managers" in metafunc.fixturenames:
+        seed: int | None = metafunc.config.getoption("--slow-store")
+        stores = ["memory", "postgres"] if seed is None else [f"slow-{seed}"]
+        if seed is None and metafunc.definition.get_closest_marker("slow_store"):
+            stores.append("slow-1")
+        metafunc.parametrize("new_managers", stores, indirect=True)
+
+
+@pytest.fixture
 async def new_managers(request: pytest.FixtureRequest) -> AsyncGenerator[NewManagers]:
     made: list[SessionManagers] = []
     shared = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
+    if request.param.startswith("slow-"):
+        shared = slow_managers(Slowness(int(request.param.removeprefix("slow-"))), shared)
     url: str | None = request.getfixturevalue("database_url") if request.param == "postgres" else None
 
     def new(**options: Any) -> SessionManagers:

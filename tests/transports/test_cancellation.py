@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 CANCELLED = {"code": -32800, "message": "Request cancelled"}
 
+pytestmark = pytest.mark.slow_store
+
 
 class Cancellations:
     """How often a request of this process was told that it is cancelled."""

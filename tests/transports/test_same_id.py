@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.differential.wire import Exchange
     from tests.support.fixtures import NewHandler
 
+pytestmark = pytest.mark.slow_store
+
 
 class Runs:
     """What the runs of one tool are let do, by their names."""

@@ -1,4 +1,7 @@
-"""Writing to mailboxes: each message is one statement, and committed when it returns."""
+"""Writing to mailboxes: each message is one statement, and committed when it returns.
+
+Messages of one process are committed in the order of the calls, mailbox by mailbox.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.sessions.cursors import Cursor
 from tmcp_serverless.sessions.ids import BROADCAST, EVENTS
+from tmcp_serverless.sessions.send_order import SendOrder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,13 +43,16 @@ class Mailboxes:
         self._tables = tables
         self._lease_seconds = lease_seconds
         self._bounds = (retention_rows, retention_bytes)
+        self._order = SendOrder()
 
     async def append(self, id: str, data: str) -> str:
         """Append to one mailbox, which is made where there is none; return the message's cursor."""
-        row = await self._tables.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
-        if row is None:
-            # It is the first message of its mailbox.
-            row = await self._tables.fetchrow("append", id, data, self._lease_seconds, idempotent=False)
+        with self._order.take(id) as turn:
+            await turn.come()
+            row = await self._tables.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
+            if row is None:
+                # It is the first message of its mailbox.
+                row = await self._tables.fetchrow("append", id, data, self._lease_seconds, idempotent=False)
         assert row is not None  # noqa: S101 - the statement returns the row that it wrote
         await self._trim_if_due(id, row)
         return str(Cursor(row[0], 0))
@@ -58,26 +65,34 @@ class Mailboxes:
 
     async def append_to_all(self, ids: Sequence[str], data: str) -> None:
         """Append the same to several mailboxes."""
-        row = await self._tables.fetchrow(
-            "append_many", ids, data, self._lease_seconds, _TRIM_EVERY, idempotent=False
-        )
+        with self._order.take(*ids) as turn:
+            await turn.come()
+            row = await self._tables.fetchrow(
+                "append_many", ids, data, self._lease_seconds, _TRIM_EVERY, idempotent=False
+            )
         if row is not None and row[0]:
             await self._trim(row[0])
 
     async def deliver(self, id: str, data: str) -> bool:
         """Append to one mailbox, if there is one."""
-        row = await self._tables.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
+        with self._order.take(id) as turn:
+            await turn.come()
+            row = await self._tables.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
         await self._trim_if_due(id, row)
         return row is not None
 
     async def broadcast(self, data: str, channel: str) -> None:
         """Append to the topic of all sessions, and ring its channel."""
-        row = await self._tables.fetchrow("broadcast", data, channel, idempotent=False)
+        with self._order.take(BROADCAST) as turn:
+            await turn.come()
+            row = await self._tables.fetchrow("broadcast", data, channel, idempotent=False)
         await self._trim_if_due(BROADCAST, row)
 
     async def publish(self, data: str, channel: str) -> None:
         """Append to the topic of events, and ring its channel."""
-        row = await self._tables.fetchrow("publish", data, channel, idempotent=False)
+        with self._order.take(EVENTS) as turn:
+            await turn.come()
+            row = await self._tables.fetchrow("publish", data, channel, idempotent=False)
         await self._trim_if_due(EVENTS, row)
 
     async def _trim_if_due(self, id: str, appended: Row | None) -> None:

@@ -13,6 +13,8 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
 from starlette.requests import Request as StarletteRequest
 
+from tmcp_serverless.sessions.send_order import SendOrder
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
@@ -70,6 +72,9 @@ class Call:
         self._token = progress_token_from_params(params)
         self._emit = emit
         self._conversation = conversation
+        self._order: SendOrder | None = None
+        """The order of what is sent on this stream, once a question is part of it."""
+
         self._closed = False
 
     @property
@@ -90,7 +95,11 @@ class Call:
         """Ask the client, on this POST's stream."""
         if self._conversation is None or not self.can_send_request:
             raise NoBackChannelError(method)
-        return await self._conversation.ask(method, params, opts, self._emit)
+        if self._order is None:
+            self._order = SendOrder()
+        # Its place is taken before its inbox is opened: what is said after it does not overtake it.
+        with self._order.reserved("", send=self._emit) as deliver:
+            return await self._conversation.ask(method, params, opts, deliver)
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
@@ -103,7 +112,12 @@ class Call:
         message: Json = {"jsonrpc": "2.0", "method": method}
         if params is not None:
             message["params"] = dict(params)
-        await self._emit(message)
+        if self._order is None:
+            await self._emit(message)
+            return
+        with self._order.take("") as turn:
+            await turn.come()
+            await self._emit(message)
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Report progress, where the client asked for it."""

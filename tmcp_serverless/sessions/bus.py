@@ -22,6 +22,7 @@ import anyio
 
 from tmcp_serverless.closable import Closable
 from tmcp_serverless.errors import TmcpError
+from tmcp_serverless.sessions.ids import EVENTS
 from tmcp_serverless.sessions.records import CloseReason
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ class StreamSubscriptionBus(Closable):
         """Tell every stream that listens, on every instance. Committed when it returns."""
         from tmcp_serverless.sdk.events import message_of  # noqa: PLC0415 - sessions do without the SDK
 
-        await self._streams.publish(json.dumps(message_of(event), separators=(",", ":")))
+        data = json.dumps(message_of(event), separators=(",", ":"))
+        with self._streams.send_order.take(EVENTS) as turn:
+            await turn.come()
+            await self._streams.publish(data)
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         """Call the listener with each event from now on; returns what ends that.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from tmcp_serverless.sessions.ids import mint_session_id
 from tmcp_serverless.sessions.manager import SessionManager
 from tmcp_serverless.sessions.records import StoredEvent
+from tmcp_serverless.sessions.send_order import SendOrder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +39,14 @@ class StreamSessionManager(SessionManager, ABC):
     character, which JSON text cannot have; so does `delete` where the id is no session's: it is empty, or
     begins with a slash.
     """
+
+    @cached_property
+    def send_order(self) -> SendOrder:
+        """The order of what transports and notifiers of this process send through this manager.
+
+        It is that of their calls. Calls of `send` and `deliver` by others are not in it.
+        """
+        return SendOrder()
 
     @abstractmethod
     async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:

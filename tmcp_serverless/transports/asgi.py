@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, TypeAlias
+
+from tmcp_serverless.transports.outlet import Outlet
 
 __all__ = [
     "ASGIApp",
@@ -19,6 +22,8 @@ __all__ = [
     "path_of",
     "respond",
 ]
+
+logger = logging.getLogger(__name__)
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -70,9 +75,10 @@ class HttpProblem(Exception):  # noqa: N818 - an answer, not a failure of ours
 
 
 async def respond(send: Send, status: int, body: bytes = b"", headers: Headers | None = None) -> None:
-    """Send a whole answer."""
-    await send({"type": "http.response.start", "status": status, "headers": headers or []})
-    await send({"type": "http.response.body", "body": body})
+    """Send a whole answer. A client that is gone does without it."""
+    outlet = Outlet(send)
+    await outlet.start(status, headers or [])
+    await outlet.end(body)
 
 
 def path_of(scope: Scope) -> str:
@@ -127,7 +133,9 @@ class Request:
         """
         if _is_more_than(self.headers.get("content-length", ""), limit_bytes):
             raise self._too_large(limit_bytes)
-        message = await self._receive()
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise HttpProblem(400, "The client left before the end of the body")
         body: bytes = message.get("body", b"")
         if not message.get("more_body", False):
             if len(body) > limit_bytes:
@@ -135,7 +143,7 @@ class Request:
             return body
         chunks = bytearray(body)
         while message.get("more_body", False):
-            message = await self._receive()
+            message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise HttpProblem(400, "The client left before the end of the body")
             chunks += message.get("body", b"")
@@ -143,9 +151,17 @@ class Request:
                 raise self._too_large(limit_bytes)
         return bytes(chunks)
 
+    async def receive(self) -> Message:
+        """Return the next ASGI message. A client of whom the server cannot say anything has left."""
+        try:
+            return await self._receive()
+        except Exception as error:  # noqa: BLE001 - servers, proxies and test clients each raise their own
+            logger.info("a client counts as gone: its server raised %s", type(error).__qualname__)
+            return {"type": "http.disconnect"}
+
     async def disconnected(self) -> None:
         """Wait until the client is gone."""
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self.receive())["type"] != "http.disconnect":
             pass
 
     def accepts(self) -> tuple[bool, bool]:

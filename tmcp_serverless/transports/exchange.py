@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import StoreUnavailableError
@@ -57,10 +59,14 @@ class Exchange:
         self._batch = batch
         self._new_journal = new_journal
         self._journal: Journal | None = None
-        self._answers: list[bytes] = []
-        """What was answered and has not gone its way yet."""
+        self._queue: deque[tuple[bytes, bool]] = deque()
+        """Messages that have not been written yet, in the order of the calls; true: an answer."""
 
+        self._queued = 0
+        self._written = 0
         self._streaming = False
+        self._has_head = False
+        self._is_primed = False
         self._answered = False
         self._finished = False
         self._writing = asyncio.Lock()
@@ -72,32 +78,34 @@ class Exchange:
 
     async def emit(self, message: Any) -> None:
         """Send a message before the answer; it turns the answer into a stream."""
+        if self._finished or (self._answered and not self._batch):
+            logger.debug("dropped a message: its request has been answered")
+            return
+        # Queued before anything is awaited: an answer that follows does not overtake it.
+        number = self._enqueue(dump(message), last=False)
         async with self._writing:
-            if self._finished:
-                logger.debug("dropped a message: its request has been answered")
-                return
-            await self._start()
-            await self._write(dump(message), last=False)
+            await self._write_queue(up_to=number)
 
     async def answer(self, data: bytes) -> None:
         """Take the answer to one request, as JSON. A stream carries it at once, a plain answer at the end."""
         self._answered = True
-        self._answers.append(data)
+        number = self._enqueue(data, last=True)
         if self._streaming:
             async with self._writing:
-                await self._write_answers()
+                await self._write_queue(up_to=number)
 
     async def finish(self) -> None:
         """End the POST's answer. Whatever else would have been sent comes too late from here on."""
         self._finished = True
         if self._streaming:
             async with self._writing:
-                await self._write_answers()
+                await self._write_queue()
                 await self._outlet.end()
             if self._journal is not None:
                 await self._journal.settle()
             return
-        body = b"[" + b",".join(self._answers) + b"]" if self._batch else self._answers[0]
+        answers = [data for data, _ in self._queue]
+        body = b"[" + b",".join(answers) + b"]" if self._batch else answers[0]
         await self._outlet.start(200, [(b"content-type", b"application/json"), *self._headers])
         await self._outlet.end(body)
 
@@ -112,9 +120,10 @@ class Exchange:
             return
         async with self._writing:
             if not self._answered:
-                await self._write(data, last=True)
+                self._enqueue(data, last=True)
+                await self._write_queue()
                 return
-            await self._write_answers()
+            await self._write_queue()
             await self._journal.settle(seconds=_LAST_WORD_SECONDS)
 
     async def _abandon_connection(self, data: bytes) -> None:
@@ -150,7 +159,7 @@ class Exchange:
             async with self._writing:
                 if self._finished:
                     return
-                await self._start()
+                await self._write_queue()
         try:
             async with asyncio.timeout_at(ends if self.can_close else None):
                 await self._keep_writing()
@@ -165,22 +174,38 @@ class Exchange:
                 await self._outlet.write(sse.KEEP_ALIVE)
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
 
-    async def _start(self) -> None:
-        if self._streaming:
-            return
-        self._streaming = True
-        headers = [*sse.SSE_HEADERS, *self._headers]
-        await self._outlet.start(200, headers)
-        if self._new_journal is not None:
-            self._journal = self._new_journal()
-            await self._outlet.write(await self._journal.prime())
-        # What a batch has answered already goes out first, in its order.
-        await self._write_answers()
+    def _enqueue(self, data: bytes, *, last: bool) -> int:
+        self._queue.append((data, last))
+        self._queued += 1
+        return self._queued
 
-    async def _write_answers(self) -> None:
-        while self._answers:
-            # A journal has it before anything is awaited: whenever that is cut short, it is here or there.
-            await self._write(self._answers.pop(0), last=True)
+    async def _start(self) -> None:
+        """Begin the stream, or finish beginning it: who sends may be cut short, as by a timeout."""
+        self._streaming = True
+        if not self._has_head:
+            await self._outlet.start(200, [*sse.SSE_HEADERS, *self._headers])
+            self._has_head = True
+        if not self._is_primed:
+            if self._new_journal is not None:
+                self._journal = self._new_journal()
+                await self._outlet.write(await self._journal.prime())
+            self._is_primed = True
+
+    async def _write_queue(self, *, up_to: float = math.inf) -> None:
+        """Write what was queued, in its order; `up_to`: the number of the last message."""
+        await self._start()
+        while self._queue and self._written < up_to:
+            data, last = self._queue[0]
+            if last and self._journal is None:
+                # Cut short it goes out again: its client waits for it.
+                await self._write(data, last=last)
+                self._queue.popleft()
+                self._written += 1
+            else:
+                self._queue.popleft()
+                self._written += 1
+                # A journal has it before anything is awaited: cut short, it is here or there.
+                await self._write(data, last=last)
 
     async def _write(self, data: bytes, *, last: bool) -> None:
         if self._journal is None:

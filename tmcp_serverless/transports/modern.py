@@ -134,8 +134,8 @@ class ModernTransport:
         """Read the body, within its limit, and return what hands it on."""
         request = Request(scope, receive)
         if request.method != "POST":
-            return _Whole(receive, None)
-        return _Whole(receive, await request.body(limit_bytes=self._http.max_body_bytes))
+            return _Whole(request.receive, None)
+        return _Whole(request.receive, await request.body(limit_bytes=self._http.max_body_bytes))
 
     def _lifetime(self, scope: Scope) -> float:
         host = host_of(scope)

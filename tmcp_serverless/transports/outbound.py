@@ -49,7 +49,8 @@ class SessionOutbound:
 
     A notification is committed when `notify` returns, and reaches the stream that is open or the next one. A
     request to the client goes there too; where no stream is open it goes to the running request's own stream
-    rather than nowhere.
+    rather than nowhere. The messages of one process arrive in the order of the calls, also those of tasks
+    that run side by side.
 
     Args:
         streams: Where the session's mailbox is.
@@ -85,16 +86,19 @@ class SessionOutbound:
         if params is not None:
             message["params"] = dict(params)
         if self._log_filter.passes(message):
-            await self._send(message)
+            with self._streams.send_order.take(self._session_id) as turn:
+                await turn.come()
+                await self._send(message)
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Ask the client, on its standalone stream where it has one open."""
-        deliver = self._send
-        if self._fallback is not None and not await self._streams.has(self._session_id):
-            deliver = self._fallback
-        return await self._conversation.ask(method, params, opts, deliver)
+        # Its place is taken before anything is awaited: what is said after it does not overtake it.
+        with self._streams.send_order.reserved(self._session_id, send=self._send) as deliver:
+            if self._fallback is None or await self._streams.has(self._session_id):
+                return await self._conversation.ask(method, params, opts, deliver)
+        return await self._conversation.ask(method, params, opts, self._fallback)
 
     async def _send(self, message: Json) -> None:
         data = dump(message).decode()

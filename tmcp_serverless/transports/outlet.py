@@ -86,6 +86,10 @@ class Outlet:
         except OSError:
             # Servers differ in whether they say here that the client is gone.
             self._give_up()
+        except Exception as error:  # noqa: BLE001 - servers, proxies and test clients each raise their own
+            # A client that is gone is no problem of the handler that speaks to it.
+            logger.info("a client counts as gone: its server raised %s", type(error).__qualname__)
+            self._give_up()
         finally:
             self._writing = None
 

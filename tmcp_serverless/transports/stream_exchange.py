@@ -24,9 +24,10 @@ logger = logging.getLogger(__name__)
 class StreamExchange:
     """One request's way to its session's stream.
 
-    Delivery: in order, and committed when `emit` or `answer` returns. While the store is away they try again
-    for 30 seconds. Where the link to it broke after a message was committed and before that was known, the
-    client gets the message twice: a question or an answer that is lost would keep somebody waiting.
+    Delivery: in order, together with all else that this process sends to the session, and committed when
+    `emit` or `answer` returns. While the store is away they try again for 30 seconds. Where the link to it
+    broke after a message was committed and before that was known, the client gets the message twice: a
+    question or an answer that is lost would keep somebody waiting.
 
     Args:
         streams: Where the session's mailbox is.
@@ -37,7 +38,6 @@ class StreamExchange:
     def __init__(self, streams: StreamSessionManager, session_id: str) -> None:
         self._streams = streams
         self._session_id = session_id
-        self._sending = asyncio.Lock()
         self.can_close = False
         """Never: its client could not come back."""
 
@@ -62,7 +62,8 @@ class StreamExchange:
 
     async def _send(self, data: str) -> None:
         until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-        async with self._sending:
+        with self._streams.send_order.take(self._session_id) as turn:
+            await turn.come()
             while True:
                 try:
                     # Not `send`, which would make the mailbox of a session again that has been deleted.
