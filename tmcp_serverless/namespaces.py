@@ -47,7 +47,7 @@ def namespace_of(server: Any) -> str:
 
     """
     kind = server_kind(server)
-    name: str = server.name or ""
+    name = str(getattr(server, "name", None) or "")
     if kind == "FastMCP":
         for each in type(server).__mro__:
             if made_up := re.fullmatch(rf"{each.__name__}(?:-(.+))?-[0-9a-f]{{4}}", name, re.DOTALL):

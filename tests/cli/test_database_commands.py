@@ -78,7 +78,7 @@ async def test_sweep_removes_what_has_expired_in_as_many_batches_as_it_takes(
     await execute(
         database_url,
         "INSERT INTO tmcp_session_context (id, principal, protocol_version, initialized, client, updated_at) "
-        "SELECT 'old' || n, '', '2025-11-25', true, '[{},{}]', now() - interval '2 days' "
+        "SELECT 'default:old' || n, '', '2025-11-25', true, '[{},{}]', now() - interval '2 days' "
         "FROM generate_series(1, 2500) AS n",
     )
     assert ended(command("sweep", "--limit", "200", TMCP_DATABASE_URL=database_url))[1] == (
@@ -100,25 +100,25 @@ async def test_sessions_are_listed_the_last_used_first_and_with_where_their_stre
     await execute(
         database_url,
         "UPDATE tmcp_session_context SET created_at = now() - interval '3 hours', "
-        "updated_at = now() - interval '90 minutes' WHERE id = 'older';"
-        "UPDATE tmcp_session_context SET updated_at = now() - interval '2 days' WHERE id = 'expired'",
+        "updated_at = now() - interval '90 minutes' WHERE id = 'default:older';"
+        "UPDATE tmcp_session_context SET updated_at = now() - interval '2 days' WHERE id = 'default:expired'",
     )
     await streams.create("newer", RecordingController())
     await streams.create("newer/in.r1", RecordingController())
     code, output, errors = ended(command("sessions", TMCP_DATABASE_URL=database_url))
     assert (code, errors) == (0, "")
     rows = [re.split(r"  +", line) for line in output.splitlines()]
-    assert rows[0] == ["SESSION", "CLIENT", "REVISION", "AGE", "LAST USED", "RUNNING", "STREAM"]
-    assert rows[1][:3] == ["newer", "small?[31m 1.2", "2025-11-25"]
-    assert rows[1][5] == "1"
-    assert re.fullmatch(r"\S+:\d+", rows[1][6])
-    assert rows[2] == ["older", "small?[31m 1.2", "2025-11-25", "3 h", "2 h ago", "-", "-"]
+    assert rows[0] == ["NAMESPACE", "SESSION", "CLIENT", "REVISION", "AGE", "LAST USED", "RUNNING", "STREAM"]
+    assert rows[1][:4] == ["default", "newer", "small?[31m 1.2", "2025-11-25"]
+    assert rows[1][6] == "1"
+    assert re.fullmatch(r"\S+:\d+", rows[1][7])
+    assert rows[2] == ["default", "older", "small?[31m 1.2", "2025-11-25", "3 h", "2 h ago", "-", "-"]
     assert len(rows) == 3
     _, output, _ = ended(command("sessions", "--json", "--limit", "1", TMCP_DATABASE_URL=database_url))
     [found] = [json.loads(line) for line in output.splitlines()]
-    assert found["id"] == "newer"
+    assert (found["namespace"], found["id"]) == ("default", "newer")
     assert found["principal"] == "alice"
-    assert found["stream_at"] == rows[1][6]
+    assert found["stream_at"] == rows[1][7]
     assert 0 <= found["idle_seconds"] <= found["age_seconds"] < 60
 
 

@@ -1,8 +1,8 @@
 """One server's part of the tables: everything is stored under a key that begins with its namespace.
 
-A key is `<namespace>:<address>`. The address is a session's id, a mailbox, a topic, a secret's name or a token.
-A namespace is any text that people name servers by. Its characters that would end it early, or that have a
-meaning in a statement, are written as in a URL: `%3A`.
+A key is `<namespace>:<address>`. The address is a session's id, a mailbox, a topic, a secret's name or a
+token. A namespace is any text that people name servers by. Its characters that would end it early, or that
+have a meaning in a statement, are written as in a URL: `%3A`.
 """
 
 from __future__ import annotations

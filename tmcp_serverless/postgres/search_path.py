@@ -17,9 +17,9 @@ WITH path AS MATERIALIZED (
     FROM pg_catalog.pg_settings WHERE name = 'search_path'
 )
 SELECT pg_catalog.current_schema() FROM path"""
-"""`reset_val` is the path that the server connection began with: that of the role, the database or the
-connection string. Behind a pooler in transaction mode, the one that holds now may be another client's. Postgres
-itself reads it and looks along it: it is set for the length of this statement.
+"""`reset_val` is the path that the server connection began with: that of the role, of the database or of
+the connection string. Behind a pooler in transaction mode, the one that holds now may be another client's.
+Postgres itself reads it and looks along it: it is set for the length of this statement.
 """
 
 

@@ -2,9 +2,9 @@
 
 A file holds statements under lines of the form `-- name: what it is for`. Values are always parameters.
 
-No name in a statement is looked up along the connection's `search_path`, which another client of a pooler may
-have set. Tables come with their schema; functions and types get `pg_catalog.` here, for the sake of the files'
-readers.
+No name in a statement is looked up along the connection's `search_path`, which another client of a pooler
+may have set. Tables come with their schema; functions and types get `pg_catalog.` here, for the sake of the
+files' readers.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ __all__ = ["built_in", "fill", "load_statements"]
 _HEADING = re.compile(r"^-- (\w+): .*$", re.MULTILINE)
 _NAME = re.compile(r"\{(\w+)\}")
 
-_CALL = re.compile(r"""(?<![\w."}])(?!(?:coalesce|greatest|least|position|extract)\()([a-z]\w*)\(""")
+_CALL = re.compile(
+    r"""(?<![\w."}])(?!(?:coalesce|greatest|least|position|extract)\(|unnest\([^()]*,)([a-z]\w*)\("""
+)
 """A function call as these files write it: small letters, and no space before the parenthesis. `coalesce` and
-the like are no functions: the parser knows them.
+the like, and `unnest` of several arrays, are no functions: the parser knows them.
 """
 
 _CAST = re.compile(r"::([a-z]\w*)")
