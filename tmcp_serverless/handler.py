@@ -180,6 +180,11 @@ def create_handler(
         disconnect=None if settings.keep_connections else managers.disconnect,
         observer=observer_for(settings, namespace=namespace),
     )
+    if namespace is not None:
+        # Not before the logger is set up.
+        origin = "the server's name" if settings.namespace is None else "TMCP_NAMESPACE"
+        origin = origin if session_manager is None else "the session managers'"
+        logger.info("the namespace in the database is %r (%s)", namespace, origin)
     return Handler(app=app, managers=managers, runtime=runtime)
 
 
@@ -202,11 +207,9 @@ def _managers(
 
     """
     if given is None:
-        managers = managers_for(settings, namespace=namespace_of(server))
-        if (namespace := managers.namespace) is not None:
-            origin = "the server's name" if settings.namespace is None else "TMCP_NAMESPACE"
-            logger.info("the namespace in the database is %r (%s)", namespace, origin)
-        return managers, namespace
+        own = namespace_of(server) if settings.has_database and settings.namespace is None else None
+        managers = managers_for(settings, namespace=own)
+        return managers, managers.namespace
     namespace = given.namespace
     if namespace is not None and settings.namespace not in (None, namespace):
         raise ConfigurationError(

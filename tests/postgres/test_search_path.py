@@ -61,7 +61,6 @@ CREATE FUNCTION tenant.pg_notify(text, text) RETURNS void LANGUAGE sql AS $$ SEL
 CREATE FUNCTION tenant.octet_length(text) RETURNS integer LANGUAGE sql AS $$ SELECT 1000000000 $$;
 CREATE FUNCTION tenant.set_config(text, text, boolean) RETURNS text LANGUAGE sql AS $$ SELECT $2 $$;
 CREATE FUNCTION tenant.split_part(text, text, integer) RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$;
-CREATE DOMAIN tenant.text AS pg_catalog.text CHECK (false);
 CREATE TABLE tenant.tmcp_session_context (id pg_catalog.text);
 """
 
@@ -132,8 +131,11 @@ async def test_whatever_path_another_client_of_a_pooler_has_left_the_tables_are_
 ) -> None:
     pooled = pgbouncer.rpartition("/")[0] + "/" + empty_database_url.rpartition("/")[2]
     await execute(empty_database_url, FAKES)
-    server, options = small_server(), {"database_url": pooled, "doorbell": "poll"}
-    warm, cold = create_handler(server, **options), create_handler(server, **options)
+    server = small_server()
+    warm, cold = (
+        create_handler(server, database_url=pooled, doorbell="poll"),
+        create_handler(server, database_url=pooled, doorbell="poll"),
+    )
     async with warm, cold:
         client = await Client(warm.app).initialize()
         await leave(pooled, left)
@@ -290,8 +292,8 @@ async def test_a_function_without_a_prefix_in_a_statement_would_be_anothers(empt
     await execute(empty_database_url, FAKES)
     async with connected(empty_database_url) as connection:
         await connection.execute("SET search_path TO tenant, pg_catalog")
-        assert (await connection.fetchval("SELECT now()")).year == 1999
-        assert (await connection.fetchval(built_in("SELECT now()"))).year > 1999
+        assert await connection.fetchval("SELECT extract(year FROM now())::int") == 1999
+        assert await connection.fetchval(built_in("SELECT extract(year FROM now())::int4")) > 1999
 
 
 def test_migrations_and_statements_name_no_table_without_braces() -> None:

@@ -182,7 +182,7 @@ async def ensure(database: Database, component: Component, *, create: bool) -> l
             role = getattr(connection.get_settings(), "session_authorization", "that logs in")
             raise ConfigurationError(
                 f"the role {role} may not make or change the tables of tmcp_serverless in {component.place} "
-                f"({error}): run `tmcp-serverless migrate` as one that may, or GRANT CREATE on it to this role"
+                f"({error}): run `tmcp-serverless migrate` as one that may, or GRANT CREATE on it to the role"
             ) from error
         except ALREADY_THERE as error:
             raise ConfigurationError(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from tmcp_serverless.sdk.modern import ModernParts
 
 __all__ = ["Listen", "bus_of", "connect"]
+
+logger = logging.getLogger(__name__)
 
 _MOST_STREAMS = 1024
 """How many listen streams one process holds: what the SDK's handler allows as it comes."""
@@ -139,9 +142,20 @@ def bus_of(server: Any, handler: Any, bus: StreamSubscriptionBus) -> Subscriptio
     kind = server_kind(server)
     if isinstance(handler, ListenHandler):
         own: SubscriptionBus = cast("Any", handler)._bus  # noqa: SLF001 - relied upon
+        _warn_of_another_namespace(own, bus)
         return bus if isinstance(own, InMemorySubscriptionBus) and kind == "MCPServer" else own
     # A FastMCP has no streams of its own, and no way to register any.
     return bus if handler is None and kind == "FastMCP" else None
+
+
+def _warn_of_another_namespace(own: SubscriptionBus, bus: StreamSubscriptionBus) -> None:
+    if isinstance(own, StreamSubscriptionBus) and own.namespace != bus.namespace:
+        logger.warning(
+            "the server's own bus is in another namespace (%r) than its sessions (%r), so its listen streams "
+            "do not hear what a notifier tells: make it with namespace=",
+            own.namespace,
+            bus.namespace,
+        )
 
 
 def _asks_for_something(wanted: SubscriptionFilter) -> bool:

@@ -10,8 +10,8 @@ DELETE FROM {spent} WHERE position(':' IN id) = 0;
 -- How long the session's server keeps it: whoever sweeps may be another, with another time.
 ALTER TABLE {context} ADD COLUMN idle_seconds double precision NOT NULL DEFAULT 86400;
 
--- By the time at which sessions expire. (An index on updated_at alone, which the first version had, is of no use now.)
-CREATE INDEX ON {context} (((updated_at AT TIME ZONE 'UTC') + idle_seconds * interval '1 s'));
+-- (An index on updated_at alone, which the first version had, is of no use now.)
+CREATE INDEX ON {context} (idle_seconds, updated_at);
 
 -- As before, but for the path along which functions and operators are found.
 CREATE OR REPLACE FUNCTION {slide}(session text, due interval) RETURNS text

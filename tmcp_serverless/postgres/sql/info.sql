@@ -125,11 +125,19 @@ SELECT name FROM found WHERE name IS NOT NULL;
 SELECT id FROM {context} WHERE id = ANY ($1::text[]) ORDER BY id;
 
 -- sweep: a few sessions that have been idle for longer than their servers keep them, and tokens that have expired
--- (UTC, for an index takes nothing that depends on a session's time zone.)
-WITH expired AS (
-    SELECT id FROM {context}
-    WHERE (updated_at AT TIME ZONE 'UTC') + idle_seconds * interval '1 s' < now() AT TIME ZONE 'UTC'
-    ORDER BY (updated_at AT TIME ZONE 'UTC') + idle_seconds * interval '1 s' LIMIT $1 FOR UPDATE SKIP LOCKED
+-- (One step along the index for each of the times: as a rule there is one. With an index on the sum of both columns
+-- `initialize` would take 190 µs instead of 120.)
+WITH RECURSIVE kept (seconds) AS (
+    SELECT min(idle_seconds) FROM {context}
+    UNION ALL
+    SELECT (SELECT min(idle_seconds) FROM {context} WHERE idle_seconds > kept.seconds)
+    FROM kept WHERE kept.seconds IS NOT NULL
+), expired AS (
+    SELECT old.id FROM kept, LATERAL (
+        SELECT id FROM {context}
+        WHERE idle_seconds = kept.seconds AND updated_at < now() - kept.seconds * interval '1 s'
+        ORDER BY updated_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) AS old LIMIT $1
 ), info AS (DELETE FROM {client_info} WHERE id IN (SELECT id FROM expired)),
 capabilities AS (DELETE FROM {client_capabilities} WHERE id IN (SELECT id FROM expired)),
 level AS (DELETE FROM {log_level} WHERE id IN (SELECT id FROM expired)),
