@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -253,7 +253,7 @@ async def test_sessions_are_listed_and_deleted_by_namespace(database_url: str) -
             await managers.info.initialize("s", RECORD)
         controller = RecordingController()
         await one.streams.create("s", controller)
-        given = {"TMCP_DATABASE_URL": database_url}
+        given: dict[str, Any] = {"TMCP_DATABASE_URL": database_url}
         _, output, _ = ended(command("sessions", **given))
         assert sorted(re.split(r"  +", line)[0] for line in output.splitlines()[1:]) == [odd, "red"]
         _, output, _ = ended(command("sessions", "--namespace", odd, "--json", **given))
@@ -278,8 +278,8 @@ async def test_sessions_are_listed_and_deleted_by_namespace(database_url: str) -
 
 
 async def test_every_command_works_on_the_schema_that_is_set(empty_database_url: str) -> None:
-    given = {"TMCP_DATABASE_URL": empty_database_url, "TMCP_SCHEMA": "Its Own"}
-    options = {"schema": "Its Own", "create": False}
+    given: dict[str, Any] = {"TMCP_DATABASE_URL": empty_database_url, "TMCP_SCHEMA": "Its Own"}
+    options: dict[str, Any] = {"schema": "Its Own", "create": False}
     assert ended(command("migrate", **given))[0] == 0
     async with postgres_managers(empty_database_url, streams=options, info=options) as managers:
         await managers.info.initialize("s", RECORD)
@@ -301,7 +301,7 @@ async def test_every_command_works_on_the_schema_that_is_set(empty_database_url:
 def test_the_doctor_tells_a_schema_that_is_not_there_and_the_namespace_that_is_set(
     empty_database_url: str,
 ) -> None:
-    given = {"TMCP_SCHEMA": "nowhere", "TMCP_NAMESPACE": "red", "TMCP_CREATE_TABLES": "0"}
+    given: dict[str, Any] = {"TMCP_SCHEMA": "nowhere", "TMCP_NAMESPACE": "red", "TMCP_CREATE_TABLES": "0"}
     code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=empty_database_url, **given))
     assert (code, "WRONG  tables, info: version 0" in output) == (1, True)
     assert "ok     namespace: 'red'" in output
