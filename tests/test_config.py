@@ -26,7 +26,7 @@ SOMEWHERE = "postgresql://nobody@db.example/orders"
 
 
 def test_the_overrides_that_type_checkers_know_are_the_settings() -> None:
-    assert SettingsOverrides.__annotations__.keys() == Settings.model_fields.keys()
+    assert SettingsOverrides.__annotations__.keys() == Settings.fields_by_name().keys()
 
 
 def test_settings_that_are_made_do_not_read_the_environment_and_those_that_are_loaded_do(

@@ -435,7 +435,7 @@ async def test_row_20_a_heartbeat_is_one_statement_and_a_broadcast_one_row() -> 
             await streams.send(None, "all")
             for controller in controllers:
                 assert await controller.count(1) == ["all"]
-            assert postgres.log().count("VALUES ('/broadcast', 1, now())") == 1
+            assert postgres.log().count("VALUES ('default:/broadcast', 1, ") == 1
             rows = await fetch(postgres.dsn, "SELECT FROM tmcp_messages")
             assert len(rows) == 1
 
@@ -635,7 +635,7 @@ async def test_row_35_a_session_id_alone_is_not_enough(new_handler: NewHandler) 
 async def test_rows_are_written_as_json_text(database_url: str) -> None:
     async with PostgresInfoSessionManager(database_url) as info:
         await info.initialize("s", RECORD)
-        rows = await fetch(database_url, "SELECT value FROM tmcp_session_client_info WHERE id = 's'")
+        rows = await fetch(database_url, "SELECT value FROM tmcp_session_client_info WHERE id = 'default:s'")
         assert json.loads(rows[0]["value"]) == RECORD.client_info
 
 

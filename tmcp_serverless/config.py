@@ -17,11 +17,20 @@ from pydantic import (
 )
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.forms import check_hosts, check_keys, check_origins, check_path, clash_of_paths
+from tmcp_serverless.forms import (
+    check_hosts,
+    check_keys,
+    check_origins,
+    check_path,
+    check_schema,
+    clash_of_paths,
+)
+from tmcp_serverless.namespaces import check_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
     from tmcp_serverless.overrides import SettingsOverrides
@@ -54,6 +63,7 @@ _Hosts = Annotated[_Names, AfterValidator(check_hosts)]
 _Origins = Annotated[_Names, AfterValidator(check_origins)]
 _Keys = Annotated[_Names, AfterValidator(check_keys)]
 _Path = Annotated[str, AfterValidator(check_path)]
+_Schema = Annotated[str, AfterValidator(check_schema)]
 
 
 class Settings(BaseModel):
@@ -101,6 +111,18 @@ class Settings(BaseModel):
 
     database_connections: int = Field(default=10, ge=1)
     """How many connections one process opens at the most, without the one that LISTENs."""
+
+    namespace: Annotated[str, AfterValidator(check_namespace)] | None = None
+    """The part of the tables that is this server's, apart from others on the same database.
+
+    By default the server's name. A server that is renamed keeps its sessions where this is set.
+    """
+
+    schema_name: _Schema | None = Field(default=None, alias="schema")
+    """The schema of the tables: `schema=`, `TMCP_SCHEMA`. By default the first that the role may use.
+
+    (A model of pydantic has a `schema` of its own.)
+    """
 
     create_tables: bool = True
     """Whether missing tables are created; if not, `tmcp-serverless migrate` has to be run before."""
@@ -200,6 +222,11 @@ class Settings(BaseModel):
         if clash := clash_of_paths(self):
             raise ConfigurationError(clash)
 
+    @classmethod
+    def fields_by_name(cls) -> dict[str, FieldInfo]:
+        """Return the fields by the names that they are given by."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
+
     @property
     def has_database(self) -> bool:
         """Whether any setting names a database."""
@@ -227,7 +254,7 @@ class Settings(BaseModel):
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {
             name: value
-            for name in cls.model_fields
+            for name in cls.fields_by_name()
             if (value := environment.get(_PREFIX + name.upper())) or (name in _MAY_BE_EMPTY and value == "")
         }
         together: dict[str, Any] = {**values, **given}
@@ -246,7 +273,7 @@ class Settings(BaseModel):
             ConfigurationError: A value is not of its setting's kind, or there is no such setting.
 
         """
-        together: dict[str, Any] = {**self.model_dump(exclude_unset=True), **overrides}
+        together: dict[str, Any] = {**self.model_dump(exclude_unset=True, by_alias=True), **overrides}
         return type(self)(**together).with_url_from(self._url_setting)
 
     def with_url_from(self, setting: str) -> Self:
@@ -260,17 +287,17 @@ def _explained(wrong: ErrorDetails, settings: type[Settings]) -> ConfigurationEr
     """Return the error whose message begins with the field's name and a colon."""
     name = str(wrong["loc"][0])
     if wrong["type"] == "extra_forbidden":
-        return ConfigurationError(f"there is no setting {name!r}{_hint(name, settings.model_fields)}")
+        return ConfigurationError(f"there is no setting {name!r}{_hint(name, settings.fields_by_name())}")
     if (ours := wrong.get("ctx", {}).get("error")) is not None:
         # It says in whole what is wrong; pydantic would write "Value error, " in front of it.
         return ConfigurationError(f"{name}: {ours}")
-    got = "" if settings.model_fields[name].repr is False else f" (got {wrong['input']!r})"
+    got = "" if settings.fields_by_name()[name].repr is False else f" (got {wrong['input']!r})"
     return ConfigurationError(f"{name}: {wrong['msg']}{got}")
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
     """Return a sentence for each variable that begins like a setting's and is none's."""
-    known = [name.upper() for name in Settings.model_fields]
+    known = [name.upper() for name in Settings.fields_by_name()]
     return [
         f"{name} is no setting{_hint(name.removeprefix(_PREFIX), known, prefix=_PREFIX)}"
         for name in sorted(os.environ if environment is None else environment)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
 
-__all__ = ["check_hosts", "check_keys", "check_origins", "check_path", "clash_of_paths"]
+__all__ = ["check_hosts", "check_keys", "check_origins", "check_path", "check_schema", "clash_of_paths"]
 
 _HOST = r"(?:\[[0-9a-f:.]+\]|[^\s\[\]:/?#@,*]+)(?::(?:\d+|\*))?"
 _ALLOWED_HOST = re.compile(_HOST, re.IGNORECASE)
@@ -42,6 +42,14 @@ def check_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(keys)) < len(keys):
         raise ValueError("a key is there twice")
     return keys
+
+
+def check_schema(schema: str) -> str:
+    """Let a schema's name pass, which is an identifier, in double quotes where it has a dot in it."""
+    quoted = len(schema) > 2 and schema[0] == schema[-1] == '"'  # noqa: PLR2004 - the quotes
+    if not schema or "\0" in schema or ("." in schema and not quoted):
+        raise ValueError(f'{schema!r} is no schema, such as `tenant` or `"my.tenant"`')
+    return schema
 
 
 def check_path(path: str) -> str:

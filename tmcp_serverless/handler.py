@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from tmcp_serverless.app import App
 from tmcp_serverless.closable import Closable
 from tmcp_serverless.config import Settings, unknown_variables
+from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.exits import Contained, raising_exceptions_only
 from tmcp_serverless.health import Health
 from tmcp_serverless.hosts.unknown_events import UnknownRequestError, unknown_front_door
 from tmcp_serverless.maintenance import sweep
 from tmcp_serverless.managers import managers_for
+from tmcp_serverless.namespaces import namespace_of
 from tmcp_serverless.notifier import Notifier
 from tmcp_serverless.observability import observer_for
 from tmcp_serverless.sessions.bus import StreamSubscriptionBus
@@ -201,7 +203,7 @@ def create_handler(
 
     """
     settings = _effective(settings, overrides)
-    managers = managers_for(settings) if session_manager is None else session_manager
+    managers, namespace = _managers(server, settings, session_manager)
     bus = StreamSubscriptionBus(managers.streams)
     runtime = ServerRuntime(server, answer_session_methods=settings.answer_session_methods, bus=bus)
     policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
@@ -219,8 +221,13 @@ def create_handler(
         extra_apps=transports.extra_apps,
         health=Health(managers.check, health_path=settings.health_path, ready_path=settings.ready_path),
         disconnect=None if settings.keep_connections else managers.disconnect,
-        observer=observer_for(settings),
+        observer=observer_for(settings, namespace=namespace),
     )
+    if namespace is not None:
+        # Not before the logger is set up.
+        origin = "the server's name" if settings.namespace is None else "TMCP_NAMESPACE"
+        origin = origin if session_manager is None else "the session managers'"
+        logger.info("the namespace in the database is %r (%s)", namespace, origin)
     return Handler(app=app, managers=managers, runtime=runtime)
 
 
@@ -231,6 +238,30 @@ def _effective(settings: Settings | None, overrides: SettingsOverrides) -> Setti
     for sentence in unknown_variables():
         logger.warning("%s", sentence)
     return Settings.load(**overrides)
+
+
+def _managers(
+    server: Any, settings: Settings, given: SessionManagers | None
+) -> tuple[SessionManagers, str | None]:
+    """Return the managers, and their namespace where they have one.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or the given managers are in another namespace than is set.
+
+    """
+    if given is None:
+        own = namespace_of(server) if settings.has_database and settings.namespace is None else None
+        managers = managers_for(settings, namespace=own)
+        return managers, managers.namespace
+    namespace = given.namespace
+    if namespace is not None and settings.namespace not in (None, namespace):
+        raise ConfigurationError(
+            f"namespace: the session managers are in {namespace!r}, and {settings.namespace!r} is set; "
+            "make them with namespace=, or leave it to them"
+        )
+    if namespace is None and settings.namespace is not None:
+        logger.warning("namespace=%r is of no use: the session managers have none", settings.namespace)
+    return given, namespace
 
 
 class _Transports:

@@ -6,6 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.namespaces import DEFAULT_NAMESPACE
 from tmcp_serverless.sessions.contracts import SessionManagers
 
 if TYPE_CHECKING:
@@ -18,12 +19,17 @@ logger = logging.getLogger(__name__)
 _UNUSED_IDLE_TIMES = 7
 """For how many times a session's idle time its place in the topic is kept: longer than it can live."""
 
+_UNUSED_SECONDS = 7 * 86_400.0
+"""For how long at the least, where a database may have other servers' sessions in it."""
+
 _LINGER_SECONDS = 2.0
 """How long the connection that LISTENs outlasts the last stream of a process that goes on running."""
 
 
-def managers_for(settings: Settings) -> SessionManagers:
+def managers_for(settings: Settings, *, namespace: str | None = None) -> SessionManagers:
     """Return the managers over the configured database; without one, over this process's memory.
+
+    `namespace` is used where the settings say none.
 
     Raises:
         ConfigurationError: Two settings contradict each other.
@@ -31,7 +37,8 @@ def managers_for(settings: Settings) -> SessionManagers:
     """
     unused_seconds = _UNUSED_IDLE_TIMES * settings.session_idle_seconds
     if not settings.has_database:
-        logger.warning("TMCP_DATABASE_URL is not set: sessions stay in the memory of this process")
+        alone = "" if settings.namespace is None else ", and TMCP_NAMESPACE is of no use"
+        logger.warning("TMCP_DATABASE_URL is not set: sessions stay in the memory of this process%s", alone)
         from tmcp_serverless.sessions import (  # noqa: PLC0415 - only without a database
             InMemoryInfoSessionManager,
             InMemoryStreamSessionManager,
@@ -49,16 +56,22 @@ def managers_for(settings: Settings) -> SessionManagers:
     from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - the same
 
     database = database_for(settings)
+    namespace = settings.namespace or namespace or DEFAULT_NAMESPACE
     return SessionManagers(
         streams=PostgresStreamSessionManager(
             database,
             create=settings.create_tables,
             doorbell=settings.doorbell,
-            unused_seconds=unused_seconds,
+            # Other servers' mailboxes are swept too, whose sessions may be kept for longer than ours.
+            unused_seconds=max(unused_seconds, _UNUSED_SECONDS),
             linger_seconds=_linger_seconds(),
+            namespace=namespace,
         ),
         info=PostgresInfoSessionManager(
-            database, create=settings.create_tables, idle_seconds=settings.session_idle_seconds
+            database,
+            create=settings.create_tables,
+            idle_seconds=settings.session_idle_seconds,
+            namespace=namespace,
         ),
         resources=(database,),
     )

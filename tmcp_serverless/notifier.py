@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.closable import Closable
@@ -15,9 +17,12 @@ from tmcp_serverless.sessions.send_order import CALLS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tmcp_serverless.overrides import SettingsOverrides
     from tmcp_serverless.sessions.contracts import SessionManagers
 
 __all__ = ["Notifier"]
+
+logger = logging.getLogger(__name__)
 
 
 class Notifier(Closable):
@@ -43,16 +48,30 @@ class Notifier(Closable):
             name the database. What they say of another database (`TMCP_DATABASE_NAME`, `TMCP_LISTEN_URL`) is
             passed over, and so are a secret where the string has a user, and IAM where it has a password. Or
             the session managers to send through, which stay open.
+        namespace: Whose clients are told: the namespace of their server, which is its name unless
+            `TMCP_NAMESPACE` says another. It may be left out where the database has exactly one; that is
+            looked up before the first notification, and while there is none nobody is there to be told.
 
     Raises:
         ConfigurationError: No database is named, or a setting is wrong.
 
     """
 
-    def __init__(self, target: str | SessionManagers) -> None:
-        self._owned = isinstance(target, str)
+    def __init__(self, target: str | SessionManagers, *, namespace: str | None = None) -> None:
         self._closed = False
-        self._managers = _managers_at(target) if isinstance(target, str) else target
+        self._settings: Settings | None = None
+        self._finding = asyncio.Lock()
+        self._managers: SessionManagers | None = None
+        if isinstance(target, str):
+            self._settings = _settings_at(target, namespace)
+            if self._settings.namespace is not None:
+                self._managers = managers_for(self._settings)
+        elif namespace in (None, target.namespace):
+            self._managers = target
+        else:
+            raise ConfigurationError(
+                f"namespace: the session managers are in {target.namespace!r}, not in {namespace!r}"
+            )
 
     async def tools_changed(self) -> None:
         """Tell everybody that the list of tools has changed."""
@@ -73,10 +92,12 @@ class Notifier(Closable):
         if "\0" in uri:
             return  # Nobody can be subscribed to it.
         data = _message({"method": "notifications/resources/updated", "params": {"uri": uri}})
-        streams = self._managers.streams
+        if (managers := await self._found()) is None:
+            return
+        streams = managers.streams
         with streams.send_order.take(EVENTS) as published:
             with streams.send_order.take(CALLS) as call:
-                sessions = await self._managers.info.get_subscriptions(uri)
+                sessions = await managers.info.get_subscriptions(uri)
                 await call.come()
                 turn = streams.send_order.take(*sessions)
             with turn:
@@ -103,8 +124,10 @@ class Notifier(Closable):
             raise TmcpError("`sessions` is one text; one session is a list of one id")
         if not isinstance(notification.get("method"), str) or "id" in notification:
             raise TmcpError('a notification has a "method" and no "id"')
-        data, streams = _message(notification), self._managers.streams
-        recipients = sessions if sessions is None else list(sessions)
+        data, recipients = _message(notification), sessions if sessions is None else list(sessions)
+        if (managers := await self._found()) is None:
+            return
+        streams = managers.streams
         with streams.send_order.take(CALLS) as call:
             await call.come()
             turn = streams.send_order.take(*_mailboxes(recipients))
@@ -114,26 +137,64 @@ class Notifier(Closable):
 
     async def aclose(self) -> None:
         """Close the connections, where they are this object's own; it cannot be used then. Idempotent."""
-        if self._owned:
+        if self._settings is not None:
             self._closed = True
-            await self._managers.aclose()
+            if self._managers is not None:
+                await self._managers.aclose()
+
+    async def _found(self) -> SessionManagers | None:
+        """Return the managers of the namespace; `None` while the database has none."""
+        if self._managers is None and self._settings is not None:
+            async with self._finding:  # Those who wait here go on in the order in which they came.
+                if (
+                    self._managers is None
+                    and (namespace := await _only_namespace(self._settings)) is not None
+                ):
+                    self._managers = managers_for(self._settings, namespace=namespace)
+        return self._managers
 
     def _check_open(self) -> None:
         if self._closed:
             raise TmcpError("this notifier is closed")
 
 
-def _managers_at(address: str) -> SessionManagers:
-    """Return managers over few connections, and otherwise as the environment says, as for the handlers."""
+def _settings_at(address: str, namespace: str | None) -> Settings:
+    """Return settings with few connections, and otherwise as the environment says, as for the handlers."""
+    given: SettingsOverrides = {"database_connections": 2}
+    if namespace is not None:
+        given["namespace"] = namespace
     if not address:
-        settings = Settings.load(database_connections=2)
+        settings = Settings.load(**given)
     else:
         from tmcp_serverless.postgres.configured import settings_at  # noqa: PLC0415 - imports the driver
 
-        settings = settings_at(address, setting="Notifier's target", database_connections=2)
+        settings = settings_at(address, setting="Notifier's target", **given)
     if not settings.has_database:
         raise ConfigurationError("there is no database: give Notifier a connection string")
-    return managers_for(settings)
+    return settings
+
+
+async def _only_namespace(settings: Settings) -> str | None:
+    """Return the namespace that the database has; `None` where it has none yet.
+
+    Raises:
+        ConfigurationError: It has several.
+
+    """
+    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - imports the driver
+    from tmcp_serverless.postgres.overview import list_namespaces  # noqa: PLC0415 - the same
+
+    async with database_for(settings) as database:
+        found = await list_namespaces(database, create=settings.create_tables)
+    if len(found) > 1:
+        raise ConfigurationError(
+            f"the database has the namespaces {', '.join(map(repr, found))}: say whose clients are told with "
+            "Notifier(…, namespace=…) or TMCP_NAMESPACE"
+        )
+    if not found:
+        logger.warning("the database has had no clients yet, so nobody was told")
+        return None
+    return found[0]
 
 
 def _mailboxes(sessions: list[str] | None) -> set[str]:

@@ -21,6 +21,7 @@ import time
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.instance import instance_name
@@ -39,6 +40,7 @@ __all__ = ["Observer", "observer_for", "request_fields"]
 logger = logging.getLogger("tmcp_serverless.requests")
 
 _REQUEST_IDS = ("x-request-id", "x-amzn-trace-id", "traceparent", "x-cloud-trace-context")
+_SAFE = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"
 _READ_BYTES = 64 * 1024
 """A longer body is not read a second time for the sake of its method's name."""
 
@@ -48,14 +50,16 @@ _current: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar
 def request_fields() -> dict[str, str]:
     """Return what is known of the request that is being served, for log lines of one's own.
 
-    Its keys are `request_id`, `session`, `era`, `method` and `instance`, as far as they are known; none of
-    them outside of a request, or where logs are not JSON and there are no metrics.
+    Its keys are `request_id`, `session`, `namespace`, `era`, `method` and `instance`, as far as they are
+    known; none of them outside of a request, or where logs are not JSON and there are no metrics.
     """
     return dict(_current.get() or {})
 
 
-def observer_for(settings: Settings) -> Observer | None:
+def observer_for(settings: Settings, *, namespace: str | None = None) -> Observer | None:
     """Return what watches requests; `None` where nothing is to be watched. Sets up the logger for JSON.
+
+    `namespace` is told with every request, where there is one.
 
     Raises:
         ConfigurationError: Powertools is not installed, and was asked for.
@@ -73,7 +77,7 @@ def observer_for(settings: Settings) -> Observer | None:
         )
     if by_itself or settings.log_format == "json":
         _log_json()
-    return Observer(metrics=_metrics(settings) if settings.metrics else None)
+    return Observer(metrics=_metrics(settings) if settings.metrics else None, namespace=namespace)
 
 
 @dataclass(slots=True)
@@ -95,8 +99,9 @@ class _Seen:
 class Observer:
     """Watches requests from outside: what comes in, and what goes out."""
 
-    def __init__(self, *, metrics: Any = None) -> None:
+    def __init__(self, *, metrics: Any = None, namespace: str | None = None) -> None:
         self._metrics = metrics
+        self._constant = {} if namespace is None else {"namespace": namespace}
 
     def around(self, app: ASGIApp, *, but: Callable[[Scope], bool]) -> ASGIApp:
         """Return the application, watched, but for the requests that `but` names."""
@@ -105,7 +110,7 @@ class Observer:
             if but(scope):
                 await app(scope, receive, send)
                 return
-            seen = _Seen(_fields_of(scope), time.monotonic())
+            seen = _Seen({**_fields_of(scope), **self._constant}, time.monotonic())
             extensions = {**(scope.get("extensions") or {}), OBSERVED_EXTENSION: seen.note}
             token = _current.set(seen.fields)
             try:
@@ -165,6 +170,9 @@ class Observer:
             return
         # Nothing is awaited between here and the flush, so requests do not mix.
         self._metrics.add_dimension(name="era", value=seen.fields["era"])
+        if self._constant:
+            # CloudWatch takes ASCII.
+            self._metrics.add_dimension(name="namespace", value=quote(seen.fields["namespace"], safe=_SAFE))
         for name, (unit, value) in measured.items():
             self._metrics.add_metric(name=name, unit=unit, value=value)
         self._metrics.flush_metrics()

@@ -27,6 +27,8 @@ class SettingsOverrides(TypedDict, total=False):
     keep_connections: bool
     doorbell: Literal["auto", "listen", "poll"]
     database_connections: int
+    namespace: str | None
+    schema: str | None
     create_tables: bool
     synchronous_commit: str | None
     session_idle_seconds: float

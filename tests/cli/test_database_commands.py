@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.cli.support import command, ended
+from tests.support.fixtures import postgres_managers
 from tests.support.roles import execute, poor_role
 from tmcp_serverless import (
     CloseReason,
@@ -78,7 +79,7 @@ async def test_sweep_removes_what_has_expired_in_as_many_batches_as_it_takes(
     await execute(
         database_url,
         "INSERT INTO tmcp_session_context (id, principal, protocol_version, initialized, client, updated_at) "
-        "SELECT 'old' || n, '', '2025-11-25', true, '[{},{}]', now() - interval '2 days' "
+        "SELECT 'default:old' || n, '', '2025-11-25', true, '[{},{}]', now() - interval '2 days' "
         "FROM generate_series(1, 2500) AS n",
     )
     assert ended(command("sweep", "--limit", "200", TMCP_DATABASE_URL=database_url))[1] == (
@@ -100,25 +101,25 @@ async def test_sessions_are_listed_the_last_used_first_and_with_where_their_stre
     await execute(
         database_url,
         "UPDATE tmcp_session_context SET created_at = now() - interval '3 hours', "
-        "updated_at = now() - interval '90 minutes' WHERE id = 'older';"
-        "UPDATE tmcp_session_context SET updated_at = now() - interval '2 days' WHERE id = 'expired'",
+        "updated_at = now() - interval '90 minutes' WHERE id = 'default:older';"
+        "UPDATE tmcp_session_context SET updated_at = now() - interval '2 days' WHERE id = 'default:expired'",
     )
     await streams.create("newer", RecordingController())
     await streams.create("newer/in.r1", RecordingController())
     code, output, errors = ended(command("sessions", TMCP_DATABASE_URL=database_url))
     assert (code, errors) == (0, "")
     rows = [re.split(r"  +", line) for line in output.splitlines()]
-    assert rows[0] == ["SESSION", "CLIENT", "REVISION", "AGE", "LAST USED", "RUNNING", "STREAM"]
-    assert rows[1][:3] == ["newer", "small?[31m 1.2", "2025-11-25"]
-    assert rows[1][5] == "1"
-    assert re.fullmatch(r"\S+:\d+", rows[1][6])
-    assert rows[2] == ["older", "small?[31m 1.2", "2025-11-25", "3 h", "2 h ago", "-", "-"]
+    assert rows[0] == ["NAMESPACE", "SESSION", "CLIENT", "REVISION", "AGE", "LAST USED", "RUNNING", "STREAM"]
+    assert rows[1][:4] == ["default", "newer", "small?[31m 1.2", "2025-11-25"]
+    assert rows[1][6] == "1"
+    assert re.fullmatch(r"\S+:\d+", rows[1][7])
+    assert rows[2] == ["default", "older", "small?[31m 1.2", "2025-11-25", "3 h", "2 h ago", "-", "-"]
     assert len(rows) == 3
     _, output, _ = ended(command("sessions", "--json", "--limit", "1", TMCP_DATABASE_URL=database_url))
     [found] = [json.loads(line) for line in output.splitlines()]
-    assert found["id"] == "newer"
+    assert (found["namespace"], found["id"]) == ("default", "newer")
     assert found["principal"] == "alice"
-    assert found["stream_at"] == rows[1][6]
+    assert found["stream_at"] == rows[1][7]
     assert 0 <= found["idle_seconds"] <= found["age_seconds"] < 60
 
 
@@ -237,3 +238,70 @@ async def test_tables_that_may_not_be_read_are_one_sentence(
         code, output, errors = ended(command(*arguments, TMCP_DATABASE_URL=dsn))
     assert (code, output, errors.count("\n")) == (1, "", 1)
     assert re.match(r"Error: the role .*permission denied .*GRANT it SELECT, INSERT", errors)
+
+
+# Namespaces and schemas
+
+
+async def test_sessions_are_listed_and_deleted_by_namespace(database_url: str) -> None:
+    odd = "Größe: 'x'"
+    async with (
+        postgres_managers(database_url, streams={"namespace": odd}, info={"namespace": odd}) as one,
+        postgres_managers(database_url, streams={"namespace": "red"}, info={"namespace": "red"}) as other,
+    ):
+        for managers in (one, other):
+            await managers.info.initialize("s", RECORD)
+        controller = RecordingController()
+        await one.streams.create("s", controller)
+        given: dict[str, Any] = {"TMCP_DATABASE_URL": database_url}
+        _, output, _ = ended(command("sessions", **given))
+        assert sorted(re.split(r"  +", line)[0] for line in output.splitlines()[1:]) == [odd, "red"]
+        _, output, _ = ended(command("sessions", "--namespace", odd, "--json", **given))
+        assert [(each["namespace"], each["id"]) for each in map(json.loads, output.splitlines())] == [
+            (odd, "s")
+        ]
+        assert ended(command("sessions", "--namespace", "none", **given))[1] == "There are no sessions.\n"
+        code, output, errors = ended(command("sessions", "delete", "s", **given))
+        assert (code, output) == (1, "")
+        assert "choose one with --namespace" in errors
+        again = ended(command("sessions", "delete", "s", "--namespace", "none", **given))
+        assert again == (1, "", "Error: There is no session s.\n")
+        assert ended(command("sessions", "delete", "s", "--namespace", odd, **given))[1] == "Deleted.\n"
+        assert await controller.end() is CloseReason.DELETED
+        assert await one.info.load("s", principal="alice") is None
+        assert await other.info.load("s", principal="alice") is not None
+        # Now there is one of this id left.
+        assert ended(command("sessions", "delete", "s", **given))[1] == "Deleted.\n"
+        assert await other.info.load("s", principal="alice") is None
+    refused = ended(command("sessions", "--namespace", "", **given))
+    assert (refused[0], "a namespace has 1 to 128 characters" in refused[2]) == (2, True)
+
+
+async def test_every_command_works_on_the_schema_that_is_set(empty_database_url: str) -> None:
+    given: dict[str, Any] = {"TMCP_DATABASE_URL": empty_database_url, "TMCP_SCHEMA": "Its Own"}
+    options: dict[str, Any] = {"schema": "Its Own", "create": False}
+    assert ended(command("migrate", **given))[0] == 0
+    async with postgres_managers(empty_database_url, streams=options, info=options) as managers:
+        await managers.info.initialize("s", RECORD)
+        assert "s" in ended(command("sessions", **given))[1]
+        assert ended(command("sweep", **given)) == (0, "Removed 0 rows.\n", "")
+        code, output, _ = ended(command("doctor", **given))
+        assert (code, "ok     schema: 'Its Own'" in output) == (0, True)
+        assert "ok     namespace: the name of each server; in the database: 'default'" in output
+        assert ended(command("sessions", "delete", "s", **given))[1] == "Deleted.\n"
+    assert ended(command("migrate", **given))[1] == "Everything is up to date.\n"
+    script = ended(command("migrate", "--print", **given))[1]
+    assert (script.count('CREATE SCHEMA IF NOT EXISTS "Its Own";'), '"public"' in script) == (1, False)
+    await execute(empty_database_url, 'DROP SCHEMA "Its Own" CASCADE')
+    assert ended(command("sweep", TMCP_CREATE_TABLES="0", **given))[0] == 1
+    again = ended(command("sweep", TMCP_CREATE_TABLES="0", TMCP_DATABASE_URL=empty_database_url))
+    assert (again[0], "'public'" in again[2]) == (1, True), "nothing was made anywhere else"
+
+
+def test_the_doctor_tells_a_schema_that_is_not_there_and_the_namespace_that_is_set(
+    empty_database_url: str,
+) -> None:
+    given: dict[str, Any] = {"TMCP_SCHEMA": "nowhere", "TMCP_NAMESPACE": "red", "TMCP_CREATE_TABLES": "0"}
+    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=empty_database_url, **given))
+    assert (code, "WRONG  tables, info: version 0" in output) == (1, True)
+    assert "ok     namespace: 'red'" in output

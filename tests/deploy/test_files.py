@@ -19,7 +19,7 @@ from tmcp_serverless import Settings
 from tmcp_serverless.postgres import schema
 
 ROOT = Path(__file__).parents[2]
-FIELDS = {f"TMCP_{name.upper()}" for name in Settings.model_fields}
+FIELDS = {f"TMCP_{name.upper()}" for name in Settings.fields_by_name()}
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,7 @@ def test_who_makes_the_tables(migrate: str, *, creates: bool) -> None:
 
 
 def test_every_variable_is_a_setting_that_exists() -> None:
-    fields = {f"TMCP_{name.upper()}" for name in Settings.model_fields}
+    fields = {f"TMCP_{name.upper()}" for name in Settings.fields_by_name()}
     for name in FUNCTIONS:
         variables = template(Buffered="true").variables(name)
         assert {key for key in variables if key.startswith("TMCP_")} <= fields

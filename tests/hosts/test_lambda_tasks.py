@@ -140,7 +140,7 @@ def test_a_schedule_sweeps(configured: str) -> None:
     execute(
         configured,
         "INSERT INTO tmcp_messages (mailbox, n, data, created_at) "
-        "SELECT 's', n, 'x', now() - interval '1 day' FROM generate_series(1, 30) AS n",
+        "SELECT 'default:s', n, 'x', now() - interval '1 day' FROM generate_series(1, 30) AS n",
     )
     assert sweep({"limit": 10}, Context()) == {"removed": 10, "more": True}
     assert sweep(SCHEDULED, Context()) == {"removed": 20, "more": False}
@@ -151,7 +151,7 @@ def test_a_schedule_sweeps_until_nothing_is_left(configured: str) -> None:
     execute(
         configured,
         "INSERT INTO tmcp_messages (mailbox, n, data, created_at) "
-        "SELECT 's', n, 'x', now() - interval '1 day' FROM generate_series(1, 12500) AS n",
+        "SELECT 'default:s', n, 'x', now() - interval '1 day' FROM generate_series(1, 12500) AS n",
     )
     assert sweep(SCHEDULED, Context()) == {"removed": 12_500, "more": False}
 

@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from tests.postgres.test_streams import execute, pgbouncer
+from tests.support.rows import key
 from tests.support.waiting import eventually
 from tmcp_serverless import Database, PostgresStreamSessionManager, StoreUnavailableError
 from tmcp_serverless.postgres import listen_probe
@@ -203,7 +204,7 @@ async def test_whoever_is_cut_short_while_closing_leaves_no_connection(database_
         managers.append(streams)
         await streams.create(f"s{turns}", RecordingController())
         closing = asyncio.create_task(
-            streams._doorbell.close(*streams._doors(streams._streams[f"s{turns}"]))  # pyright: ignore[reportPrivateUsage]
+            streams._doorbell.close(*streams._doors(streams._streams[key(f"s{turns}")]))  # pyright: ignore[reportPrivateUsage]
         )
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -287,11 +288,13 @@ async def test_the_end_of_a_database_that_does_not_answer_is_told_more_than_once
         await first.end()
         is_away = False
         await streams.create("b", second)
-        lease = await execute(database_url, "SELECT updated_at FROM tmcp_sessions WHERE id = 'b'")
+        lease = await execute(database_url, "SELECT updated_at FROM tmcp_sessions WHERE id = 'default:b'")
 
         async def is_kept() -> bool:
             rows = await execute(
-                database_url, "SELECT FROM tmcp_sessions WHERE id = 'b' AND updated_at > $1", lease[0][0]
+                database_url,
+                "SELECT FROM tmcp_sessions WHERE id = 'default:b' AND updated_at > $1",
+                lease[0][0],
             )
             return bool(rows)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from tests.support.rows import key, statements_of
 from tests.support.waiting import eventually
 from tmcp_serverless import (
     Notifier,
@@ -17,7 +18,6 @@ from tmcp_serverless import (
     TableNames,
 )
 from tmcp_serverless.postgres.schema import info_component
-from tmcp_serverless.postgres.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -52,8 +52,7 @@ async def connection(database_url: str) -> AsyncGenerator[asyncpg.Connection]:
 
 
 def statement(name: str) -> str:
-    component = info_component()
-    return load_statements(component.kind, component.tables)[name]
+    return statements_of(info_component(schema="public"))[name]
 
 
 async def set_all(info: PostgresInfoSessionManager, id: str) -> None:
@@ -115,7 +114,7 @@ async def test_an_update_does_not_bring_a_deleted_session_back(
 ) -> None:
     async with (
         PostgresStreamSessionManager(database_url) as streams,
-        Notifier(database_url) as notifier,
+        Notifier(database_url, namespace="default") as notifier,
     ):
         await info.initialize("s", RECORD)
         await streams.prepare("s")
@@ -123,7 +122,7 @@ async def test_an_update_does_not_bring_a_deleted_session_back(
         await streams.delete("s")
         await info.add_subscription("s", "a://1")
         await notifier.resource_updated("a://1")
-    assert await connection.fetch("SELECT id FROM tmcp_mailboxes WHERE id = 's'") == []
+    assert await connection.fetch("SELECT id FROM tmcp_mailboxes WHERE id = 'default:s'") == []
 
 
 @pytest.mark.parametrize("name", SETTERS)
@@ -133,7 +132,7 @@ async def test_what_is_set_while_the_session_is_being_deleted_is_not_kept(
     await info.initialize("s", RECORD)
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute(statement("delete"), "s")
+    await connection.execute(statement("delete"), key("s"))
     value = {"name": "late"} if name.startswith("set_client") else SETTERS[name]
     setting = asyncio.create_task(getattr(info, name)("s", value))
     await waiting_for_a_lock(database_url)
@@ -151,7 +150,7 @@ async def test_a_session_is_deleted_with_what_is_being_set_meanwhile(
     )
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute(statement(name), "s", SETTERS[name])
+    await connection.execute(statement(name), key("s"), SETTERS[name])
     deleting = asyncio.create_task(info.delete("s"))
     await waiting_for_a_lock(database_url)
     await transaction.commit()
@@ -165,7 +164,7 @@ async def test_a_session_that_is_being_deleted_is_not_renewed(
     await info.initialize("s", RECORD)
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute(statement("delete"), "s")
+    await connection.execute(statement("delete"), key("s"))
     renewing = asyncio.create_task(info.renew("s", RECORD))
     await waiting_for_a_lock(database_url)
     await transaction.commit()
@@ -181,7 +180,7 @@ async def test_a_session_is_deleted_with_what_it_is_being_renewed_with(
     transaction = connection.transaction()
     await transaction.start()
     values = ("{}", "{}", "error", "", "2025-11-25", False)
-    assert await connection.fetchval(statement("renew"), "s", *values, 60.0) == "s"
+    assert await connection.fetchval(statement("renew"), key("s"), *values, 60.0) == key("s")
     deleting = asyncio.create_task(info.delete("s"))
     await waiting_for_a_lock(database_url)
     await transaction.commit()
@@ -212,5 +211,7 @@ async def test_who_is_subscribed_without_a_session_is_not_told(
 ) -> None:
     await info.initialize("s", RECORD)
     await info.add_subscription("s", "a://1")
-    await connection.execute("INSERT INTO tmcp_session_subscriptions (id, value) VALUES ('gone', 'a://1')")
+    await connection.execute(
+        "INSERT INTO tmcp_session_subscriptions (id, value) VALUES ('default:gone', 'a://1')"
+    )
     assert await info.get_subscriptions("a://1") == {"s"}

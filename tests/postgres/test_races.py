@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+from tests.support.rows import key, statements_of
 from tests.support.waiting import eventually
 from tmcp_serverless import PostgresStreamSessionManager
 from tmcp_serverless.postgres.paging import PAGE_BYTES
 from tmcp_serverless.postgres.schema import streams_component
-from tmcp_serverless.postgres.statements import load_statements
 from tmcp_serverless.sessions.records import CloseReason
 from tmcp_serverless.testing.contracts import RecordingController
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.records import StoredEvent
 
-SQL = load_statements("streams", streams_component().tables)
+SQL = statements_of(streams_component(schema="public"))
 LEASE = 10.0
 
 
@@ -62,7 +62,7 @@ async def test_a_message_on_its_way_into_a_mailbox_goes_with_it(database_url: st
     ):
         await streams.prepare("s")
         async with sender.transaction():
-            await sender.fetchrow(SQL["deliver"], "s", "late", LEASE)
+            await sender.fetchrow(SQL["deliver"], key("s"), "late", LEASE)
             task = await deleting(streams, "s", database)
         await task
         assert await database.fetch("SELECT FROM tmcp_messages") == []
@@ -80,7 +80,7 @@ async def test_a_lease_that_is_being_claimed_goes_with_its_session(database_url:
     ):
         await streams.prepare("s")
         async with claimant.transaction():
-            await claimant.fetchrow(SQL["claim"], "s", "its holder", "its channel", None, None)
+            await claimant.fetchrow(SQL["claim"], key("s"), "its holder", "its channel", None, None)
             task = await deleting(streams, "s", database)
         await task
         assert await database.fetch("SELECT FROM tmcp_sessions") == []
@@ -206,4 +206,4 @@ async def test_mailboxes_are_bounded_however_they_are_filled(database_url: str) 
             await streams.send(["a", "b"], str(number))
             after = await streams.append("s/out.1", str(number), after=after or "0.0")
         rows = await database.fetch("SELECT mailbox, count(*) FROM tmcp_messages GROUP BY 1 ORDER BY 1")
-    assert [tuple(row) for row in rows] == [("a", 100), ("b", 100), ("s/out.1", 100)]
+    assert [tuple(row) for row in rows] == [(key("a"), 100), (key("b"), 100), (key("s/out.1"), 100)]

@@ -11,12 +11,12 @@ import asyncpg
 import pytest
 
 from tests.adversity.proxy import Proxy
+from tests.support.rows import key, statements_of
 from tests.support.waiting import eventually
 from tmcp_serverless import Database, PostgresStreamSessionManager, StoreUnavailableError
 from tmcp_serverless.postgres.connection import Connection
 from tmcp_serverless.postgres.paging import PAGE_BYTES, PAGE_ROWS
 from tmcp_serverless.postgres.schema import streams_component
-from tmcp_serverless.postgres.statements import load_statements
 from tmcp_serverless.postgres.tables import Tables
 from tmcp_serverless.testing.contracts import RecordingController
 
@@ -179,7 +179,7 @@ async def test_a_page_that_was_read_as_its_stream_was_released_is_the_next_ones(
         async with connected(database_url) as blocker:
             # The read has to wait for the lease's row, and the stream ends meanwhile.
             async with blocker.transaction():
-                await blocker.execute("SELECT FROM tmcp_sessions WHERE id = 's' FOR UPDATE")
+                await blocker.execute("SELECT FROM tmcp_sessions WHERE id = 'default:s' FOR UPDATE")
                 await asyncio.gather(*(elsewhere.send(["s"], str(number + 1)) for number in range(burst)))
 
                 async def waiting() -> bool:
@@ -207,15 +207,15 @@ async def test_no_statement_that_reads_or_writes_a_message_is_planned_anew(datab
             await streams.append(f"session {number % 50}", "x" * 100)
         async with connected(database_url) as connection:
             await connection.execute("ANALYZE")
-        sql = load_statements("streams", streams_component().tables)
+        sql = statements_of(streams_component(schema="public"))
         calls: dict[str, tuple[Any, ...]] = {
-            "deliver": ("session 1", "x", None),
-            "append": ("session 1", "x", None),
-            "read": ("session 1", "nobody", 0, 0, True),
-            "read_next": ("session 1", "nobody", 0),
-            "read_next_topic": ("session 1", "nobody", 0),
+            "deliver": (key("session 1"), "x", None),
+            "append": (key("session 1"), "x", None),
+            "read": (key("session 1"), "nobody", 0, 0, True),
+            "read_next": (key("session 1"), "nobody", 0),
+            "read_next_topic": (key("session 1"), "nobody", 0),
             "peek": (0, 0),
-            "has": ("session 1", None),
+            "has": (key("session 1"), None),
         }
         for name, args in calls.items():
             for _ in range(12):
@@ -330,7 +330,7 @@ async def test_streams_that_all_read_at_once_leave_connections_for_requests(
 
 
 def test_a_page_is_as_long_as_the_statements_say() -> None:
-    sql = load_statements("streams", streams_component().tables)
+    sql = statements_of(streams_component(schema="public"))
     for name in ("read", "peek"):
         assert sql[name].count(f"LIMIT {PAGE_ROWS}") == 2
         assert sql[name].count(f" < {PAGE_BYTES})") == 2

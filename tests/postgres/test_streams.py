@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 
 from tests.support.activity import connections
+from tests.support.rows import key
 from tests.support.waiting import eventually
 from tmcp_serverless import Database, PostgresInfoSessionManager, PostgresStreamSessionManager, SessionRecord
 from tmcp_serverless.testing.contracts import RecordingController
@@ -117,7 +118,7 @@ async def test_a_mailbox_is_bounded_in_rows_and_bytes(database_url: str) -> None
         rows = await execute(
             database_url, "SELECT mailbox, count(*) FROM tmcp_messages GROUP BY 1 ORDER BY 1"
         )
-    assert [tuple(row) for row in rows] == [("bytes", 10), ("rows", 100)]
+    assert [tuple(row) for row in rows] == [(key("bytes"), 10), (key("rows"), 100)]
 
 
 async def test_a_process_has_one_listening_connection_while_it_has_streams_and_none_after(

@@ -29,7 +29,7 @@ async def fill(dsn: str, count: int, *, age: float) -> None:
     await execute(
         dsn,
         "INSERT INTO tmcp_mailboxes (id, last, updated_at) "
-        "SELECT substr(md5($2::interval::text || n), 1, 20), 0, now() - $2::interval "
+        "SELECT 'default:' || substr(md5($2::interval::text || n), 1, 20), 0, now() - $2::interval "
         "FROM generate_series(1, $1::int) AS n",
         count,
         timedelta(days=age),
@@ -82,7 +82,8 @@ async def test_with_time_it_comes_to_sessions_that_are_one_stream_too(database_u
         await execute(
             database_url,
             "INSERT INTO tmcp_mailboxes (id, last, updated_at) "
-            "SELECT id, 0, now() - CASE WHEN n > 300 AND n <= 700 THEN interval '8 days' ELSE '0' END "
+            "SELECT 'default:' || id, 0, "
+            "now() - CASE WHEN n > 300 AND n <= 700 THEN interval '8 days' ELSE '0' END "
             "FROM unnest($1::text[]) WITH ORDINALITY AS given (id, n)",
             ids,
         )
@@ -174,7 +175,7 @@ async def test_a_limit_is_one_for_each_kind(database_url: str) -> None:
         await fill(database_url, 30, age=8)
         await execute(
             database_url,
-            "INSERT INTO tmcp_messages SELECT 'first', n, 'x', now() - interval '1 h' "
+            "INSERT INTO tmcp_messages SELECT 'default:first', n, 'x', now() - interval '1 h' "
             "FROM generate_series(1, 30) AS n",
         )
         await execute(

@@ -103,6 +103,39 @@ class TestPostgresInfo(InfoSessionManagerContract):
         return lambda: new_managers_on_each().info
 
 
+ODD: dict[str, Any] = {"namespace": "Größe: {events} 'x' a/b", "schema": 'Odd "schema"'}
+
+
+@pytest.fixture(params=["listen", "poll"])
+async def new_odd_managers(
+    empty_database_url: str, request: pytest.FixtureRequest
+) -> AsyncGenerator[Callable[[], SessionManagers]]:
+    """Managers of a namespace and a schema that have to be quoted, beside others of the default ones."""
+    made: list[SessionManagers] = [postgres_managers(empty_database_url)]
+    await made[0].check()
+
+    def new() -> SessionManagers:
+        options = {"streams": {**ODD, "doorbell": request.param}, "info": ODD}
+        made.append(postgres_managers(empty_database_url, **options))
+        return made[-1]
+
+    yield new
+    for managers in made:
+        await managers.aclose()
+
+
+class TestOddStreams(StreamSessionManagerContract):
+    @pytest.fixture
+    def new_manager(self, new_odd_managers: Callable[[], SessionManagers]) -> Any:
+        return lambda: new_odd_managers().streams
+
+
+class TestOddInfo(InfoSessionManagerContract):
+    @pytest.fixture
+    def new_manager(self, new_odd_managers: Callable[[], SessionManagers]) -> Any:
+        return lambda: new_odd_managers().info
+
+
 class BareInfo(InfoSessionManager):
     """A subclass that has the abstract methods and nothing else."""
 

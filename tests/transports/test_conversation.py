@@ -18,6 +18,7 @@ from mcp_types import EmptyResult, PingRequest
 from tests.support.client import Client
 from tests.support.talkative import CAPABILITIES, Stage, talkative_server
 from tests.support.waiting import eventually
+from tmcp_serverless.postgres.namespace import Namespace
 from tmcp_serverless.transports.addresses import (
     EventId,
     inbox_of,
@@ -532,7 +533,7 @@ async def test_a_request_that_nobody_runs_any_more_is_answered_with_an_error(
         connection = await asyncpg.connect(database_url)
         await connection.execute(
             "UPDATE tmcp_sessions SET holder = 'dead', updated_at = now() - interval '1 min' WHERE id = $1",
-            inbox,
+            Namespace(handler.managers.namespace or "").key(inbox),
         )
         await connection.close()
         async with client.listen(last_event_id=last) as resumed:

@@ -40,7 +40,7 @@ def doctor(database_url: str | None) -> None:
 def _shown(settings: Settings) -> list[str]:
     """Return what was set, without the values of what may hold a secret."""
     return [
-        f"{name}={getattr(settings, name)!r}" if field.repr else f"{name} is set"
+        f"{field.alias or name}={getattr(settings, name)!r}" if field.repr else f"{name} is set"
         for name, field in type(settings).model_fields.items()
         if name in settings.model_fields_set
     ]

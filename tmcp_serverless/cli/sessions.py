@@ -19,8 +19,23 @@ if TYPE_CHECKING:
 
 __all__ = ["sessions"]
 
+
+def _checked(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    from tmcp_serverless.namespaces import check_namespace  # noqa: PLC0415 - only where one is given
+
+    try:
+        return None if value is None else check_namespace(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-_HEADINGS = ("SESSION", "CLIENT", "REVISION", "AGE", "LAST USED", "RUNNING", "STREAM")
+_HEADINGS = ("NAMESPACE", "SESSION", "CLIENT", "REVISION", "AGE", "LAST USED", "RUNNING", "STREAM")
+
+
+_namespace_option = click.option(
+    "--namespace", metavar="NAME", callback=_checked, help="One server's only.  [default: all]"
+)
 
 
 @click.group(invoke_without_command=True)
@@ -28,14 +43,17 @@ _HEADINGS = ("SESSION", "CLIENT", "REVISION", "AGE", "LAST USED", "RUNNING", "ST
     "--json", "as_json", is_flag=True, help="One JSON object for each session, on a line of its own."
 )
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="How many at the most.")
+@_namespace_option
 @database_url_option
 @click.pass_context
-def sessions(context: click.Context, database_url: str | None, *, as_json: bool, limit: int) -> None:
+def sessions(
+    context: click.Context, database_url: str | None, *, namespace: str | None, as_json: bool, limit: int
+) -> None:
     """List the sessions that have not expired, the last used first."""
-    context.obj = database_url
+    context.obj = database_url, namespace
     if context.invoked_subcommand is not None:
         return
-    found: list[SessionSummary] = run(_list(settings_for(database_url), limit))
+    found: list[SessionSummary] = run(_list(settings_for(database_url), limit, namespace))
     if as_json:
         for session in found:
             click.echo(json.dumps(asdict(session)))
@@ -48,44 +66,57 @@ def sessions(context: click.Context, database_url: str | None, *, as_json: bool,
 # An id may begin with a hyphen, or with `-h`, and be no option for that.
 @sessions.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @click.argument("id")
+@_namespace_option
 @database_url_option
 @click.pass_obj
-def delete(group_url: str | None, id: str, database_url: str | None) -> None:
+def delete(
+    group: tuple[str | None, str | None], id: str, database_url: str | None, *, namespace: str | None
+) -> None:
     """End the session ID, and its streams wherever they are, as its client could."""
-    settings = settings_for(database_url or group_url)
+    settings = settings_for(database_url or group[0])
     # What is no session's id may be the address of everybody's topic, which is deleted with what is below it.
-    if not is_session_id(id) or not run(_delete(settings, id)):
+    found: list[str] = run(_namespaces_of(settings, id)) if is_session_id(id) else []
+    chosen = [each for each in found if each == (namespace or group[1] or each)]
+    if not chosen:
         raise click.ClickException(f"There is no session {_printable(id)}.")
+    if len(chosen) > 1:
+        several = ", ".join(map(repr, chosen))
+        raise click.ClickException(
+            f"There are sessions of this id in {several}: choose one with --namespace."
+        )
+    run(_delete(settings, id, chosen[0]))
     click.echo("Deleted.")
 
 
-async def _list(settings: Settings, limit: int) -> list[SessionSummary]:
+async def _list(settings: Settings, limit: int, namespace: str | None) -> list[SessionSummary]:
     from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - imports the driver
     from tmcp_serverless.postgres.overview import list_sessions  # noqa: PLC0415 - the same
 
-    database = database_for(settings)
-    try:
-        return await list_sessions(database, idle_seconds=settings.session_idle_seconds, limit=limit)
-    finally:
-        await database.aclose()
+    async with database_for(settings) as database:
+        return await list_sessions(database, limit=limit, namespace=namespace)
 
 
-async def _delete(settings: Settings, id: str) -> bool:
+async def _namespaces_of(settings: Settings, id: str) -> list[str]:
+    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - imports the driver
+    from tmcp_serverless.postgres.overview import namespaces_of  # noqa: PLC0415 - the same
+
+    async with database_for(settings) as database:
+        return await namespaces_of(database, id)
+
+
+async def _delete(settings: Settings, id: str, namespace: str) -> None:
     from tmcp_serverless.managers import managers_for  # noqa: PLC0415 - imports the driver
 
     # No tables are made for the sake of deleting something from them.
-    managers = managers_for(settings.model_copy(update={"create_tables": False}))
-    try:
-        existed = await managers.info.get_client_info(id) is not None
+    there = {"create_tables": False, "namespace": namespace}
+    async with managers_for(settings.model_copy(update=there)) as managers:
         await managers.info.delete(id)
         await managers.streams.delete(id)
-        return existed
-    finally:
-        await managers.aclose()
 
 
 def _row(session: SessionSummary) -> tuple[str, ...]:
     return (
+        _printable(session.namespace),
         session.id,
         _printable(session.client) or "-",
         session.protocol_version,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
 from tmcp_serverless.postgres.streams import PostgresStreamSessionManager
 from tmcp_serverless.sessions.bus import StreamSubscriptionBus
 
@@ -26,6 +27,8 @@ class PostgresSubscriptionBus(StreamSubscriptionBus):
         table_name: The table of leases, as for `PostgresStreamSessionManager`.
         create: Whether missing tables are created.
         doorbell: How events are heard of: `listen`, `poll`, or whichever works.
+        namespace: That of the handler, which says it in its log: by default it is the server's name there.
+        schema: The schema of the tables, as for `PostgresStreamSessionManager`.
 
     """
 
@@ -37,11 +40,19 @@ class PostgresSubscriptionBus(StreamSubscriptionBus):
         table_name: str = "tmcp_sessions",
         create: bool = True,
         doorbell: DoorbellMode = "auto",
+        namespace: str = DEFAULT_NAMESPACE,
+        schema: str | None = None,
     ) -> None:
         self._own: PostgresStreamSessionManager | None = None
         if not isinstance(target, PostgresStreamSessionManager):
             target = self._own = PostgresStreamSessionManager(
-                target, listen_dsn=listen_dsn, table_name=table_name, create=create, doorbell=doorbell
+                target,
+                listen_dsn=listen_dsn,
+                table_name=table_name,
+                create=create,
+                doorbell=doorbell,
+                namespace=namespace,
+                schema=schema,
             )
         super().__init__(target)
 

@@ -51,6 +51,7 @@ def database_for(settings: Settings) -> Database:
         tls_ca=settings.database_tls_ca,
         dbname=settings.database_name,
         idle_seconds=settings.database_idle_seconds,
+        schema=settings.schema_name,
     )
 
 

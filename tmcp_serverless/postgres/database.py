@@ -29,7 +29,9 @@ from tmcp_serverless.postgres.failures import (
     is_healthy_after,
     raise_translated,
 )
+from tmcp_serverless.postgres.identifiers import checked_schema
 from tmcp_serverless.postgres.pool import ConnectionPool
+from tmcp_serverless.postgres.search_path import first_usable_schema
 from tmcp_serverless.postgres.target import Target
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class Database(Closable):
         idle_seconds: After how long without a statement the server itself closes a connection, whose process
             may be frozen; 0 leaves it open. Where the server or a pooler does not take
             `idle_session_timeout` at the start, nothing is set.
+        schema: The schema of tables whose names say none; by default the first that the role may use.
 
     """
 
@@ -84,6 +87,7 @@ class Database(Closable):
         tls_ca: str | None = None,
         dbname: str | None = None,
         idle_seconds: float = 60.0,
+        schema: str | None = None,
     ) -> None:
         def target(address: str | None, setting: str) -> Target:
             return Target(
@@ -101,6 +105,8 @@ class Database(Closable):
 
         self.listen_target = target(listen_dsn, "TMCP_LISTEN_URL") if listen_dsn else self.target
         """Where the connection leads that LISTENs."""
+
+        self._schema = None if schema is None else checked_schema(schema)
 
         self.size = size
         """How many connections there are at once, at the most."""
@@ -158,6 +164,18 @@ class Database(Closable):
     ) -> Any:
         """Run several statements on one connection. `idempotent`: running them twice does no harm."""
         return await self._run(work, idempotent=idempotent)
+
+    async def find_schema(self) -> str:
+        """Return the schema of tables whose names say none. It is looked for once.
+
+        Raises:
+            ConfigurationError: The role may use none.
+            StoreUnavailableError: The database cannot be reached now.
+
+        """
+        if self._schema is None:
+            self._schema = await self.run_on_connection(first_usable_schema)
+        return self._schema
 
     async def check_writable(self) -> None:
         """Find out whether the database takes writes: after a failover we may be at one that does not.

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import asyncpg
 
-from tmcp_serverless.errors import TmcpError
+from tmcp_serverless.errors import ConfigurationError, TmcpError
 from tmcp_serverless.postgres.dsn import hosts_and_ports
 from tmcp_serverless.postgres.failures import FROM_DATABASE
 from tmcp_serverless.postgres.listen_probe import hear_nonce
+from tmcp_serverless.postgres.overview import list_namespaces
 from tmcp_serverless.postgres.privileges import lacks_for_migrating, lacks_for_use
 from tmcp_serverless.postgres.schema import found_and_latest, info_component, streams_component
 from tmcp_serverless.postgres.tls import sslmode_of
@@ -57,8 +58,9 @@ async def diagnose(database: Database, settings: Settings) -> AsyncGenerator[Fin
             found = await _of_connection(connection, parameters, database.target)
         for finding in found:
             yield finding
-        for finding in await _of_schema(connection, create=settings.create_tables):
+        for finding in await _of_schema(connection, database, create=settings.create_tables):
             yield finding
+        yield await _of_namespace(database, settings)
         yield await _of_listening(database, settings)
     except (TmcpError, *FROM_DATABASE) as error:
         yield Finding("wrong", "database", f"it could not be looked at any further: {error!r}")
@@ -138,9 +140,10 @@ def _of_idling(idle: str | None, major: int) -> Finding:
     return Finding("note", "idle time", f"the server keeps a frozen process's connections for ever ({why})")
 
 
-async def _of_schema(connection: Connection, *, create: bool) -> list[Finding]:
-    findings: list[Finding] = []
-    for component in (streams_component(), info_component()):
+async def _of_schema(connection: Connection, database: Database, *, create: bool) -> list[Finding]:
+    schema = await database.find_schema()
+    findings = [Finding("ok", "schema", f"{schema!r}")]
+    for component in (streams_component(schema=schema), info_component(schema=schema)):
         about = f"tables, {component.kind}"
         try:
             findings.append(await _of_component(connection, component, about, create=create))
@@ -177,6 +180,16 @@ async def _refusal(connection: Connection, component: Component) -> str | None:
     except asyncpg.PostgresError as error:
         return repr(error)
     return None
+
+
+async def _of_namespace(database: Database, settings: Settings) -> Finding:
+    try:
+        known = await list_namespaces(database)
+    except ConfigurationError:
+        known = []  # What is the matter with the tables has been said.
+    own = "the name of each server" if settings.namespace is None else repr(settings.namespace)
+    there = f"; in the database: {', '.join(map(repr, known))}" if known else ""
+    return Finding("ok", "namespace", f"{own}{there}")
 
 
 async def _of_listening(database: Database, settings: Settings) -> Finding:

@@ -1,4 +1,4 @@
-"""Table names: any identifier that Postgres takes, quoted in one place."""
+"""Names of schemas and tables: any identifier that Postgres takes, quoted in one place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tmcp_serverless.errors import ConfigurationError
 
-__all__ = ["TableNames", "channel_name", "derived", "quote", "sibling"]
+__all__ = ["TableNames", "channel_name", "checked_schema", "derived", "quote", "quote_identifier", "sibling"]
 
 _PART = re.compile(r'"(?:[^"]|"")+"(?=\.|$)|[^.]+')
 _QUOTED = re.compile(r'^"((?:[^"]|"")+)"$')
@@ -31,7 +31,8 @@ class TableNames:
     context: str = "tmcp_session_context"
 
 
-def _parts(name: str) -> list[str]:
+def _parts(name: str, schema: str | None = None) -> list[str]:
+    """Return the schema, where the name or `schema` says one, and the table."""
     found = _PART.findall(name)
     if len(found) not in (1, 2) or ".".join(found) != name or "\0" in name:
         raise ConfigurationError(f"not a table name: {name!r} (expected `table` or `schema.table`)")
@@ -39,48 +40,67 @@ def _parts(name: str) -> list[str]:
     for part in parts:
         if len(part.encode()) > _LONGEST:
             raise ConfigurationError(f"table name {part!r} has more than the {_LONGEST} bytes Postgres keeps")
-    return parts
+    return [schema, *parts] if schema is not None and len(parts) == 1 else parts
 
 
-def _quoted(part: str) -> str:
+def quote_identifier(part: str) -> str:
+    """Return an identifier as the catalog has it in double quotes, as it goes into a statement."""
     return '"' + part.replace('"', '""') + '"'
 
 
-def quote(name: str) -> str:
+def checked_schema(name: str) -> str:
+    """Return a schema's name as the catalog has it, without the quotes that it may be given in.
+
+    Raises:
+        ConfigurationError: It is empty, has more than one part, or is too long to be told apart.
+
+    """
+    found = _PART.findall(name)
+    if found != [name] or "\0" in name:
+        raise ConfigurationError(
+            f"not a schema's name: {name!r} (one with a dot is written in double quotes)"
+        )
+    [part] = _parts(name)
+    return part
+
+
+def quote(name: str, *, schema: str | None = None) -> str:
     """Return the name as it goes into a statement: every part in double quotes.
+
+    `schema` is that of a name which says none.
 
     Raises:
         ConfigurationError: It is empty, has more than two parts, or a part is too long to be told apart.
 
     """
-    return ".".join(_quoted(part) for part in _parts(name))
+    return ".".join(quote_identifier(part) for part in _parts(name, schema))
 
 
-def derived(name: str, suffix: str) -> str:
+def derived(name: str, suffix: str, *, schema: str | None = None) -> str:
     """Return the name of a further table beside this one, in the same schema, quoted.
 
     A name that would grow too long keeps its beginning and gets a hash, so that two never become one.
     """
-    *schema, table = _parts(name)
+    *before, table = _parts(name, schema)
     grown = table + suffix
     if len(grown.encode()) > _LONGEST:
         digest = hashlib.sha256(table.encode()).hexdigest()[:12]
         kept = table.encode()[: _LONGEST - len(suffix) - 13].decode(errors="ignore")
         grown = f"{kept}_{digest}{suffix}"
-    return ".".join(_quoted(part) for part in [*schema, grown])
+    return ".".join(quote_identifier(part) for part in [*before, grown])
 
 
-def sibling(name: str, table: str) -> str:
+def sibling(name: str, table: str, *, schema: str | None = None) -> str:
     """Return the name of another table in the same schema, quoted."""
-    *schema, _ = _parts(name)
-    return ".".join(_quoted(part) for part in [*schema, table])
+    *before, _ = _parts(name, schema)
+    return ".".join(quote_identifier(part) for part in [*before, table])
 
 
 def channel_name(*scope: str) -> str:
     """Return the NOTIFY channel for an address: 45 characters, whatever the address.
 
     `LISTEN` cuts a channel's name at 63 bytes and `pg_notify` refuses 64, so names are hashed; and channels
-    belong to the whole database, so the table's name is part of what is hashed.
+    belong to the whole database, so the schema and name of the table are part of what is hashed.
     """
     digest = hashlib.blake2b("\0".join(scope).encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
     return f"tmcp_{digest}"

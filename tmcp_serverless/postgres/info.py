@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.postgres.database import Database
+from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
 from tmcp_serverless.postgres.schema import info_component
 from tmcp_serverless.postgres.tables import PostgresManager, Tables
 from tmcp_serverless.sessions.contracts import InfoSessionManager
@@ -32,6 +34,10 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
         table_names: The tables' names; those not given keep their defaults.
         create: Whether missing tables are created; if not, no DDL is ever issued.
         idle_seconds: How long a session that nobody uses is kept.
+        namespace: The part of the tables that is meant: nothing is seen or changed in another, but for
+            expired rows, which are swept.
+        schema: The schema of tables whose names say none: by default the database's, or the first that the
+            role may use.
 
     """
 
@@ -42,23 +48,27 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
         table_names: TableNames | None = None,
         create: bool = True,
         idle_seconds: float = 86_400,
+        namespace: str = DEFAULT_NAMESPACE,
+        schema: str | None = None,
     ) -> None:
         self._given = isinstance(dsn, Database)
         database = dsn if isinstance(dsn, Database) else Database(dsn)
-        self._tables = Tables(database, info_component(table_names), create=create)
+        self._tables = Tables(
+            database, partial(info_component, table_names), create=create, namespace=namespace, schema=schema
+        )
         self._idle_seconds = idle_seconds
 
     async def initialize(self, id: str, record: SessionRecord) -> None:
         """Store a new session whole, in one statement."""
-        await self._fetchrow("initialize", id, *_values(record))
+        await self._of("initialize", id, *_values(record), self._idle_seconds)
 
     async def renew(self, id: str, record: SessionRecord) -> bool:
         """Store the principal's session anew where it is there, in one statement."""
-        return await self._fetchrow("renew", id, *_values(record), self._idle_seconds) is not None
+        return await self._of("renew", id, *_values(record), self._idle_seconds) is not None
 
     async def load(self, id: str, *, principal: str = ANONYMOUS) -> SessionRecord | None:
         """Return the principal's session and slide its idle clock, in one round trip."""
-        row = await self._fetchrow("load", id, principal, self._idle_seconds)
+        row = await self._of("load", id, principal, self._idle_seconds)
         if row is None:
             return None
         version, initialized, client, level, _ = row
@@ -74,7 +84,7 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
     async def mark_initialized(self, id: str) -> None:
         """Record `notifications/initialized`."""
-        await self._fetchrow("mark_initialized", id)
+        await self._of("mark_initialized", id)
 
     async def get_client_info(self, id: str) -> Json | None:
         """Return the client's `Implementation` object."""
@@ -82,7 +92,7 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
     async def set_client_info(self, id: str, value: Json) -> None:
         """Store the client's `Implementation` object."""
-        await self._fetchrow("set_client_info", id, json.dumps(value))
+        await self._of("set_client_info", id, json.dumps(value))
 
     async def get_client_capabilities(self, id: str) -> Json | None:
         """Return the client's `ClientCapabilities` object."""
@@ -90,43 +100,46 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
     async def set_client_capabilities(self, id: str, value: Json) -> None:
         """Store the client's `ClientCapabilities` object."""
-        await self._fetchrow("set_client_capabilities", id, json.dumps(value))
+        await self._of("set_client_capabilities", id, json.dumps(value))
 
     async def get_log_level(self, id: str) -> str | None:
         """Return the level that was set."""
-        row = await self._fetchrow("get_log_level", id)
+        row = await self._of("get_log_level", id)
         return row[0] if row else None
 
     async def set_log_level(self, id: str, value: str) -> None:
         """Store the level."""
-        await self._fetchrow("set_log_level", id, value)
+        await self._of("set_log_level", id, value)
 
     async def get_subscriptions(self, uri: str) -> set[str]:
         """Return the ids of the sessions that are subscribed and have not expired."""
-        rows = await self._tables.fetch("get_subscriptions", uri, self._idle_seconds, idempotent=True)
-        return {row[0] for row in rows}
+        space = self._tables.namespace
+        rows = await self._tables.fetch(
+            "get_subscriptions", uri, self._idle_seconds, *space.bounds, idempotent=True
+        )
+        return {space.address(row[0]) for row in rows}
 
     async def add_subscription(self, id: str, uri: str) -> None:
         """Subscribe the session."""
-        await self._fetchrow("add_subscription", id, uri)
+        await self._of("add_subscription", id, uri)
 
     async def remove_subscription(self, id: str, uri: str) -> None:
         """Take the subscription back."""
-        await self._fetchrow("remove_subscription", id, uri)
+        await self._of("remove_subscription", id, uri)
 
     async def delete(self, id: str) -> None:
         """Forget the session."""
-        await self._fetchrow("delete", id)
+        await self._of("delete", id)
         # What was being set for it was committed while that statement waited for the session's row, and was
         # not among the rows that it saw. From now on there is no session to set anything for.
-        await self._fetchrow("delete", id)
+        await self._of("delete", id)
 
     async def secret(self, name: str, proposed: str) -> str:
         """Return the secret of this name: the first that was proposed, whoever proposed it."""
-        row = await self._fetchrow("secret", name, proposed)
+        row = await self._of("secret", name, proposed)
         while row is None:
             # Another instance's proposal was committed while this statement ran.
-            row = await self._fetchrow("secret", name, proposed)
+            row = await self._of("secret", name, proposed)
         return row[0]
 
     async def spend(self, token: str, *, seconds: float) -> bool:
@@ -134,20 +147,22 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
         A reply that is lost counts as a use: the statement is not run again.
         """
-        return await self._tables.fetchrow("spend", token, seconds, idempotent=False) is not None
+        key = self._tables.namespace.key(token)
+        return await self._tables.fetchrow("spend", key, seconds, idempotent=False) is not None
 
     async def sweep(self, *, limit: int = 100) -> int:
-        """Remove at most `limit` expired sessions, and return how many went."""
-        row = await self._fetchrow("sweep", self._idle_seconds, limit)
+        """Remove at most `limit` expired sessions of whatever namespace, and return how many went."""
+        row = await self._tables.fetchrow("sweep", limit, idempotent=True)
         return row[0] if row else 0
 
     async def _value(self, name: str, id: str) -> Json | None:
-        row = await self._fetchrow(name, id)
+        row = await self._of(name, id)
         return json.loads(row[0]) if row else None
 
-    async def _fetchrow(self, name: str, *args: object) -> Row | None:
-        # Every statement of this manager may be run twice without harm.
-        return await self._tables.fetchrow(name, *args, idempotent=True)
+    async def _of(self, name: str, address: str, *args: object) -> Row | None:
+        """Run a statement about one session or secret of this namespace. All may run twice without harm."""
+        tables = self._tables
+        return await tables.fetchrow(name, tables.namespace.key(address), *args, idempotent=True)
 
 
 def _values(record: SessionRecord) -> tuple[object, ...]:

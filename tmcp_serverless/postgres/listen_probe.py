@@ -63,7 +63,7 @@ async def hear_nonce(database: Database, connection: Connection) -> float | None
 
     await connection.listen([channel], on_nonce)
     sent_at = time.perf_counter()
-    await database.fetchrow("SELECT pg_notify($1, '')", channel, idempotent=True)
+    await database.fetchrow("SELECT pg_catalog.pg_notify($1, '')", channel, idempotent=True)
     try:
         async with asyncio.timeout(_patience_seconds(database, connection)):
             await heard.wait()

@@ -23,10 +23,11 @@ __all__ = ["Listener"]
 logger = logging.getLogger(__name__)
 
 _SETTINGS = f"""\
-SELECT set_config(name, value, false)
+SELECT pg_catalog.set_config(name, value, false)
 FROM (VALUES ('idle_session_timeout', '{LISTENING_IDLE_SECONDS * 1000:.0f}'),
-    ('application_name', left(current_setting('application_name'), 50) || ' listen')) AS wanted (name, value)
-WHERE current_setting(name, true) IS NOT NULL"""
+    ('application_name', pg_catalog.left(pg_catalog.current_setting('application_name'), 50) || ' listen')
+) AS wanted (name, value)
+WHERE pg_catalog.current_setting(name, true) IS NOT NULL"""
 """Operators, and tests, see in pg_stat_activity which connection LISTENs. The time that it may be idle is set
 at the start of it; a pooler in session mode that refuses that takes it here.
 """

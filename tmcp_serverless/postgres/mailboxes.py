@@ -81,19 +81,22 @@ class Mailboxes:
         await self._trim_if_due(id, row)
         return row is not None
 
-    async def broadcast(self, data: str, channel: str) -> None:
+    async def broadcast(self, data: str) -> None:
         """Append to the topic of all sessions, and ring its channel."""
-        with self._order.take(BROADCAST) as turn:
-            await turn.come()
-            row = await self._tables.fetchrow("broadcast", data, channel, idempotent=False)
-        await self._trim_if_due(BROADCAST, row)
+        await self._append_to_topic("broadcast", BROADCAST, data)
 
-    async def publish(self, data: str, channel: str) -> None:
+    async def publish(self, data: str) -> None:
         """Append to the topic of events, and ring its channel."""
-        with self._order.take(EVENTS) as turn:
+        await self._append_to_topic("publish", EVENTS, data)
+
+    async def _append_to_topic(self, statement: str, topic: str, data: str) -> None:
+        await self._tables.ready()
+        key = self._tables.namespace.key(topic)
+        channel = self._tables.channel(key)
+        with self._order.take(key) as turn:
             await turn.come()
-            row = await self._tables.fetchrow("publish", data, channel, idempotent=False)
-        await self._trim_if_due(EVENTS, row)
+            row = await self._tables.fetchrow(statement, data, channel, idempotent=False)
+        await self._trim_if_due(key, row)
 
     async def _trim_if_due(self, id: str, appended: Row | None) -> None:
         if appended is not None and appended[0] % _TRIM_EVERY == 0:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.postgres.namespace import Namespace
 from tmcp_serverless.postgres.schema import info_component, streams_component
 from tmcp_serverless.postgres.streams import LEASE_SECONDS
 from tmcp_serverless.postgres.tables import Tables
@@ -13,13 +14,14 @@ from tmcp_serverless.postgres.tables import Tables
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Database
 
-__all__ = ["SessionSummary", "list_sessions"]
+__all__ = ["SessionSummary", "list_namespaces", "list_sessions", "namespaces_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSummary:
     """One session, as it is now."""
 
+    namespace: str
     id: str
     principal: str
     """Whose it is; empty where nobody has to say who they are."""
@@ -39,33 +41,66 @@ class SessionSummary:
     """How many of its requests have been running for a while."""
 
 
-async def list_sessions(database: Database, *, idle_seconds: float, limit: int) -> list[SessionSummary]:
-    """Return the sessions that have not expired, the last used first.
+async def list_sessions(
+    database: Database, *, limit: int, namespace: str | None = None
+) -> list[SessionSummary]:
+    """Return the sessions that have not expired, the last used first: those of one namespace, or of all.
 
     Raises:
         SchemaError: The tables are missing or old; none are made.
         StoreUnavailableError: The database cannot be reached now.
 
     """
-    info = Tables(database, info_component(), create=False)
-    streams = Tables(database, streams_component(), create=False)
-    rows = await info.fetch("list", idle_seconds, limit, idempotent=True)
+    info = Tables(database, info_component, create=False)
+    streams = Tables(database, streams_component, create=False)
+    bounds = ("", None) if namespace is None else Namespace(namespace).bounds
+    rows = await info.fetch("list", limit, *bounds, idempotent=True)
     leases = await streams.fetch("leases", [row[0] for row in rows], LEASE_SECONDS, idempotent=True)
     places = {session: _place(holder) for session, inside, holder in leases if not inside}
     running = [session for session, inside, _ in leases if inside.startswith("in.")]
     return [
         SessionSummary(
-            id,
+            *Namespace.split(key),
             principal,
             _client(client),
             version,
             age,
             idle,
-            places.get(id),
-            running.count(id),
+            places.get(key),
+            running.count(key),
         )
-        for id, principal, version, client, age, idle in rows
+        for key, principal, version, client, age, idle in rows
     ]
+
+
+async def list_namespaces(database: Database, *, create: bool = False) -> list[str]:
+    """Return the namespaces in which there has been a session, or a listen stream of a client.
+
+    Raises:
+        SchemaError: The tables are missing or old, and not to be made.
+        StoreUnavailableError: The database cannot be reached now.
+
+    """
+    found: set[str] = set()
+    for component in (streams_component, info_component):
+        rows = await Tables(database, component, create=create).fetch("namespaces", idempotent=True)
+        found |= {Namespace.unwritten(row[0]) for row in rows}
+    return sorted(found)
+
+
+async def namespaces_of(database: Database, session_id: str) -> list[str]:
+    """Return the namespaces in which there is a session of this id.
+
+    Raises:
+        SchemaError: The tables are missing or old; none are made.
+        StoreUnavailableError: The database cannot be reached now.
+
+    """
+    info = Tables(database, info_component, create=False)
+    names = await list_namespaces(database)
+    keys = [Namespace(name).key(session_id) for name in names]
+    rows = await info.fetch("present", keys, idempotent=True)
+    return [Namespace.split(row[0])[0] for row in rows]
 
 
 def _place(holder: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tmcp_serverless.postgres.statements import built_in
+
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Connection
     from tmcp_serverless.postgres.schema import Component
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["lacks_for_migrating", "lacks_for_use"]
 
 # Tables and functions are among the names: what is none of the one or the other is null, and passed over.
-_USE = """\
+_USE = built_in("""\
 WITH lacking AS (
     SELECT name, verb
     FROM unnest($1::text[]) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS verb
@@ -21,14 +23,16 @@ SELECT quote_ident(current_user) AS role, string_agg(DISTINCT verb, ', ') AS ver
     string_agg(DISTINCT name, ', ') AS names,
     (SELECT string_agg(name, ', ') FROM unnest($1::text[]) AS name
      WHERE NOT has_function_privilege(to_regproc(name), 'EXECUTE')) AS functions
-FROM lacking"""
+FROM lacking""")
 
-_MIGRATE = """\
-SELECT quote_ident(current_user) AS role, quote_ident(current_schema()) AS place,
-    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS creates,
-    (SELECT string_agg(quote_ident(relname), ', ' ORDER BY relname) FROM pg_class
+_MIGRATE = built_in("""\
+SELECT quote_ident(current_user) AS role, quote_ident($2::text) AS place,
+    (SELECT has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace WHERE nspname = $2) AS creates,
+    (SELECT has_database_privilege(oid, 'CREATE') FROM pg_catalog.pg_database
+     WHERE datname = current_database()) AS creates_schemas,
+    (SELECT string_agg(quote_ident(relname), ', ' ORDER BY relname) FROM pg_catalog.pg_class
      WHERE oid IN (SELECT to_regclass(name) FROM unnest($1::text[]) AS name)
-        AND NOT pg_has_role(relowner, 'USAGE')) AS others"""
+        AND NOT pg_has_role(relowner, 'USAGE')) AS others""")
 
 
 async def lacks_for_use(connection: Connection, component: Component) -> str | None:
@@ -48,14 +52,15 @@ async def lacks_for_use(connection: Connection, component: Component) -> str | N
 
 async def lacks_for_migrating(connection: Connection, component: Component) -> str | None:
     """Return why the role cannot make the tables, or bring them up to date; `None` where it can."""
-    found: Any = await connection.fetchrow(_MIGRATE, list(component.tables.values()))
-    role, place, creates, others = found
+    found: Any = await connection.fetchrow(_MIGRATE, list(component.tables.values()), component.schema)
+    role, place, creates, creates_schemas, others = found
     advice = "run `tmcp-serverless migrate` as one that may"
-    if place is None:
-        return f"there is no schema that the role {role} may use: GRANT it one, or set its search_path"
     if others:
         return f"the role {role} does not own {others}: {advice}"
-    if not creates:
+    if creates is None and not creates_schemas:
+        lacking = f"there is no schema {place}, and the role {role} may not create it"
+        return f"{lacking}: {advice}, or change TMCP_SCHEMA"
+    if creates is False:
         grant = f"GRANT CREATE ON SCHEMA {place} TO {role}"
         return f"the role {role} may not create tables in the schema {place}: {grant}, or {advice}"
     return None

@@ -3,6 +3,8 @@
 Every manager has its own component: a set of tables under given names, whose version is a row of the
 `tmcp_schema` table that stands in the same schema. Fifty cold instances may start at once: they look, one
 applies what is missing, and the others find it done.
+
+All names have their schema, for a pooler hands out connections on which others have set a `search_path`.
 """
 
 from __future__ import annotations
@@ -12,14 +14,21 @@ import logging
 import re
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import asyncpg
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.failures import ALREADY_THERE, schema_error
-from tmcp_serverless.postgres.identifiers import TableNames, derived, quote, sibling
+from tmcp_serverless.postgres.identifiers import (
+    TableNames,
+    checked_schema,
+    derived,
+    quote,
+    quote_identifier,
+    sibling,
+)
 from tmcp_serverless.postgres.statements import fill
 
 if TYPE_CHECKING:
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Component",
+    "NewComponent",
     "ensure",
     "found_and_latest",
     "info_component",
@@ -41,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 _MIGRATION_SECONDS = 60.0
 _FILE = re.compile(r"(\w+)_(\d{4})\.sql")
+_VERSIONS_TABLE = "tmcp_schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +70,22 @@ class Component:
     added: frozenset[str] = frozenset()
     """Which of the tables later migrations have added."""
 
+    schema: str | None = None
+    """The schema of the tables whose names say none; `None`: the first that the role may use."""
+
+    @property
+    def place(self) -> str:
+        """The schema as error messages call it."""
+        return "the first usable schema" if self.schema is None else f"the schema {self.schema!r}"
+
     @property
     def name(self) -> str:
-        """What the version is recorded under: the kind, and which tables its first version had."""
-        first = (table for name, table in self.tables.items() if name not in self.added)
+        """The name that the version is recorded under: the kind, and the tables that its first version had.
+
+        It is the same in every schema: the record stands beside the tables.
+        """
+        beside = self.versions.removesuffix(quote(_VERSIONS_TABLE))
+        first = (table.removeprefix(beside) for name, table in self.tables.items() if name not in self.added)
         return f"{self.kind}: {', '.join(sorted(first))}"
 
     def migrations(self) -> list[tuple[int, str]]:
@@ -76,38 +99,47 @@ class Component:
         return sorted(found)
 
 
-def streams_component(table_name: str = "tmcp_sessions") -> Component:
+def streams_component(table_name: str = "tmcp_sessions", *, schema: str | None = None) -> Component:
     """Return the tables of live streams and mailboxes."""
     stem = "tmcp" if table_name == "tmcp_sessions" else table_name
     return Component(
         "streams",
         {
-            "sessions": quote(table_name),
-            "mailboxes": derived(stem, "_mailboxes"),
-            "messages": derived(stem, "_messages"),
-            "forget": derived(stem, "_forget"),
+            "sessions": quote(table_name, schema=schema),
+            "mailboxes": derived(stem, "_mailboxes", schema=schema),
+            "messages": derived(stem, "_messages", schema=schema),
+            "forget": derived(stem, "_forget", schema=schema),
         },
-        sibling(table_name, "tmcp_schema"),
+        sibling(table_name, _VERSIONS_TABLE, schema=schema),
         frozenset({"forget"}),
+        schema,
     )
 
 
-def info_component(names: TableNames | None = None) -> Component:
+def info_component(names: TableNames | None = None, *, schema: str | None = None) -> Component:
     """Return the tables of session metadata."""
     names = names or TableNames()
     stem = "tmcp" if names.context == TableNames().context else names.context
     tables = {
-        "client_capabilities": quote(names.client_capabilities),
-        "client_info": quote(names.client_info),
-        "log_level": quote(names.log_level),
-        "subscriptions": quote(names.subscriptions),
-        "context": quote(names.context),
-        "secrets": derived(stem, "_secrets"),
-        "spent": derived(stem, "_spent"),
-        "slide": derived(stem, "_slide"),
+        "client_capabilities": quote(names.client_capabilities, schema=schema),
+        "client_info": quote(names.client_info, schema=schema),
+        "log_level": quote(names.log_level, schema=schema),
+        "subscriptions": quote(names.subscriptions, schema=schema),
+        "context": quote(names.context, schema=schema),
+        "secrets": derived(stem, "_secrets", schema=schema),
+        "spent": derived(stem, "_spent", schema=schema),
+        "slide": derived(stem, "_slide", schema=schema),
     }
     added = frozenset({"secrets", "spent", "slide"})
-    return Component("info", tables, sibling(names.context, "tmcp_schema"), added)
+    return Component("info", tables, sibling(names.context, _VERSIONS_TABLE, schema=schema), added, schema)
+
+
+class NewComponent(Protocol):
+    """Returns a component in a schema; `None`: in one that is not known yet."""
+
+    def __call__(self, *, schema: str | None) -> Component:
+        """Return it."""
+        ...
 
 
 async def _version(connection: Connection, component: Component) -> int:
@@ -143,14 +175,14 @@ async def ensure(database: Database, component: Component, *, create: bool) -> l
         if found >= latest:
             return []
         if not create:
-            raise schema_error(f"{component.kind}: found version {found}, need {latest}")
+            raise schema_error(f"{component.kind} in {component.place}: found version {found}, need {latest}")
         try:
             return await _apply(connection, component, migrations)
         except asyncpg.InsufficientPrivilegeError as error:
             role = getattr(connection.get_settings(), "session_authorization", "that logs in")
             raise ConfigurationError(
-                f"the role {role} may not make or change the tables of tmcp_serverless ({error}): run "
-                "`tmcp-serverless migrate` as one that may, or GRANT CREATE on the schema to it"
+                f"the role {role} may not make or change the tables of tmcp_serverless in {component.place} "
+                f"({error}): run `tmcp-serverless migrate` as one that may, or GRANT CREATE on it to the role"
             ) from error
         except ALREADY_THERE as error:
             raise ConfigurationError(
@@ -164,11 +196,18 @@ async def ensure(database: Database, component: Component, *, create: bool) -> l
 async def _apply(
     connection: Connection, component: Component, migrations: list[tuple[int, str]]
 ) -> list[str]:
-    key = int.from_bytes(hashlib.sha256(b"tmcp_serverless schema").digest()[:8], signed=True)
+    # A lock is the whole database's; those who migrate another schema need not wait for this one.
+    locked = f"tmcp_serverless schema {component.versions}".encode()
+    key = int.from_bytes(hashlib.sha256(locked).digest()[:8], signed=True)
     async with connection.transaction():
+        # Functions are checked as they are made: what is in them is looked up like in any other statement.
+        await connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
         # Fifty may stand in line here.
-        await connection.execute("SELECT pg_advisory_xact_lock($1::bigint)", key, timeout=_MIGRATION_SECONDS)
-        await connection.execute(_VERSIONS.format(versions=component.versions))
+        await connection.execute(
+            "SELECT pg_catalog.pg_advisory_xact_lock($1::bigint)", key, timeout=_MIGRATION_SECONDS
+        )
+        await _make_schema(connection, component.schema)
+        await connection.execute(_versions_table(component))
         found = await _version(connection, component)
         applied: list[str] = []
         for version, sql in migrations:
@@ -176,7 +215,7 @@ async def _apply(
                 await connection.execute(sql, timeout=_MIGRATION_SECONDS)
                 await connection.execute(
                     f"INSERT INTO {component.versions} (component, version) VALUES ($1, $2) "
-                    "ON CONFLICT (component) DO UPDATE SET version = $2, applied_at = now()",
+                    "ON CONFLICT (component) DO UPDATE SET version = $2, applied_at = pg_catalog.now()",
                     component.name,
                     version,
                 )
@@ -186,14 +225,28 @@ async def _apply(
     return applied
 
 
-_VERSIONS = """\
-CREATE TABLE IF NOT EXISTS {versions} (
+def _versions_table(component: Component) -> str:
+    return f"""\
+CREATE TABLE IF NOT EXISTS {component.versions} (
     component text PRIMARY KEY, version integer NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
 )"""
 
 
+async def _make_schema(connection: Connection, schema: str | None) -> None:
+    # Not IF NOT EXISTS, which asks for the right to create one where there is one already.
+    if schema is not None and await connection.fetchval(_HAS_NO_SCHEMA, schema):
+        await connection.execute(f"CREATE SCHEMA {quote_identifier(schema)}")
+
+
+_HAS_NO_SCHEMA = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)"
+
+
 async def migrate(
-    database: str | Database, *, table_name: str = "tmcp_sessions", table_names: TableNames | None = None
+    database: str | Database,
+    *,
+    table_name: str = "tmcp_sessions",
+    table_names: TableNames | None = None,
+    schema: str | None = None,
 ) -> list[str]:
     """Create or update all tables in a database, and return the names of what was applied.
 
@@ -201,29 +254,46 @@ async def migrate(
         database: A libpq connection string, or a `Database`, whose connections are closed at the end.
         table_name: The table of leases, as for `PostgresStreamSessionManager`.
         table_names: The tables of metadata, as for `PostgresInfoSessionManager`.
+        schema: The schema of tables whose names say none: by default the database's, or the first that the
+            role may use. It is made where there is none.
 
     """
     database = Database(database) if isinstance(database, str) else database
     try:
+        found = await database.find_schema() if schema is None else checked_schema(schema)
         applied: list[str] = []
-        for component in (streams_component(table_name), info_component(table_names)):
+        for component in (
+            streams_component(table_name, schema=found),
+            info_component(table_names, schema=found),
+        ):
             applied += await ensure(database, component, create=True)
         return applied
     finally:
         await database.aclose()
 
 
-def script(*, table_name: str = "tmcp_sessions", table_names: TableNames | None = None) -> str:
+def script(
+    *,
+    table_name: str = "tmcp_sessions",
+    table_names: TableNames | None = None,
+    schema: str = "public",
+) -> str:
     """Return the SQL that makes all tables in an empty database, versions included."""
-    pieces: list[str] = ["BEGIN;"]
-    for component in (streams_component(table_name), info_component(table_names)):
-        pieces.append(_VERSIONS.format(versions=component.versions) + ";")
+    schema = checked_schema(schema)
+    pieces: list[str] = ["BEGIN;", "SET LOCAL search_path = pg_catalog, pg_temp;"]
+    if schema != "public":
+        pieces.append(f"CREATE SCHEMA IF NOT EXISTS {quote_identifier(schema)};")
+    for component in (
+        streams_component(table_name, schema=schema),
+        info_component(table_names, schema=schema),
+    ):
+        pieces.append(_versions_table(component) + ";")
         for version, sql in component.migrations():
             pieces.append(sql.strip())
             recorded = component.name.replace("'", "''")
             pieces.append(
                 f"INSERT INTO {component.versions} (component, version) VALUES ('{recorded}', {version})\n"
-                f"ON CONFLICT (component) DO UPDATE SET version = {version}, applied_at = now();"
+                f"ON CONFLICT (component) DO UPDATE SET version = {version}, applied_at = pg_catalog.now();"
             )
     pieces.append("COMMIT;")
     return "\n\n".join(pieces) + "\n"

@@ -1,6 +1,10 @@
-"""SQL from `.sql` files: named statements, with table names put in where the file has `{name}`.
+"""SQL from `.sql` files: named statements, with names put in where the file has `{name}`.
 
 A file holds statements under lines of the form `-- name: what it is for`. Values are always parameters.
+
+No name in a statement is looked up along the connection's `search_path`, which another client of a pooler
+may have set. Tables come with their schema; functions and types get `pg_catalog.` here, for the sake of the
+files' readers.
 """
 
 from __future__ import annotations
@@ -13,10 +17,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["fill", "load_statements", "silenced"]
+__all__ = ["built_in", "fill", "load_statements", "silenced"]
 
 _RING = re.compile(r"\bpg_notify\(([^(),]+), ''\)(?:::text)?")
 _HEADING = re.compile(r"^-- (\w+): .*$", re.MULTILINE)
+_NAME = re.compile(r"\{(\w+)\}")
+
+_CALL = re.compile(
+    r"""(?<![\w."}])(?!(?:coalesce|greatest|least|position|extract)\(|unnest\([^()]*,)([a-z]\w*)\("""
+)
+"""A function call as these files write it: small letters, and no space before the parenthesis. `coalesce` and
+the like, and `unnest` of several arrays, are no functions: the parser knows them.
+"""
+
+_CAST = re.compile(r"::([a-z]\w*)")
+
+
+def built_in(sql: str) -> str:
+    """Return the SQL with `pg_catalog.` before the functions that it calls and the types that it casts to."""
+    return _CAST.sub(_in_catalog, _CALL.sub(r"pg_catalog.\1(", sql))
+
+
+def _in_catalog(cast: re.Match[str]) -> str:
+    # `bigint` and `double precision` are words of the grammar; the catalog calls these types otherwise.
+    return cast[0] if cast[1] in ("bigint", "interval") else f"::pg_catalog.{cast[1]}"
+
+
+def fill(sql: str, names: Mapping[str, str]) -> str:
+    """Return the SQL with `{name}` replaced by what is quoted already: the tables, functions and topics."""
+    return _NAME.sub(lambda match: names[match[1]], built_in(sql))
 
 
 @cache
@@ -29,16 +58,9 @@ def _read(name: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def fill(sql: str, tables: Mapping[str, str]) -> str:
-    """Return the SQL with `{name}` replaced by the quoted table names."""
-    for name, quoted in tables.items():
-        sql = sql.replace("{" + name + "}", quoted)
-    return sql
-
-
-def load_statements(name: str, tables: Mapping[str, str]) -> dict[str, str]:
+def load_statements(name: str, names: Mapping[str, str]) -> dict[str, str]:
     """Return the file's statements by their names."""
-    return {heading: fill(body, tables) for heading, body in _read(name)}
+    return {heading: fill(body, names) for heading, body in _read(name)}
 
 
 def silenced(sql: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -19,9 +20,9 @@ from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
 from tmcp_serverless.postgres.heartbeats import Heartbeats
 from tmcp_serverless.postgres.held import HeldStream
-from tmcp_serverless.postgres.identifiers import channel_name
 from tmcp_serverless.postgres.leases import Leases
 from tmcp_serverless.postgres.mailboxes import Mailboxes
+from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
 from tmcp_serverless.postgres.reading import Reading
 from tmcp_serverless.postgres.schema import streams_component
 from tmcp_serverless.postgres.sweeping import Sweeper
@@ -70,6 +71,10 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         retention_bytes: How many bytes of one mailbox are kept at the most, give or take a few messages.
         linger_seconds: How long the connection that LISTENs is kept after the last stream, so that the next
             one need not connect; 0 where the process may be frozen as soon as a request has ended.
+        namespace: The part of the tables that is meant: nothing is seen or changed in another, but for
+            expired rows, which are swept.
+        schema: The schema of tables whose names say none: by default the database's, or the first that the
+            role may use.
 
     """
 
@@ -88,10 +93,19 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         retention_bytes: int = 64 * 1024 * 1024,
         unused_seconds: float = 604_800,
         linger_seconds: float = 0.0,
+        namespace: str = DEFAULT_NAMESPACE,
+        schema: str | None = None,
     ) -> None:
         self._given = isinstance(dsn, Database)
         database = dsn if isinstance(dsn, Database) else Database(dsn, listen_dsn=listen_dsn)
-        self._tables = Tables(database, streams_component(table_name), create=create)
+        self._tables = Tables(
+            database,
+            partial(streams_component, table_name),
+            create=create,
+            namespace=namespace,
+            schema=schema,
+        )
+        self._key = self._tables.namespace.key
         self._leases = Leases(self._tables)
         self._lease_seconds = lease_seconds
         self._sweeper = Sweeper(
@@ -106,9 +120,6 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             retention_rows=retention_rows,
             retention_bytes=retention_bytes,
         )
-        self._scope = self._tables.component.tables["sessions"]
-        self._topic_channel = channel_name(self._scope, BROADCAST)
-        self._events_channel = channel_name(self._scope, EVENTS)
         self._streams: dict[str, HeldStream] = {}
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._retired: list[Pump] = []
@@ -127,23 +138,23 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
     async def prepare(self, id: str) -> None:
         """Make the session's mailbox, whose broadcasts begin here."""
-        await self._tables.fetchrow("prepare", id, idempotent=True)
+        await self._tables.fetchrow("prepare", self._key(id), idempotent=True)
 
     async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
         """Claim the session's stream for this controller."""
         start = (None, None) if after is None else Cursor.parse(after)
-        stream = self._new_stream(id, controller)
+        stream = self._new_stream(self._key(id), controller)
         await self._tables.ready()
         # One after the other: who claims last is to be the one that is registered, in this process too.
         async with self._claiming.setdefault(id, asyncio.Lock()):
             await self._claim(stream, start)
 
     async def _claim(self, stream: HeldStream, start: tuple[int | None, int | None]) -> None:
-        id, channel = stream.id, channel_name(self._scope, stream.id)
+        id, channel = stream.id, self._tables.channel(stream.id)
         await self._doorbell.open(channel, stream.ring)
         try:
             if not is_private(id):
-                await self._doorbell.open(self._topic_channel, stream.ring_topic)
+                await self._doorbell.open(self._tables.channel(self._key(BROADCAST)), stream.ring_topic)
             stream.cursor = await self._leases.claim(stream, channel, start)
         except BaseException:
             await self._doorbell.close(*self._doors(stream))
@@ -165,11 +176,12 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
     async def watch(self, controller: StreamController) -> str:
         """Read broadcasts and events from now on. LISTEN holds before the place is taken."""
-        stream = self._new_stream(mint_watch(), controller, watches=True)
+        address = mint_watch()
+        stream = self._new_stream(self._key(address), controller, watches=True)
         await self._tables.ready()
-        await self._doorbell.open(self._events_channel, stream.ring)
+        await self._doorbell.open(self._tables.channel(self._key(EVENTS)), stream.ring)
         try:
-            await self._doorbell.open(self._topic_channel, stream.ring)
+            await self._doorbell.open(self._tables.channel(self._key(BROADCAST)), stream.ring)
             row = await self._tables.fetchrow("watch", idempotent=True)
             assert row is not None  # noqa: S101 - the statement returns the row that it wrote
         except BaseException:
@@ -178,19 +190,23 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         stream.cursor = Cursor(row[0], row[1])
         self._streams[stream.id] = stream
         stream.pump.start(str(stream.cursor))
-        return stream.id
+        return address
 
     async def publish(self, data: str) -> None:
         """Append an event for those who watch, in one statement."""
         refuse_what_is_no_json(data)
-        await self._mailboxes.publish(data, self._events_channel)
+        await self._mailboxes.publish(data)
 
     async def release(self, id: str, controller: StreamController) -> None:
         """End this controller's stream, and keep its cursor for the next one."""
-        stream = self._streams.get(id)
-        if stream is None or stream.pump.controller is not controller:
+        stream = self._streams.get(self._key(id))
+        if stream is not None and stream.pump.controller is controller:
+            await self._release(stream)
+
+    async def _release(self, stream: HeldStream) -> None:
+        if self._streams.get(stream.id) is not stream:
             return
-        del self._streams[id]
+        del self._streams[stream.id]
         if stream.unreachable:
             await self._release_unreachable(stream)
             return
@@ -214,9 +230,10 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
     async def delete(self, id: str) -> None:
         """End the session's streams wherever they are, and forget its messages."""
         refuse_reserved_id(id)
-        await self._tables.fetch("delete", id, idempotent=True)
-        ended = [key for key in self._streams if key == id or key.startswith(f"{id}/")]
-        streams = [self._streams.pop(key) for key in ended]
+        key = self._key(id)
+        await self._tables.fetch("delete", key, idempotent=True)
+        ended = [each for each in self._streams if each == key or each.startswith(f"{key}/")]
+        streams = [self._streams.pop(each) for each in ended]
         for stream in streams:
             self._retire(stream, CloseReason.DELETED)
         if streams:
@@ -224,36 +241,36 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
     async def has(self, id: str) -> bool:
         """Return whether a fresh lease exists."""
-        row = await self._tables.fetchrow("has", id, self._lease_seconds, idempotent=True)
+        row = await self._tables.fetchrow("has", self._key(id), self._lease_seconds, idempotent=True)
         return bool(row and row[0])
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
         """Append the message, in one statement; what is committed is delivered."""
         refuse_what_is_no_json(data)
         if sessions is None:
-            await self._mailboxes.broadcast(data, self._topic_channel)
+            await self._mailboxes.broadcast(data)
             return
-        ids = checked_session_ids(sessions)
-        if len(ids) == 1:
-            await self._mailboxes.append(ids[0], data)
-        elif ids:
-            await self._mailboxes.append_to_all(ids, data)
+        keys = self._tables.namespace.keys(checked_session_ids(sessions))
+        if len(keys) == 1:
+            await self._mailboxes.append(keys[0], data)
+        elif keys:
+            await self._mailboxes.append_to_all(keys, data)
 
     async def append(self, id: str, data: str, *, after: str | None = None) -> str:
         """Append a message to one mailbox and return its cursor."""
         refuse_what_is_no_json(data)
         if after is None:
-            return await self._mailboxes.append(id, data)
-        return await self._mailboxes.append_at(id, Cursor.parse(after).own + 1, data)
+            return await self._mailboxes.append(self._key(id), data)
+        return await self._mailboxes.append_at(self._key(id), Cursor.parse(after).own + 1, data)
 
     async def deliver(self, id: str, data: str) -> bool:
         """Append a message to a mailbox that exists already."""
         refuse_what_is_no_json(data)
-        return await self._mailboxes.deliver(id, data)
+        return await self._mailboxes.deliver(self._key(id), data)
 
     async def interrupt(self, id: str) -> None:
         """End the session's stream wherever it is; its cursor stays."""
-        await self._tables.fetchrow("interrupt", id, idempotent=True)
+        await self._tables.fetchrow("interrupt", self._key(id), idempotent=True)
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` stale leases, old messages and unused mailboxes each; returns how many."""
@@ -269,7 +286,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         for stream in list(self._streams.values()):
             stream.pump.abort(CloseReason.SHUTDOWN)
             try:
-                await self.release(stream.id, stream.pump.controller)
+                await self._release(stream)
             except StoreUnavailableError as error:
                 logger.debug("the lease of %s is left to expire: %s", stream.id, error)
                 for other in self._streams.values():
@@ -289,6 +306,9 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
     def _doors(self, stream: HeldStream) -> tuple[tuple[str, Ring], ...]:
         if stream.watches:
-            return (self._topic_channel, stream.ring), (self._events_channel, stream.ring)
-        own = channel_name(self._scope, stream.id)
-        return (self._topic_channel, stream.ring_topic), (own, stream.ring)
+            return (self._tables.channel(self._key(BROADCAST)), stream.ring), (
+                self._tables.channel(self._key(EVENTS)),
+                stream.ring,
+            )
+        own = self._tables.channel(stream.id)
+        return (self._tables.channel(self._key(BROADCAST)), stream.ring_topic), (own, stream.ring)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.sessions.ids import random_sweep_start
@@ -18,6 +19,12 @@ _ALL = 1_000
 _WINDOW_ROWS = 10_000
 _LOOKED_AT = 20
 """At how many times its limit a smaller sweep looks, on either side of a random place."""
+
+_LAST = "\U0010ffff"
+"""Behind every key."""
+
+_OWN_OF_TEN = 7
+"""How many of ten smaller sweeps go to a place within their own namespace."""
 
 
 class Sweeper:
@@ -43,12 +50,13 @@ class Sweeper:
         """Remove at most `limit` stale leases, old messages and unused mailboxes each; return how many went.
 
         A small sweep, such as comes with every new session, costs the same however many mailboxes there are:
-        it looks at those around a random place, so that with time it comes to all of them. One of 1,000 or
+        it looks at those around a random place, so that with time it comes to all of them: mostly in its own
+        namespace, and at times at the ends of others, which nobody may be left to sweep. One of 1,000 or
         more goes on where the last one stopped, and has visited all when fewer have gone than the limit.
         """
         if limit < _ALL:
             near = _LOOKED_AT * limit
-            row = await self._statement(limit, limit, random_sweep_start(), near, near)
+            row = await self._statement(limit, limit, self._random_start(), near, near)
             return sum(row[:3])
         leases = messages = mailboxes = 0
         start = place = self._place
@@ -65,6 +73,13 @@ class Sweeper:
             place = row[3] or ""
         self._place = place
         return leases + messages + mailboxes
+
+    def _random_start(self) -> str:
+        space = self._tables.namespace
+        if secrets.randbelow(10) < _OWN_OF_TEN:
+            return space.key(random_sweep_start())
+        # A namespace that has no server any more lies beside one that has, or at an end of the table.
+        return secrets.choice((*space.bounds, "", _LAST, chr(32 + secrets.randbelow(95))))
 
     async def _statement(self, rows: int, messages: int, place: str, behind: int, before: int) -> Row:
         row = await self._tables.fetchrow(

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import ConfigurationError, SchemaError
 from tmcp_serverless.postgres.failures import RingingError
+from tmcp_serverless.postgres.identifiers import channel_name, checked_schema
+from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE, Namespace
 from tmcp_serverless.postgres.privileges import lacks_for_use
 from tmcp_serverless.postgres.schema import ensure
 from tmcp_serverless.postgres.statements import load_statements, silenced
 from tmcp_serverless.postgres.trial import try_to_write
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tmcp_serverless.postgres.database import Connection, Database, Row
-    from tmcp_serverless.postgres.schema import Component
+    from tmcp_serverless.postgres.schema import Component, NewComponent
 
 __all__ = ["PostgresManager", "Tables"]
 
@@ -25,16 +29,39 @@ _WARN_AGAIN_SECONDS = 600.0
 
 
 class Tables:
-    """The statements of one component.
+    """The statements of one component, for one namespace.
 
-    The schema is looked at before the first statement of the process, and again after a statement has failed
-    for want of it.
+    The tables are looked at before the first statement of the process, and again after a statement has failed
+    for want of them.
+
+    Args:
+        database: Where they are.
+        component: Returns the component in a schema.
+        create: Whether missing tables are created.
+        namespace: The part of them that is meant.
+        schema: The schema of tables whose names say none; by default the database's.
+
     """
 
-    def __init__(self, database: Database, component: Component, *, create: bool) -> None:
+    def __init__(
+        self,
+        database: Database,
+        component: NewComponent,
+        *,
+        create: bool,
+        namespace: str = DEFAULT_NAMESPACE,
+        schema: str | None = None,
+    ) -> None:
         self.database = database
-        self.component = component
-        self.sql = load_statements(component.kind, component.tables)
+        self.namespace = Namespace(namespace)
+        self.schema = None if schema is None else checked_schema(schema)
+        self.component: Component = component(schema=self.schema)
+        """The tables; in their schema from `ready` on."""
+
+        self.sql: Mapping[str, str] = {}
+        """The statements by name, from `ready` on."""
+
+        self._new_component = component
         self._create = create
         self._ready = False
         self._warned_at = 0.0
@@ -47,8 +74,15 @@ class Tables:
 
         """
         if not self._ready:
+            if not self.sql:
+                await self._locate()
             await ensure(self.database, self.component, create=self._create)
             self._ready = True
+
+    async def _locate(self) -> None:
+        schema = self.schema or await self.database.find_schema()
+        self.component = component = self._new_component(schema=schema)
+        self.sql = load_statements(component.kind, {**component.tables, **self.namespace.literals()})
 
     async def check(self) -> None:
         """Do what `ready` does, whatever was found before, and find out whether the tables can be used.
@@ -70,6 +104,10 @@ class Tables:
 
     async def _try_to_write(self, connection: Connection) -> None:
         await try_to_write(connection, self.component)
+
+    def channel(self, key: str) -> str:
+        """Return the NOTIFY channel of a key, once the tables are known."""
+        return channel_name(self.component.tables["sessions"], key)
 
     async def fetchrow(self, name: str, *args: object, idempotent: bool) -> Row | None:
         """Run a statement and return its first row. `idempotent`: running it twice does no harm."""
@@ -118,6 +156,11 @@ class PostgresManager:
     """What all managers over Postgres share."""
 
     _tables: Tables
+
+    @property
+    def namespace(self) -> str:
+        """The part of the tables that is this manager's."""
+        return self._tables.namespace.name
 
     _given: bool
     """Whether the database was given to this manager, and is somebody else's to close."""

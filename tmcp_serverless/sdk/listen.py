@@ -275,9 +275,20 @@ def listen_of(server: Any, parts: ModernParts) -> Listen | None:
     if not isinstance(handler, ListenHandler):
         return None
     own: SubscriptionBus = cast("Any", handler)._bus  # noqa: SLF001 - relied upon
+    _warn_of_another_namespace(own, parts.bus)
     if type(handler) is ListenHandler and type(own) is InMemorySubscriptionBus:
         own = _BothBuses(parts.bus, own)
     return Listen(handler, own, parts)
+
+
+def _warn_of_another_namespace(own: SubscriptionBus, bus: StreamSubscriptionBus) -> None:
+    if isinstance(own, StreamSubscriptionBus) and own.namespace != bus.namespace:
+        logger.warning(
+            "the server's own bus is in another namespace (%r) than its sessions (%r), so its listen streams "
+            "do not hear what a notifier tells: make it with namespace=",
+            own.namespace,
+            bus.namespace,
+        )
 
 
 def _asks_for_something(wanted: SubscriptionFilter) -> bool:

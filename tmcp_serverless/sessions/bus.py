@@ -68,6 +68,11 @@ class StreamSubscriptionBus(Closable):
         """Whether events reach the streams of other instances."""
         return self._streams.has_topic
 
+    @property
+    def namespace(self) -> str | None:
+        """The part of the store that it is for; `None` where that has no parts."""
+        return getattr(self._streams, "namespace", None)
+
     async def publish(self, event: ServerEvent) -> None:
         """Tell every stream that listens, on every instance. Committed when it returns."""
         from tmcp_serverless.sdk.events import message_of  # noqa: PLC0415 - sessions do without the SDK

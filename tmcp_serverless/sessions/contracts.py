@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tmcp_serverless.closable import Closable
+from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.sessions.info_manager import InfoSessionManager
 from tmcp_serverless.sessions.stream_manager import StreamSessionManager
 
@@ -39,6 +40,21 @@ class SessionManagers(Closable):
 
     resources: tuple[SupportsAclose, ...] = ()
     """What is to be closed after both, such as a `Database` that they share."""
+
+    @property
+    def namespace(self) -> str | None:
+        """The part of the store that is theirs; `None` where they have all of it.
+
+        Raises:
+            ConfigurationError: They have two.
+
+        """
+        found = {getattr(each, "namespace", None) for each in (self.streams, self.info)} - {None}
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"the session managers are in two namespaces: {sorted(map(repr, found))}"
+            )
+        return found.pop() if found else None
 
     async def check(self) -> None:
         """Find out whether both can be used now.

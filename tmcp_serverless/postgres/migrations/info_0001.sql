@@ -23,5 +23,3 @@ CREATE TABLE {context} (
     log_level text,
     updated_at timestamptz NOT NULL DEFAULT now()
 );
-
-CREATE INDEX ON {context} (updated_at);

@@ -29,18 +29,18 @@ WITH info AS (
     INSERT INTO {log_level} (id, value) SELECT $1, $4::text WHERE $4 IS NOT NULL
     ON CONFLICT (id) DO UPDATE SET value = excluded.value
 )
-INSERT INTO {context} (id, principal, protocol_version, initialized, client, log_level, updated_at)
-VALUES ($1, $5, $6, $7, '[' || $2 || ',' || $3 || ']', $4, now())
+INSERT INTO {context} (id, principal, protocol_version, initialized, client, log_level, updated_at, idle_seconds)
+VALUES ($1, $5, $6, $7, '[' || $2 || ',' || $3 || ']', $4, now(), $8)
 ON CONFLICT (id) DO UPDATE SET
     protocol_version = excluded.protocol_version, initialized = excluded.initialized,
     client = excluded.client, log_level = coalesce(excluded.log_level, {context}.log_level),
-    updated_at = now();
+    updated_at = now(), idle_seconds = excluded.idle_seconds;
 
 -- renew: a session as another `initialize` settled it, where it is there and the principal's
 WITH session AS (
     UPDATE {context} SET
         protocol_version = $6, initialized = $7, client = '[' || $2 || ',' || $3 || ']',
-        log_level = coalesce($4, log_level), updated_at = now()
+        log_level = coalesce($4, log_level), updated_at = now(), idle_seconds = $8
     WHERE id = $1 AND principal = $5 AND updated_at > now() - $8 * interval '1 s' RETURNING id
 ), info AS (
     INSERT INTO {client_info} (id, value) SELECT id, $2 FROM session
@@ -97,7 +97,8 @@ ON CONFLICT (id) DO UPDATE SET value = excluded.value;
 -- get_subscriptions: who is subscribed to the resource and has not expired
 SELECT subscription.id FROM {subscriptions} AS subscription
 JOIN {context} AS context ON context.id = subscription.id
-WHERE subscription.value = $1 AND context.updated_at > now() - $2 * interval '1 s';
+WHERE subscription.value = $1 AND subscription.id >= $3 AND subscription.id < $4
+    AND context.updated_at > now() - $2 * interval '1 s';
 
 -- add_subscription: idempotent; where the session is there, which cannot be deleted until this is committed
 INSERT INTO {subscriptions} (id, value)
@@ -121,15 +122,39 @@ SELECT value FROM kept UNION ALL SELECT value FROM {secrets} WHERE id = $1 LIMIT
 -- spend: no row when the token has been used before
 INSERT INTO {spent} (id, expires_at) VALUES ($1, now() + $2 * interval '1 s') ON CONFLICT DO NOTHING RETURNING true;
 
--- list: the sessions that have not expired, the last used first
+-- list: the sessions that have not expired, the last used first; of one namespace, or between '' and null of all
 SELECT id, principal, protocol_version, client,
     extract(epoch FROM now() - created_at)::float8, extract(epoch FROM now() - updated_at)::float8
-FROM {context} WHERE updated_at > now() - $1 * interval '1 s' ORDER BY updated_at DESC, id LIMIT $2;
+FROM {context}
+WHERE updated_at > now() - idle_seconds * interval '1 s' AND id >= $2::text AND ($3::text IS NULL OR id < $3)
+ORDER BY updated_at DESC, id LIMIT $1;
 
--- sweep: a few sessions that have been idle for too long
-WITH expired AS (
-    SELECT id FROM {context} WHERE updated_at < now() - $1 * interval '1 s'
-    ORDER BY updated_at LIMIT $2 FOR UPDATE SKIP LOCKED
+-- namespaces: those that have a session; one step along the index for each
+WITH RECURSIVE found (name) AS (
+    SELECT (SELECT split_part(id, ':', 1) FROM {context} ORDER BY id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT split_part(id, ':', 1) FROM {context} WHERE id > found.name || ';' ORDER BY id LIMIT 1)
+    FROM found WHERE found.name IS NOT NULL
+)
+SELECT name FROM found WHERE name IS NOT NULL;
+
+-- present: which of these sessions there are
+SELECT id FROM {context} WHERE id = ANY ($1::text[]) ORDER BY id;
+
+-- sweep: a few sessions that have been idle for longer than their servers keep them, and tokens that have expired
+-- (One step along the index for each of the times: as a rule there is one. With an index on the sum of both columns
+-- `initialize` would take 190 µs instead of 120.)
+WITH RECURSIVE kept (seconds) AS (
+    SELECT min(idle_seconds) FROM {context}
+    UNION ALL
+    SELECT (SELECT min(idle_seconds) FROM {context} WHERE idle_seconds > kept.seconds)
+    FROM kept WHERE kept.seconds IS NOT NULL
+), expired AS (
+    SELECT old.id FROM kept, LATERAL (
+        SELECT id FROM {context}
+        WHERE idle_seconds = kept.seconds AND updated_at < now() - kept.seconds * interval '1 s'
+        ORDER BY updated_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) AS old LIMIT $1
 ), info AS (DELETE FROM {client_info} WHERE id IN (SELECT id FROM expired)),
 capabilities AS (DELETE FROM {client_capabilities} WHERE id IN (SELECT id FROM expired)),
 level AS (DELETE FROM {log_level} WHERE id IN (SELECT id FROM expired)),
@@ -137,7 +162,7 @@ subscribed AS (DELETE FROM {subscriptions} WHERE id IN (SELECT id FROM expired))
 context AS (DELETE FROM {context} WHERE id IN (SELECT id FROM expired) RETURNING id),
 spent AS (
     DELETE FROM {spent} WHERE id IN (
-        SELECT id FROM {spent} WHERE expires_at < now() ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+        SELECT id FROM {spent} WHERE expires_at < now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
     ) RETURNING id
 )
 SELECT (SELECT count(*) FROM context) + (SELECT count(*) FROM spent);

@@ -1,3 +1,4 @@
+-- {broadcast} and {events} are the topics of the namespace; every other key has its namespace in front of it already.
 -- Times are given in seconds: a timedelta of 86,400 s is sent as '1 day', which is 23 or 25 hours where the session's
 -- time zone changes its clocks.
 
@@ -11,7 +12,7 @@ INSERT INTO {sessions} (id, holder, channel) SELECT id, id, id FROM box;
 
 -- prepare: the session's mailbox, whose broadcasts begin where the topic is now
 INSERT INTO {mailboxes} (id, last, delivered, topic_delivered, updated_at)
-VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0), now())
+VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0), now())
 ON CONFLICT (id) DO NOTHING;
 
 -- append: one message into one mailbox; rings where a fresh lease listens, answers with the number
@@ -73,59 +74,59 @@ SELECT array_agg(id) FILTER (WHERE last % $4 = 0), (
 
 -- broadcast: one message into the topic, one ring
 WITH taken AS (
-    INSERT INTO {mailboxes} AS box (id, last, updated_at) VALUES ('/broadcast', 1, now())
+    INSERT INTO {mailboxes} AS box (id, last, updated_at) VALUES ({broadcast}, 1, now())
     ON CONFLICT (id) DO UPDATE SET last = box.last + 1, updated_at = now()
     RETURNING last
 ), stored AS (
-    INSERT INTO {messages} (mailbox, n, data) SELECT '/broadcast', last, $1 FROM taken
+    INSERT INTO {messages} (mailbox, n, data) SELECT {broadcast}, last, $1 FROM taken
 )
 SELECT last, pg_notify($2, '') FROM taken;
 
 -- publish: one event for everybody who watches, one ring; nothing where nobody ever has
 WITH taken AS (
-    UPDATE {mailboxes} SET last = last + 1, updated_at = now() WHERE id = '/events' RETURNING last
+    UPDATE {mailboxes} SET last = last + 1, updated_at = now() WHERE id = {events} RETURNING last
 ), stored AS (
-    INSERT INTO {messages} (mailbox, n, data) SELECT '/events', last, $1 FROM taken
+    INSERT INTO {messages} (mailbox, n, data) SELECT {events}, last, $1 FROM taken
 )
 SELECT last, pg_notify($2, '') FROM taken;
 
 -- watch: where both topics are now; makes the one of events
 WITH box AS (
-    INSERT INTO {mailboxes} AS box (id, last, updated_at) VALUES ('/events', 0, now())
+    INSERT INTO {mailboxes} AS box (id, last, updated_at) VALUES ({events}, 0, now())
     ON CONFLICT (id) DO UPDATE SET updated_at = now() RETURNING last
 )
-SELECT last, coalesce((SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0) FROM box;
+SELECT last, coalesce((SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0) FROM box;
 
 -- peek: what comes after a watch's place, in both topics, and what these have reached; at least one row
 -- (Each row has the bytes of its page up to it.)
 WITH page AS (
     (SELECT n, NULL::bigint AS topic_n, data, bytes FROM (
         SELECT n, data, sum(octet_length(data)) OVER (ORDER BY n) AS bytes
-        FROM {messages} WHERE mailbox = '/events' AND n > $1 ORDER BY n LIMIT 64
+        FROM {messages} WHERE mailbox = {events} AND n > $1 ORDER BY n LIMIT 64
     ) AS next WHERE bytes - octet_length(data) < 262144)
     UNION ALL
     (SELECT NULL, n, data, bytes FROM (
         SELECT n, data, sum(octet_length(data)) OVER (ORDER BY n) AS bytes
-        FROM {messages} WHERE mailbox = '/broadcast' AND n > $2 ORDER BY n LIMIT 64
+        FROM {messages} WHERE mailbox = {broadcast} AND n > $2 ORDER BY n LIMIT 64
     ) AS next WHERE bytes - octet_length(data) < 262144)
 )
 SELECT page.n, page.topic_n, page.data, page.bytes,
-    (SELECT last FROM {mailboxes} WHERE id = '/events'), (SELECT last FROM {mailboxes} WHERE id = '/broadcast')
+    (SELECT last FROM {mailboxes} WHERE id = {events}), (SELECT last FROM {mailboxes} WHERE id = {broadcast})
 FROM (VALUES (true)) AS always LEFT JOIN page ON true;
 
 -- claim: the lease for this holder, from whoever has it; answers with the cursor and rings the old holder
 WITH box AS (
     INSERT INTO {mailboxes} AS box (id, last, delivered, topic_delivered, updated_at)
-    VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0), now())
+    VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0), now())
     ON CONFLICT (id) DO UPDATE SET
         updated_at = now(), topic_delivered = coalesce(
-            box.topic_delivered, (SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0
+            box.topic_delivered, (SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0
         )
     RETURNING last, delivered, topic_delivered
 )
 INSERT INTO {sessions} AS lease (id, updated_at, holder, channel, delivered, topic_delivered)
 SELECT $1, now(), $2, $3, least(coalesce($4, delivered), last), least(coalesce($5, topic_delivered), coalesce(
-    (SELECT last FROM {mailboxes} WHERE id = '/broadcast'), 0
+    (SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0
 )) FROM box
 ON CONFLICT (id) DO UPDATE SET
     updated_at = now(), holder = excluded.holder, channel = excluded.channel,
@@ -142,7 +143,7 @@ RETURNING next.n, next.data, set_config('synchronous_commit', 'off', true);
 -- read_next_topic: the same, from the topic
 UPDATE {sessions} AS lease SET topic_delivered = next.n
 FROM {messages} AS next
-WHERE lease.id = $1 AND lease.holder = $2 AND next.mailbox = '/broadcast' AND next.n = $3::bigint + 1
+WHERE lease.id = $1 AND lease.holder = $2 AND next.mailbox = {broadcast} AND next.n = $3::bigint + 1
 RETURNING next.n, next.data, set_config('synchronous_commit', 'off', true);
 
 -- read: what comes after the cursor, and the lease moved over it; no row at all when fenced
@@ -157,7 +158,7 @@ WITH page AS (
     UNION ALL
     (SELECT NULL, n, data, bytes FROM (
         SELECT n, data, sum(octet_length(data)) OVER (ORDER BY n) AS bytes
-        FROM {messages} WHERE mailbox = '/broadcast' AND n > $4 AND $5 ORDER BY n LIMIT 64
+        FROM {messages} WHERE mailbox = {broadcast} AND n > $4 AND $5 ORDER BY n LIMIT 64
     ) AS next WHERE bytes - octet_length(data) < 262144)
 ), moved AS (
     UPDATE {sessions} SET
@@ -169,7 +170,7 @@ WITH page AS (
     SELECT FROM {sessions} WHERE id = $1 AND holder = $2
 )
 SELECT page.n, page.topic_n, page.data, page.bytes,
-    (SELECT last FROM {mailboxes} WHERE id = $1), (SELECT last FROM {mailboxes} WHERE id = '/broadcast' AND $5)
+    (SELECT last FROM {mailboxes} WHERE id = $1), (SELECT last FROM {mailboxes} WHERE id = {broadcast} AND $5)
 FROM kept LEFT JOIN page ON true
 WHERE EXISTS (SELECT FROM moved) OR NOT EXISTS (SELECT FROM page);
 
@@ -184,7 +185,7 @@ WITH refreshed AS (
     RETURNING lease.holder,
         lease.delivered < (SELECT last FROM {mailboxes} AS box WHERE box.id = lease.id)
         OR position('/' IN lease.id) = 0 AND lease.topic_delivered < (
-            SELECT last FROM {mailboxes} AS box WHERE box.id = '/broadcast'
+            SELECT last FROM {mailboxes} AS box WHERE box.id = {broadcast}
         ) AS news,
         set_config('synchronous_commit', 'off', true)
 )
@@ -193,7 +194,7 @@ UNION ALL
 SELECT watch.holder FROM unnest($3::text[], $4::text[]::bigint[], $5::text[]::bigint[]) AS watch (holder, events, topic)
 WHERE NOT EXISTS (
     SELECT FROM {mailboxes} AS box
-    WHERE box.id = '/events' AND box.last > events OR box.id = '/broadcast' AND box.last > topic
+    WHERE box.id = {events} AND box.last > events OR box.id = {broadcast} AND box.last > topic
 );
 
 -- news: which of this process's leases have something to read, or are no longer ours
@@ -202,13 +203,13 @@ LEFT JOIN {sessions} AS lease ON lease.id = mine.id AND lease.holder = mine.hold
 WHERE lease.id IS NULL
     OR lease.delivered < (SELECT last FROM {mailboxes} AS box WHERE box.id = lease.id)
     OR position('/' IN lease.id) = 0 AND lease.topic_delivered < (
-        SELECT last FROM {mailboxes} AS box WHERE box.id = '/broadcast'
+        SELECT last FROM {mailboxes} AS box WHERE box.id = {broadcast}
     )
 UNION ALL
 SELECT watch.holder FROM unnest($3::text[], $4::text[]::bigint[], $5::text[]::bigint[]) AS watch (holder, events, topic)
 WHERE EXISTS (
     SELECT FROM {mailboxes} AS box
-    WHERE box.id = '/events' AND box.last > events OR box.id = '/broadcast' AND box.last > topic
+    WHERE box.id = {events} AND box.last > events OR box.id = {broadcast} AND box.last > topic
 );
 
 -- release: this holder's lease goes; its cursor stays with the mailbox, behind what it has read and written
@@ -251,6 +252,20 @@ WHERE split_part(id, '/', 1) = ANY ($1::text[]) AND updated_at > now() - $2 * in
 -- delete_in_silence: the leases that `delete` would ring, where nothing can be rung
 DELETE FROM {sessions} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0');
 
+-- namespaces: those in which there has been a session, or a listen stream; one step along the index for each
+WITH RECURSIVE found (name) AS (
+    SELECT (SELECT split_part(id, ':', 1) FROM {mailboxes} ORDER BY id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT split_part(id, ':', 1) FROM {mailboxes} WHERE id > found.name || ';' ORDER BY id LIMIT 1)
+    FROM found WHERE found.name IS NOT NULL
+)
+SELECT name FROM found
+WHERE EXISTS (
+    -- A broadcast that reached nobody makes its topic, and no namespace.
+    SELECT FROM {mailboxes} AS box
+    WHERE box.id >= name || ':' AND box.id < name || ';' AND box.id <> name || ':/broadcast'
+);
+
 -- delete: the session's leases, mailboxes and messages, and those inside it; rings the holders
 SELECT {forget}($1);
 
@@ -282,7 +297,7 @@ WITH around AS MATERIALIZED (
             SELECT id FROM around WHERE updated_at < now() - least($2::float8, $3::float8) * interval '1 s'
         ))
         AND updated_at < now() - interval '1 s' * CASE WHEN position('/' IN id) > 0 THEN $2 ELSE $3 END
-        AND id NOT IN ('/broadcast', '/events')
+        AND split_part(id, ':', 2) NOT IN ('/broadcast', '/events')  -- of no namespace
         AND NOT EXISTS (SELECT FROM {messages} WHERE mailbox = {mailboxes}.id)
         AND NOT EXISTS (SELECT FROM {sessions} WHERE {sessions}.id = {mailboxes}.id)
         LIMIT $4 FOR UPDATE SKIP LOCKED
