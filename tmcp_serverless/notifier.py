@@ -146,10 +146,8 @@ class Notifier(Closable):
         """Return the managers of the namespace; `None` while the database has none."""
         if self._managers is None and self._settings is not None:
             async with self._finding:  # Those who wait here go on in the order in which they came.
-                if (
-                    self._managers is None
-                    and (namespace := await _only_namespace(self._settings)) is not None
-                ):
+                namespace = None if self._managers else await _only_namespace(self._settings)
+                if namespace is not None:
                     self._managers = managers_for(self._settings, namespace=namespace)
         return self._managers
 

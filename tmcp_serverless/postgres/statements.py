@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["built_in", "fill", "load_statements", "silenced"]
+__all__ = ["built_in", "fill", "load_statement", "load_statements", "silenced"]
 
 _RING = re.compile(r"\bpg_notify\(([^(),]+), ''\)(?:::text)?")
 _HEADING = re.compile(r"^-- (\w+): .*$", re.MULTILINE)
@@ -61,6 +61,11 @@ def _read(name: str) -> tuple[tuple[str, str], ...]:
 def load_statements(name: str, names: Mapping[str, str]) -> dict[str, str]:
     """Return the file's statements by their names."""
     return {heading: fill(body, names) for heading, body in _read(name)}
+
+
+def load_statement(name: str, heading: str, names: Mapping[str, str]) -> str:
+    """Return one of the file's statements, which names nothing but these."""
+    return fill(dict(_read(name))[heading], names)
 
 
 def silenced(sql: str) -> str:

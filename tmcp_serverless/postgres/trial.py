@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.postgres.statements import load_statements
+from tmcp_serverless.postgres.statements import load_statement
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Connection
@@ -23,7 +23,7 @@ async def try_to_write(connection: Connection, component: Component) -> None:
     trial = connection.transaction()
     await trial.start()
     try:
-        await connection.execute(load_statements(component.kind, component.tables)["trial"])
+        await connection.execute(load_statement(component.kind, "trial", component.tables))
     finally:
         if not connection.is_closed():
             await trial.rollback()
