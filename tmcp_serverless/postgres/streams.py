@@ -17,13 +17,14 @@ from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.instance import instance_name
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
+from tmcp_serverless.postgres.doors import Doors
 from tmcp_serverless.postgres.heartbeats import Heartbeats
 from tmcp_serverless.postgres.held import HeldStream
-from tmcp_serverless.postgres.identifiers import channel_name
 from tmcp_serverless.postgres.leases import Leases
 from tmcp_serverless.postgres.mailboxes import Mailboxes
 from tmcp_serverless.postgres.reading import Reading
 from tmcp_serverless.postgres.schema import streams_component
+from tmcp_serverless.postgres.standbys import Standbys
 from tmcp_serverless.postgres.sweeping import Sweeper
 from tmcp_serverless.postgres.tables import PostgresManager, Tables
 from tmcp_serverless.sessions.arguments import (
@@ -33,7 +34,7 @@ from tmcp_serverless.sessions.arguments import (
 )
 from tmcp_serverless.sessions.contracts import StreamSessionManager
 from tmcp_serverless.sessions.cursors import Cursor
-from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private, mint_watch
+from tmcp_serverless.sessions.ids import mint_watch
 from tmcp_serverless.sessions.pump import Pump
 from tmcp_serverless.sessions.records import CloseReason
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tmcp_serverless.postgres.doorbell import DoorbellMode
-    from tmcp_serverless.postgres.rings import Ring
     from tmcp_serverless.sessions.pump import Page
     from tmcp_serverless.sessions.records import StreamController
 
@@ -106,12 +106,10 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             retention_rows=retention_rows,
             retention_bytes=retention_bytes,
         )
-        self._scope = self._tables.component.tables["sessions"]
-        self._topic_channel = channel_name(self._scope, BROADCAST)
-        self._events_channel = channel_name(self._scope, EVENTS)
         self._streams: dict[str, HeldStream] = {}
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._retired: list[Pump] = []
+        self._standbys = Standbys(self._tables, lease_seconds=lease_seconds, look_seconds=heartbeat_seconds)
         heartbeats = Heartbeats(self._tables, self._streams)
         self._doorbell = Doorbell(
             database,
@@ -123,6 +121,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             patience_seconds=lease_seconds,
             linger_seconds=linger_seconds,
         )
+        self._doors = Doors(self._doorbell, self._tables.component.tables["sessions"])
         self._reading = Reading(self._tables, self._doorbell)
 
     async def prepare(self, id: str) -> None:
@@ -138,20 +137,37 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         async with self._claiming.setdefault(id, asyncio.Lock()):
             await self._claim(stream, start)
 
-    async def _claim(self, stream: HeldStream, start: tuple[int | None, int | None]) -> None:
-        id, channel = stream.id, channel_name(self._scope, stream.id)
-        await self._doorbell.open(channel, stream.ring)
+    async def stand_by(self, id: str, controller: StreamController) -> None:
+        """Claim the session's stream for this controller as soon as its lease is free."""
+        await self.release(id, controller)  # What was superseded from elsewhere is still known here.
+
+        async def claim_free() -> bool:
+            stream = self._new_stream(id, controller)
+            async with self._claiming.setdefault(id, asyncio.Lock()):
+                return await self._claim(stream, (None, None), after_seconds=self._lease_seconds)
+
+        await self._standbys.wait(id, claim_free)
+
+    async def _claim(
+        self, stream: HeldStream, start: tuple[int | None, int | None], *, after_seconds: float | None = None
+    ) -> bool:
+        """Take the lease, and begin to read; return false where another one keeps it."""
+        await self._doors.open(stream)
         try:
-            if not is_private(id):
-                await self._doorbell.open(self._topic_channel, stream.ring_topic)
-            stream.cursor = await self._leases.claim(stream, channel, start)
+            channel = self._doors.own(stream)
+            cursor = await self._leases.claim(stream, channel, start, after_seconds=after_seconds)
         except BaseException:
-            await self._doorbell.close(*self._doors(stream))
+            await self._doors.close(stream)
             raise
-        held, self._streams[id] = self._streams.get(id), stream
-        stream.pump.start(str(stream.cursor))
+        if cursor is None:
+            await self._doors.close(stream)
+            return False
+        stream.cursor = cursor
+        held, self._streams[stream.id] = self._streams.get(stream.id), stream
+        stream.pump.start(str(cursor))
         if held is not None:
             self._retire(held, CloseReason.SUPERSEDED)
+        return True
 
     def _new_stream(self, id: str, controller: StreamController, *, watches: bool = False) -> HeldStream:
         async def read() -> Page | CloseReason:
@@ -167,13 +183,12 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         """Read broadcasts and events from now on. LISTEN holds before the place is taken."""
         stream = self._new_stream(mint_watch(), controller, watches=True)
         await self._tables.ready()
-        await self._doorbell.open(self._events_channel, stream.ring)
+        await self._doors.open(stream)
         try:
-            await self._doorbell.open(self._topic_channel, stream.ring)
             row = await self._tables.fetchrow("watch", idempotent=True)
             assert row is not None  # noqa: S101 - the statement returns the row that it wrote
         except BaseException:
-            await self._doorbell.close(*self._doors(stream))
+            await self._doors.close(stream)
             raise
         stream.cursor = Cursor(row[0], row[1])
         self._streams[stream.id] = stream
@@ -183,7 +198,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
     async def publish(self, data: str) -> None:
         """Append an event for those who watch, in one statement."""
         refuse_what_is_no_json(data)
-        await self._mailboxes.publish(data, self._events_channel)
+        await self._mailboxes.publish(data, self._doors.events)
 
     async def release(self, id: str, controller: StreamController) -> None:
         """End this controller's stream, and keep its cursor for the next one."""
@@ -199,14 +214,15 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             if not stream.watches:
                 await self._leases.give_back(stream)
         finally:
-            await self._doorbell.close(*self._doors(stream))
+            self._standbys.wake(id)
+            await self._doors.close(stream)
 
     async def _release_unreachable(self, stream: HeldStream) -> None:
         """Release a stream without a word to the database, which would only keep its client waiting.
 
         Its lease has expired. It holds the stream's cursor, unless a read is not known to have reached us.
         """
-        self._doorbell.forget(*self._doors(stream))
+        self._doors.forget(stream)
         await stream.pump.stop()
         if not stream.watches and (stream.unsure or stream.pump.discarded):
             self._leases.give_back_later(stream)
@@ -219,8 +235,9 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         streams = [self._streams.pop(key) for key in ended]
         for stream in streams:
             self._retire(stream, CloseReason.DELETED)
+        self._standbys.wake(id)
         if streams:
-            await self._doorbell.close(*(door for stream in streams for door in self._doors(stream)))
+            await self._doors.close(*streams)
 
     async def has(self, id: str) -> bool:
         """Return whether a fresh lease exists."""
@@ -231,7 +248,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         """Append the message, in one statement; what is committed is delivered."""
         refuse_what_is_no_json(data)
         if sessions is None:
-            await self._mailboxes.broadcast(data, self._topic_channel)
+            await self._mailboxes.broadcast(data, self._doors.topic)
             return
         ids = checked_session_ids(sessions)
         if len(ids) == 1:
@@ -254,6 +271,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
     async def interrupt(self, id: str) -> None:
         """End the session's stream wherever it is; its cursor stays."""
         await self._tables.fetchrow("interrupt", id, idempotent=True)
+        self._standbys.wake(id)
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` stale leases, old messages and unused mailboxes each; returns how many."""
@@ -277,6 +295,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         for pump in self._retired:
             pump.cut_off()
             await pump.stop()
+        await self._standbys.aclose()
         await self._leases.aclose()
         await self._doorbell.aclose()
         await super().aclose()
@@ -285,10 +304,4 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         """End a stream that is not its transport's to end; it may be in the middle of a read or a write."""
         stream.pump.close(reason)
         self._retired = [pump for pump in [*self._retired, stream.pump] if not pump.finished]
-        self._doorbell.forget(*self._doors(stream))
-
-    def _doors(self, stream: HeldStream) -> tuple[tuple[str, Ring], ...]:
-        if stream.watches:
-            return (self._topic_channel, stream.ring), (self._events_channel, stream.ring)
-        own = channel_name(self._scope, stream.id)
-        return (self._topic_channel, stream.ring_topic), (own, stream.ring)
+        self._doors.forget(stream)

@@ -1,0 +1,62 @@
+"""The channels of the doorbell that ring each stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.postgres.identifiers import channel_name
+from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private
+
+if TYPE_CHECKING:
+    from tmcp_serverless.postgres.doorbell import Doorbell
+    from tmcp_serverless.postgres.held import HeldStream
+    from tmcp_serverless.postgres.rings import Ring
+
+__all__ = ["Doors"]
+
+
+class Doors:
+    """Subscribes streams to their channels.
+
+    Args:
+        doorbell: What rings.
+        scope: What the channels' names are made of, beside the addresses.
+
+    """
+
+    def __init__(self, doorbell: Doorbell, scope: str) -> None:
+        self._doorbell = doorbell
+        self._scope = scope
+        self.topic = channel_name(scope, BROADCAST)
+        """The channel of broadcasts."""
+
+        self.events = channel_name(scope, EVENTS)
+        """The channel of events."""
+
+    def own(self, stream: HeldStream) -> str:
+        """Return the channel of the stream's own mailbox."""
+        return self.events if stream.watches else channel_name(self._scope, stream.id)
+
+    async def open(self, stream: HeldStream) -> None:
+        """Let the stream be rung. LISTEN holds when this returns."""
+        await self._doorbell.open(self.own(stream), stream.ring)
+        if stream.watches or not is_private(stream.id):
+            try:
+                await self._doorbell.open(*self._topic_door(stream))
+            except BaseException:
+                await self.close(stream)
+                raise
+
+    async def close(self, *streams: HeldStream) -> None:
+        """Ring these streams no more, and tell the server where nothing listens."""
+        await self._doorbell.close(*(door for stream in streams for door in self._of(stream)))
+
+    def forget(self, stream: HeldStream) -> None:
+        """Ring the stream no more, without a word to the server."""
+        self._doorbell.forget(*self._of(stream))
+
+    def _topic_door(self, stream: HeldStream) -> tuple[str, Ring]:
+        return self.topic, stream.ring if stream.watches else stream.ring_topic
+
+    def _of(self, stream: HeldStream) -> tuple[tuple[str, Ring], ...]:
+        return self._topic_door(stream), (self.own(stream), stream.ring)
