@@ -58,6 +58,7 @@ class Exchange:
         self._chunks = [body[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES)] or [
             b""
         ]
+        self.comments = 0
         self._received = bytearray()
         self._changed = asyncio.Event()
         self._left = asyncio.Event()
@@ -135,6 +136,7 @@ class Exchange:
             }
         else:
             self._received += message.get("body", b"")
+            self.comments += message.get("body", b"").count(b": keep-alive\n")
             self.body_ended = not message.get("more_body", False)
             if self.streams:
                 self._read_events()

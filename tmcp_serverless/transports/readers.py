@@ -45,7 +45,12 @@ class StandaloneReader(StreamReader):
 
     @property
     def resumable(self) -> bool:
-        """Whether the connection begins with an id; before 2025-11-25 only messages may have one."""
+        """Whether the client has an id when the connection ends, however little was said on it."""
+        return self._options.replay
+
+    @property
+    def _begins_with_id(self) -> bool:
+        # Before 2025-11-25 clients take an event without data for a broken message.
         return self._options.replay and self._session.record.protocol_version >= RESUMABLE_VERSION
 
     def frame(self, event: StoredEvent) -> bytes:
@@ -70,9 +75,9 @@ class StandaloneReader(StreamReader):
         await super().stand_by(streams, id)
 
     def closing(self) -> bytes:
-        """Return a message with an id, where none has gone out and an id alone may not; then as the others.
+        """Return a ping with an id, where no id has gone out; then the hint, as on other streams.
 
-        Old clients take events without data for broken messages. Every client answers a ping.
+        Clients before 2025-11-25 take an id alone for a broken message. Every client answers a ping.
         """
         if self._over or self._said or not self._options.replay:
             return super().closing()
@@ -80,7 +85,7 @@ class StandaloneReader(StreamReader):
         return sse.event(dump(ping), id=self._id()) + super().closing()
 
     async def _give_id(self) -> None:
-        if self.resumable:
+        if self._begins_with_id:
             await self._open.wait()
             await self._put(sse.priming(self._id()))
             self._said = True
