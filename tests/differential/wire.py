@@ -59,6 +59,9 @@ class Exchange:
             b""
         ]
         self.comments = 0
+        self.raw = b""
+        """The body, as far as it has come."""
+
         self._received = bytearray()
         self._changed = asyncio.Event()
         self._left = asyncio.Event()
@@ -136,6 +139,7 @@ class Exchange:
             }
         else:
             self._received += message.get("body", b"")
+            self.raw += message.get("body", b"")
             self.comments += message.get("body", b"").count(b": keep-alive\n")
             self.body_ended = not message.get("more_body", False)
             if self.streams:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx2
 
-from tests.readers.rules import Broken
+from tests.readers.rules import BrokenError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -154,7 +154,7 @@ class ReadingClient:
                 ended = rules.progress(before, rules.last_id, ended)
             except httpx2.TransportError:
                 goes_on = rules.reopens_when_cut
-            except Broken as broken:
+            except BrokenError as broken:
                 self.faults.append(str(broken))
                 goes_on = False
             self._changed.set()

@@ -9,10 +9,10 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-__all__ = ["READERS", "AiSdk", "Broken", "Event", "Go", "Java", "Python", "Rules", "TypeScript"]
+__all__ = ["READERS", "AiSdk", "BrokenError", "Event", "Go", "Java", "Python", "Rules", "TypeScript"]
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """The client takes the stream for broken."""
 
 
@@ -72,7 +72,7 @@ class Rules:
         """Return the message of an event, `None` where it has none.
 
         Raises:
-            Broken: The client cannot read it.
+            BrokenError: The client cannot read it.
 
         """
         if event.id:
@@ -86,7 +86,7 @@ class Rules:
         """Count the streams that ended in a row, and brought nothing new.
 
         Raises:
-            Broken: The client has had enough of them.
+            BrokenError: The client has had enough of them.
 
         """
         del cls, before, now
@@ -97,7 +97,7 @@ def decoded(data: str) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
-        raise Broken(f"no message: {data!r}") from error
+        raise BrokenError(f"no message: {data!r}") from error
 
 
 class Python(Rules):
@@ -114,7 +114,7 @@ class Python(Rules):
 
     def line(self, line: str) -> Event | None:
         if len(line.splitlines()) > 1:
-            raise Broken(f"a line that is several: {line!r}")
+            raise BrokenError(f"a line that is several: {line!r}")
         return super().line(line)
 
     def field(self, name: str, value: str) -> None:
@@ -155,11 +155,11 @@ class Java(Rules):
 
     def line(self, line: str) -> Event | None:
         if self.demand == 0:
-            raise Broken("it reads no more, for nothing has renewed its demand")
+            raise BrokenError("it reads no more, for nothing has renewed its demand")
         if line and not line.startswith(("data:", "id:", "event:", ":")):
-            raise Broken(f"Invalid SSE response: {line!r}")
+            raise BrokenError(f"Invalid SSE response: {line!r}")
         if any(character in line for character in "\u0085\u2028\u2029"):
-            raise Broken(f"a value that is cut: {line!r}")
+            raise BrokenError(f"a value that is cut: {line!r}")
         event = super().line(line)
         self.demand -= 0 if line or event is not None else 1
         return event
@@ -182,7 +182,7 @@ class Go(Rules):
 
     def line(self, line: str) -> Event | None:
         if (line and ":" not in line) or len(line.encode()) > 1024 * 1024:
-            raise Broken(f"malformed line in SSE stream: {line[:80]!r}")
+            raise BrokenError(f"malformed line in SSE stream: {line[:80]!r}")
         return super().line(line)
 
     def dispatch(self) -> Event | None:
@@ -194,7 +194,7 @@ class Go(Rules):
         if now and now != before:
             return 0
         if ended + 1 > cls.most_retries:
-            raise Broken(f"exceeded {cls.most_retries} retries without progress")
+            raise BrokenError(f"exceeded {cls.most_retries} retries without progress")
         return ended + 1
 
 
