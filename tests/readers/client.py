@@ -101,10 +101,13 @@ class ReadingClient:
 
     async def until(self, condition: Any) -> None:
         """Wait until something is true of what was heard."""
-        async with asyncio.timeout(LIMIT_SECONDS):
-            while not condition():
-                self._changed.clear()
-                await self._changed.wait()
+        try:
+            async with asyncio.timeout(LIMIT_SECONDS):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"{self.name} waits in vain; it could not live with {self.faults}") from None
 
     def told(self, method: str) -> list[dict[str, Any]]:
         """Return the messages of this method that came."""
