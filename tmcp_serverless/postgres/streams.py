@@ -133,9 +133,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         start = (None, None) if after is None else Cursor.parse(after)
         stream = self._new_stream(id, controller)
         await self._tables.ready()
-        # One after the other: who claims last is to be the one that is registered, in this process too.
-        async with self._claiming.setdefault(id, asyncio.Lock()):
-            await self._claim(stream, start)
+        await self._claim(stream, start)
 
     async def stand_by(self, id: str, controller: StreamController) -> None:
         """Claim the session's stream for this controller as soon as its lease is free."""
@@ -143,8 +141,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
         async def claim_free() -> bool:
             stream = self._new_stream(id, controller)
-            async with self._claiming.setdefault(id, asyncio.Lock()):
-                return await self._claim(stream, (None, None), after_seconds=self._lease_seconds)
+            return await self._claim(stream, (None, None), after_seconds=self._lease_seconds)
 
         await self._standbys.wait(id, claim_free)
 
@@ -152,22 +149,24 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         self, stream: HeldStream, start: tuple[int | None, int | None], *, after_seconds: float | None = None
     ) -> bool:
         """Take the lease, and begin to read; return false where another one keeps it."""
-        await self._doors.open(stream)
-        try:
-            channel = self._doors.own(stream)
-            cursor = await self._leases.claim(stream, channel, start, after_seconds=after_seconds)
-        except BaseException:
-            await self._doors.close(stream)
-            raise
-        if cursor is None:
-            await self._doors.close(stream)
-            return False
-        stream.cursor = cursor
-        held, self._streams[stream.id] = self._streams.get(stream.id), stream
-        stream.pump.start(str(cursor))
-        if held is not None:
-            self._retire(held, CloseReason.SUPERSEDED)
-        return True
+        id, cursor = stream.id, None
+        # One after the other: who claims last is to be the one that is registered, in this process too.
+        async with self._claiming.setdefault(id, asyncio.Lock()):
+            await self._doors.open(stream)
+            try:
+                own = self._doors.own(stream)
+                cursor = await self._leases.claim(stream, own, start, after_seconds=after_seconds)
+            finally:
+                if cursor is None:
+                    await self._doors.close(stream)
+            if cursor is None:
+                return False
+            stream.cursor = cursor
+            held, self._streams[id] = self._streams.get(id), stream
+            stream.pump.start(str(cursor))
+            if held is not None:
+                self._retire(held, CloseReason.SUPERSEDED)
+            return True
 
     def _new_stream(self, id: str, controller: StreamController, *, watches: bool = False) -> HeldStream:
         async def read() -> Page | CloseReason:
@@ -175,8 +174,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
         # The holder is a fencing token; the place in front of it is for `tmcp-serverless sessions`.
         holder = f"{instance_name()} {secrets.token_hex(12)}"
-        start = Cursor(0, 0)
-        stream = HeldStream(id, holder, Pump(controller, read), cursor=start, before=start, watches=watches)
+        stream = HeldStream(id, holder, Pump(controller, read), watches=watches)
         return stream
 
     async def watch(self, controller: StreamController) -> str:
