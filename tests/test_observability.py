@@ -126,14 +126,14 @@ async def test_a_stream_is_measured_when_it_opens_and_when_it_ends_and_so_is_its
         assert opened == [[1.0]], "while it is open"
         async with client.listen() as second:
             await second.begun()
-            await first.whole()
+            await first.until(lambda: first.ids[-1].startswith("@"))
 
     async def ended() -> list[dict[str, Any]]:
         found.extend(line for line in written(capsys)[1] if "StreamSeconds" in line)
         return found if len(found) == 2 else []
 
     found: list[dict[str, Any]] = []
-    taken, last = await eventually(ended)
+    last, taken = await eventually(ended)
     assert (taken["EventsDelivered"], taken["Takeovers"]) == ([1.0], [1.0])
     assert taken["StreamSeconds"][0] > 0
     assert (last["EventsDelivered"], "Takeovers" in last) == ([0.0], False)

@@ -181,8 +181,11 @@ class Settings(BaseModel):
     defer_seconds: float = Field(default=5.0, ge=0, le=_LONGEST_SECONDS)
     """How long a request may run before its answer becomes an event stream."""
 
-    stream_max_seconds: float = Field(default=300.0, gt=0, le=_LONGEST_SECONDS)
-    """How long a standalone stream lasts at the most; clients continue after it."""
+    stream_max_seconds: float | None = Field(default=None, gt=0, le=_LONGEST_SECONDS)
+    """How long a stream that its client can continue lasts at the most.
+
+    By default without an end, and 300 seconds on a function, which also ends those that cannot be continued.
+    """
 
     buffered_wait_seconds: float = Field(default=20.0, ge=0, le=_LONGEST_SECONDS)
     """How long a GET waits for events where answers are delivered whole; 0 refuses it with 405."""
@@ -191,7 +194,7 @@ class Settings(BaseModel):
     """Whether events carry ids, so that a stream that was cut is resumed; some old clients mishandle them."""
 
     retry_milliseconds: int = Field(default=1_000, ge=0)
-    """How long clients are asked to wait before they open a stream again."""
+    """How long clients are asked to wait before they open a stream again; 0: they are not asked."""
 
     allowed_hosts: _Hosts = ()
     """The `Host` headers that are accepted (`example.com`, `localhost:*`); empty: any."""

@@ -47,7 +47,7 @@ class SettingsOverrides(TypedDict, total=False):
     cache_scope: Literal["public", "private"]
     max_body_bytes: int
     defer_seconds: float
-    stream_max_seconds: float
+    stream_max_seconds: float | None
     buffered_wait_seconds: float
     replay: bool
     retry_milliseconds: int

@@ -58,6 +58,10 @@ class Exchange:
         self._chunks = [body[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES)] or [
             b""
         ]
+        self.comments = 0
+        self.raw = b""
+        """The body, as far as it has come."""
+
         self._received = bytearray()
         self._changed = asyncio.Event()
         self._left = asyncio.Event()
@@ -135,6 +139,8 @@ class Exchange:
             }
         else:
             self._received += message.get("body", b"")
+            self.raw += message.get("body", b"")
+            self.comments += message.get("body", b"").count(b": keep-alive\n")
             self.body_ended = not message.get("more_body", False)
             if self.streams:
                 self._read_events()

@@ -204,7 +204,7 @@ async def test_whoever_is_cut_short_while_closing_leaves_no_connection(database_
         managers.append(streams)
         await streams.create(f"s{turns}", RecordingController())
         closing = asyncio.create_task(
-            streams._doorbell.close(*streams._doors(streams._streams[key(f"s{turns}")]))  # pyright: ignore[reportPrivateUsage]
+            streams._doors.close(streams._streams[key(f"s{turns}")])  # pyright: ignore[reportPrivateUsage]
         )
         for _ in range(turns):
             await asyncio.sleep(0)

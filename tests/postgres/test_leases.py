@@ -196,4 +196,4 @@ async def test_a_stream_that_was_taken_over_is_told_so_though_its_manager_closes
         await streams.send(["s"], "x")
         await first.count(1)
         await streams.create("s", RecordingController())
-    assert first.closed is CloseReason.SUPERSEDED
+    assert first.closed is CloseReason.CUT_OFF

@@ -80,7 +80,7 @@ async def test_a_lease_that_is_being_claimed_goes_with_its_session(database_url:
     ):
         await streams.prepare("s")
         async with claimant.transaction():
-            await claimant.fetchrow(SQL["claim"], key("s"), "its holder", "its channel", None, None)
+            await claimant.fetchrow(SQL["claim"], key("s"), "its holder", "its channel", None, None, None)
             task = await deleting(streams, "s", database)
         await task
         assert await database.fetch("SELECT FROM tmcp_sessions") == []

@@ -463,7 +463,6 @@ async def test_g5_each_message_is_on_exactly_one_stream(client: Client) -> None:
         await old.count(1)
         async with client.listen() as new:
             await new.begun()
-            await old.whole()
             await client.call("change")
             await new.count(1)
             assert (len(old.messages), len(new.messages)) == (1, 1)
@@ -479,7 +478,8 @@ async def test_h3_a_standalone_stream_resumes_behind_the_last_event_id(client: C
         second = stream.ids[2]
     async with client.listen(last_event_id=second) as resumed:
         assert len(await resumed.count(1)) == 1
-        assert resumed.ids == [second, stream.ids[3]]
+        assert resumed.ids[0].startswith(f"{second}@")
+        assert resumed.ids[1:] == [stream.ids[3]]
 
 
 @pytest.mark.parametrize("id", ["x", "1", "1.2.3", "-1.0", "9" * 40 + ".0", "'; --"])

@@ -239,7 +239,7 @@ async def test_the_stream_has_no_end_of_its_own(
     apps = [new_handler(talkative_server(stage), stream_max_seconds=0.2).app for _ in range(2)]
     async with SseClient(*apps) as client:
         await client.initialize()
-        await client.stream.until(lambda: client.stream.kinds.count("") > 12)
+        await client.stream.until(lambda: client.stream.comments > 12)
         assert not client.stream.ended
         assert await client.result("ping") == {}
 

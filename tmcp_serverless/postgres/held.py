@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from tmcp_serverless.sessions.cursors import Cursor
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tmcp_serverless.sessions.cursors import Cursor
     from tmcp_serverless.sessions.pump import Pump
 
 __all__ = ["HeldStream", "OpenStreams"]
+
+
+_BEGINNING = Cursor(0, 0)
 
 
 @dataclass(slots=True)
@@ -22,10 +26,10 @@ class HeldStream:
     holder: str
     pump: Pump
 
-    cursor: Cursor
+    cursor: Cursor = _BEGINNING
     """How far it has been read."""
 
-    before: Cursor
+    before: Cursor = _BEGINNING
     """How far it had been read before the last read."""
 
     watches: bool = False

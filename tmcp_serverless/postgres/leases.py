@@ -35,10 +35,18 @@ class Leases:
         self._kept: set[asyncio.Task[Any]] = set()
         self._left: list[HeldStream] = []
 
-    async def claim(self, stream: HeldStream, channel: str, start: tuple[int | None, int | None]) -> Cursor:
+    async def claim(
+        self,
+        stream: HeldStream,
+        channel: str,
+        start: tuple[int | None, int | None],
+        *,
+        after_seconds: float | None = None,
+    ) -> Cursor | None:
         """Take the lease for the stream from whoever has it, and return where to read from.
 
-        Where this fails or is cancelled, a lease that was claimed all the same is given back.
+        With `after_seconds` a lease that was refreshed since stays where it is, and `None` is returned. Where
+        this fails or is cancelled, a lease that was claimed all the same is given back.
 
         Raises:
             StoreUnavailableError: The database cannot be reached.
@@ -47,7 +55,9 @@ class Leases:
         # A statement that is cancelled may be committed or not, and may go on at the server for a while. So
         # it is let to its end: only then can it be undone.
         claiming = self._keep(
-            self._tables.fetchrow("claim", stream.id, stream.holder, channel, *start, idempotent=True)
+            self._tables.fetchrow(
+                "claim", stream.id, stream.holder, channel, *start, after_seconds, idempotent=True
+            )
         )
         try:
             claimed = await asyncio.shield(claiming)
@@ -58,8 +68,7 @@ class Leases:
         except StoreUnavailableError:
             self._keep(self._undo(claiming, stream))
             raise
-        assert claimed is not None  # noqa: S101 - the statement returns the row that it wrote
-        return Cursor(claimed[0], claimed[1])
+        return None if claimed is None else Cursor(claimed[0], claimed[1])
 
     async def give_back(self, stream: HeldStream) -> None:
         """End the lease, and keep the stream's cursor for the next one. Nothing where somebody else has it.

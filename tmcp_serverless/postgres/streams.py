@@ -18,6 +18,7 @@ from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.instance import instance_name
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
+from tmcp_serverless.postgres.doors import Doors
 from tmcp_serverless.postgres.heartbeats import Heartbeats
 from tmcp_serverless.postgres.held import HeldStream
 from tmcp_serverless.postgres.leases import Leases
@@ -25,6 +26,7 @@ from tmcp_serverless.postgres.mailboxes import Mailboxes
 from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
 from tmcp_serverless.postgres.reading import Reading
 from tmcp_serverless.postgres.schema import streams_component
+from tmcp_serverless.postgres.standbys import Standbys
 from tmcp_serverless.postgres.sweeping import Sweeper
 from tmcp_serverless.postgres.tables import PostgresManager, Tables
 from tmcp_serverless.sessions.arguments import (
@@ -34,7 +36,7 @@ from tmcp_serverless.sessions.arguments import (
 )
 from tmcp_serverless.sessions.contracts import StreamSessionManager
 from tmcp_serverless.sessions.cursors import Cursor
-from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private, mint_watch
+from tmcp_serverless.sessions.ids import mint_watch
 from tmcp_serverless.sessions.pump import Pump
 from tmcp_serverless.sessions.records import CloseReason
 
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tmcp_serverless.postgres.doorbell import DoorbellMode
-    from tmcp_serverless.postgres.rings import Ring
     from tmcp_serverless.sessions.pump import Page
     from tmcp_serverless.sessions.records import StreamController
 
@@ -123,6 +124,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         self._streams: dict[str, HeldStream] = {}
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._retired: list[Pump] = []
+        self._standbys = Standbys(self._tables, lease_seconds=lease_seconds, look_seconds=heartbeat_seconds)
         heartbeats = Heartbeats(self._tables, self._streams)
         self._doorbell = Doorbell(
             database,
@@ -134,6 +136,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             patience_seconds=lease_seconds,
             linger_seconds=linger_seconds,
         )
+        self._doors = Doors(self._doorbell, self._tables)
         self._reading = Reading(self._tables, self._doorbell)
 
     async def prepare(self, id: str) -> None:
@@ -145,24 +148,42 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         start = (None, None) if after is None else Cursor.parse(after)
         stream = self._new_stream(self._key(id), controller)
         await self._tables.ready()
+        await self._claim(stream, start)
+
+    async def stand_by(self, id: str, controller: StreamController) -> None:
+        """Claim the session's stream for this controller as soon as its lease is free."""
+        await self.release(id, controller)  # What was superseded from elsewhere is still known here.
+        key = self._key(id)
+        await self._tables.ready()
+
+        async def claim_free() -> bool:
+            stream = self._new_stream(key, controller)
+            return await self._claim(stream, (None, None), after_seconds=self._lease_seconds)
+
+        await self._standbys.wait(key, claim_free)
+
+    async def _claim(
+        self, stream: HeldStream, start: tuple[int | None, int | None], *, after_seconds: float | None = None
+    ) -> bool:
+        """Take the lease, and begin to read; return false where another one keeps it."""
+        id, cursor = stream.id, None
         # One after the other: who claims last is to be the one that is registered, in this process too.
         async with self._claiming.setdefault(id, asyncio.Lock()):
-            await self._claim(stream, start)
-
-    async def _claim(self, stream: HeldStream, start: tuple[int | None, int | None]) -> None:
-        id, channel = stream.id, self._tables.channel(stream.id)
-        await self._doorbell.open(channel, stream.ring)
-        try:
-            if not is_private(id):
-                await self._doorbell.open(self._tables.channel(self._key(BROADCAST)), stream.ring_topic)
-            stream.cursor = await self._leases.claim(stream, channel, start)
-        except BaseException:
-            await self._doorbell.close(*self._doors(stream))
-            raise
-        held, self._streams[id] = self._streams.get(id), stream
-        stream.pump.start(str(stream.cursor))
-        if held is not None:
-            self._retire(held, CloseReason.SUPERSEDED)
+            await self._doors.open(stream)
+            try:
+                own = self._doors.own(stream)
+                cursor = await self._leases.claim(stream, own, start, after_seconds=after_seconds)
+            finally:
+                if cursor is None:
+                    await self._doors.close(stream)
+            if cursor is None:
+                return False
+            stream.cursor = cursor
+            held, self._streams[id] = self._streams.get(id), stream
+            stream.pump.start(str(cursor))
+            if held is not None:
+                self._retire(held, CloseReason.SUPERSEDED)
+            return True
 
     def _new_stream(self, id: str, controller: StreamController, *, watches: bool = False) -> HeldStream:
         async def read() -> Page | CloseReason:
@@ -170,8 +191,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
         # The holder is a fencing token; the place in front of it is for `tmcp-serverless sessions`.
         holder = f"{instance_name()} {secrets.token_hex(12)}"
-        start = Cursor(0, 0)
-        stream = HeldStream(id, holder, Pump(controller, read), cursor=start, before=start, watches=watches)
+        stream = HeldStream(id, holder, Pump(controller, read), watches=watches)
         return stream
 
     async def watch(self, controller: StreamController) -> str:
@@ -179,13 +199,12 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         address = mint_watch()
         stream = self._new_stream(self._key(address), controller, watches=True)
         await self._tables.ready()
-        await self._doorbell.open(self._tables.channel(self._key(EVENTS)), stream.ring)
+        await self._doors.open(stream)
         try:
-            await self._doorbell.open(self._tables.channel(self._key(BROADCAST)), stream.ring)
             row = await self._tables.fetchrow("watch", idempotent=True)
             assert row is not None  # noqa: S101 - the statement returns the row that it wrote
         except BaseException:
-            await self._doorbell.close(*self._doors(stream))
+            await self._doors.close(stream)
             raise
         stream.cursor = Cursor(row[0], row[1])
         self._streams[stream.id] = stream
@@ -215,14 +234,15 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             if not stream.watches:
                 await self._leases.give_back(stream)
         finally:
-            await self._doorbell.close(*self._doors(stream))
+            self._standbys.wake(stream.id)
+            await self._doors.close(stream)
 
     async def _release_unreachable(self, stream: HeldStream) -> None:
         """Release a stream without a word to the database, which would only keep its client waiting.
 
         Its lease has expired. It holds the stream's cursor, unless a read is not known to have reached us.
         """
-        self._doorbell.forget(*self._doors(stream))
+        self._doors.forget(stream)
         await stream.pump.stop()
         if not stream.watches and (stream.unsure or stream.pump.discarded):
             self._leases.give_back_later(stream)
@@ -236,8 +256,9 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         streams = [self._streams.pop(each) for each in ended]
         for stream in streams:
             self._retire(stream, CloseReason.DELETED)
+        self._standbys.wake(key)
         if streams:
-            await self._doorbell.close(*(door for stream in streams for door in self._doors(stream)))
+            await self._doors.close(*streams)
 
     async def has(self, id: str) -> bool:
         """Return whether a fresh lease exists."""
@@ -271,6 +292,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
     async def interrupt(self, id: str) -> None:
         """End the session's stream wherever it is; its cursor stays."""
         await self._tables.fetchrow("interrupt", self._key(id), idempotent=True)
+        self._standbys.wake(self._key(id))
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` stale leases, old messages and unused mailboxes each; returns how many."""
@@ -294,6 +316,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         for pump in self._retired:
             pump.cut_off()
             await pump.stop()
+        await self._standbys.aclose()
         await self._leases.aclose()
         await self._doorbell.aclose()
         await super().aclose()
@@ -302,13 +325,4 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         """End a stream that is not its transport's to end; it may be in the middle of a read or a write."""
         stream.pump.close(reason)
         self._retired = [pump for pump in [*self._retired, stream.pump] if not pump.finished]
-        self._doorbell.forget(*self._doors(stream))
-
-    def _doors(self, stream: HeldStream) -> tuple[tuple[str, Ring], ...]:
-        if stream.watches:
-            return (self._tables.channel(self._key(BROADCAST)), stream.ring), (
-                self._tables.channel(self._key(EVENTS)),
-                stream.ring,
-            )
-        own = self._tables.channel(stream.id)
-        return (self._tables.channel(self._key(BROADCAST)), stream.ring_topic), (own, stream.ring)
+        self._doors.forget(stream)

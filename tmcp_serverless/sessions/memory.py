@@ -19,6 +19,7 @@ from tmcp_serverless.sessions.cursors import Cursor
 from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private, mint_watch
 from tmcp_serverless.sessions.pump import Page, Pump
 from tmcp_serverless.sessions.records import CloseReason, StoredEvent
+from tmcp_serverless.sessions.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,6 +114,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         self._mailboxes: defaultdict[str, _Mailbox] = defaultdict(_Mailbox)
         self._pumps: dict[str, Pump] = {}
         self._watches: set[str] = set()
+        self._turns = Turns()
 
     async def prepare(self, id: str) -> None:
         """Begin to keep broadcasts for the session."""
@@ -138,6 +140,16 @@ class InMemoryStreamSessionManager(StreamSessionManager):
 
         pump = self._pumps[id] = Pump(controller, read)
         pump.start(str(box.delivered))
+
+    async def stand_by(self, id: str, controller: StreamController) -> None:
+        """Claim the session's stream for this controller when no controller holds it."""
+
+        async def claim_free() -> bool:
+            if free := id not in self._pumps:
+                await self.create(id, controller)
+            return free
+
+        await self._turns.wait(id, claim_free)
 
     async def watch(self, controller: StreamController) -> str:
         """Read broadcasts and events from now on."""
@@ -188,6 +200,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
             del self._mailboxes[address]
             if (pump := self._pumps.pop(address, None)) is not None:
                 pump.close(CloseReason.DELETED)
+            self._turns.wake(address)
 
     async def release(self, id: str, controller: StreamController) -> None:
         """End this controller's stream, unless another has taken it over."""
@@ -196,6 +209,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
             del self._pumps[id]
             self._watches.discard(id)
             await pump.stop()
+            self._turns.wake(id)
 
     async def has(self, id: str) -> bool:
         """Return whether the session has a stream in this process."""
@@ -222,6 +236,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         """End the session's stream; its cursor stays."""
         if (pump := self._pumps.pop(id, None)) is not None:
             pump.close(CloseReason.INTERRUPTED)
+            self._turns.wake(id)
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
         """Append the message and ring the streams that it concerns."""

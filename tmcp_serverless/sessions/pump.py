@@ -92,10 +92,17 @@ class Pump:
         self.cut_off()
 
     def cut_off(self) -> None:
-        """End the stream at once, for the reason that `close` gave, where it has not ended yet."""
+        """End the stream at once, for the reason that `close` gave, where it has not ended yet.
+
+        A controller that was superseded learns if that was in the middle of a read or a write: its client
+        has not received everything, and has to come back for the rest.
+        """
+        reason = self._ending or CloseReason.SHUTDOWN
         if self._task is not None and not self._task.done():
             self._task.cancel()
-        self._close_controller(self._ending or CloseReason.SHUTDOWN)
+            if reason is CloseReason.SUPERSEDED:
+                reason = CloseReason.CUT_OFF
+        self._close_controller(reason)
 
     async def stop(self) -> None:
         """End the pump from the controller's side: nothing is written after the return."""

@@ -70,7 +70,10 @@ class CloseReason(StrEnum):
     """The stream was ended so that the client opens it again; nothing was forgotten."""
 
     SUPERSEDED = "superseded"
-    """Another invocation took the stream over; this one must write nothing more."""
+    """Another controller took the stream over; this one has written all that was read for it."""
+
+    CUT_OFF = "cut off"
+    """The same in the middle of a read or a write: what was read for this one may not have been written."""
 
     UNAVAILABLE = "unavailable"
     """The store has been out of reach for longer than the lease lasts; the client should come back."""

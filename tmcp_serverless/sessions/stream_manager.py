@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from abc import ABC, abstractmethod
 from functools import cached_property
@@ -24,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 _NO_PLACE = "0"
 """The cursor of an event that no mailbox holds."""
+
+
+_LOOK_SECONDS = 5.0
+"""How often the default of `stand_by` looks if the stream is free."""
 
 
 class StreamSessionManager(SessionManager, ABC):
@@ -60,6 +65,19 @@ class StreamSessionManager(SessionManager, ABC):
             InvalidCursorError: `after` is no cursor of this manager.
 
         """
+
+    async def stand_by(self, id: str, controller: StreamController) -> None:
+        """Claim the session's stream for this controller as soon as no controller holds it; wait until then.
+
+        It continues where the last holder stopped. Of several that wait one gets the stream; a `create` that
+        comes first is not disturbed. Cancelled, it has claimed nothing.
+
+        The default asks `has` every 5 seconds, and calls `create`: where two do that at once, the later one
+        has the stream, and the other is closed as superseded.
+        """
+        while await self.has(id):  # noqa: ASYNC110 - another process may have it
+            await asyncio.sleep(_LOOK_SECONDS)
+        await self.create(id, controller)
 
     @abstractmethod
     async def delete(self, id: str) -> None:

@@ -18,8 +18,10 @@ from tmcp_serverless.sessions.ids import private_mailbox
 
 __all__ = [
     "EventId",
+    "StandaloneId",
     "inbox_of",
     "inbox_of_question",
+    "new_connection",
     "new_question_id",
     "new_run",
     "request_id_of",
@@ -29,7 +31,8 @@ __all__ = [
 
 _LONGEST_ID_BYTES = 48
 _QUESTION = re.compile(r"([rhn][A-Za-z0-9_-]{1,80})\.[0-9a-f]{24}")
-_EVENT = re.compile(r"([rh][A-Za-z0-9_-]{1,80})\.([0-9a-f]{12}):([0-9A-Za-z._-]{1,64})(~?)")
+_EVENT = re.compile(r"([rh][A-Za-z0-9_-]{1,80})\.([0-9a-f]{12}):([0-9A-Za-z._-]{1,64})(?:@[0-9a-f]{8})?(~?)")
+_STANDALONE = re.compile(r"([^@]*)@[0-9a-f]{8}")
 
 
 def request_name(request_id: str | int | None) -> str:
@@ -96,6 +99,35 @@ def new_run() -> str:
     return secrets.token_hex(6)
 
 
+def new_connection() -> str:
+    """Return a name for one connection of a stream.
+
+    It makes the id that a connection begins with a new one, also where nothing was said since the last:
+    the Go SDK's client gives up after five connections that ended without a new id.
+    """
+    return secrets.token_hex(4)
+
+
+class StandaloneId(NamedTuple):
+    """The id of an event on a session's standalone stream: the cursor behind it.
+
+    The event that begins a connection has the connection's name too. Without a cursor it says that the
+    stream has no place of its own, because another connection reads: it goes on where that one stopped.
+    """
+
+    cursor: str | None
+    connection: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> StandaloneId:
+        """Read what `str` wrote. The manager finds out if the cursor is one."""
+        match = _STANDALONE.fullmatch(text)
+        return cls((text if match is None else match[1]) or None)
+
+    def __str__(self) -> str:
+        return f"{self.cursor or ''}{f'@{self.connection}' if self.connection else ''}"
+
+
 class EventId(NamedTuple):
     """The id of an event on a request's own stream: which request's, which run, and the cursor behind it."""
 
@@ -105,6 +137,9 @@ class EventId(NamedTuple):
     last: bool = False
     """Whether the event is the answer, behind which nothing comes."""
 
+    connection: str = ""
+    """The name of the connection that the event begins; it is for the client alone, and not read again."""
+
     @classmethod
     def parse(cls, text: str) -> EventId | None:
         """Read what `str` wrote; `None` for anything else, such as a standalone stream's event id."""
@@ -112,7 +147,8 @@ class EventId(NamedTuple):
         return None if match is None else cls(match[1], match[2], match[3], last=bool(match[4]))
 
     def __str__(self) -> str:
-        return f"{self.name}.{self.run}:{self.cursor}{'~' if self.last else ''}"
+        connection = f"@{self.connection}" if self.connection else ""
+        return f"{self.name}.{self.run}:{self.cursor}{connection}{'~' if self.last else ''}"
 
     def mailbox(self, session_id: str) -> str:
         """Return the mailbox that keeps the stream."""

@@ -110,7 +110,7 @@ class Attendance:
                 logger.debug("an inbox is left to expire: %s", error)
 
     async def _turn_into_a_stream(self, exchange: Exchange) -> None:
-        left = self._host.seconds_left(at_most=self._options.stream_max_seconds)
+        left = self._host.stream_seconds(self._options.stream_max_seconds, resumable=True)
         defer = min(self._options.defer_seconds, left)
         await asyncio.sleep(max(0.0, defer - _LASTING_SECONDS))
         if self._host.streams:

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import InvalidCursorError, SessionNotFoundError, TmcpError
-from tmcp_serverless.transports.addresses import EventId
+from tmcp_serverless.sessions.stream_manager import StreamSessionManager
+from tmcp_serverless.transports.addresses import EventId, StandaloneId
 from tmcp_serverless.transports.asgi import HttpProblem, respond
-from tmcp_serverless.transports.host import host_of
+from tmcp_serverless.transports.host import host_of, token_seconds
 from tmcp_serverless.transports.observing import note
-from tmcp_serverless.transports.readers import RequestReader, StandaloneReader, StreamReader
+from tmcp_serverless.transports.readers import RequestReader, StandaloneReader
+from tmcp_serverless.transports.standing_by import StandBy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.transports.asgi import Request, Send
     from tmcp_serverless.transports.options import HttpOptions
     from tmcp_serverless.transports.session import LoadedSession
+    from tmcp_serverless.transports.stream_reader import StreamReader
 
 __all__ = ["GetStreams"]
 
@@ -80,14 +84,15 @@ class GetStreams:
             await self._open_and_hold(request, session, reader, address, after)
         finally:
             self._open.discard(reader)
-        if reader.superseded:
+        if reader.takeovers:
             note(request.scope, "Takeovers")
         await reader.finish()
 
     def _check(self, request: Request, resumed: EventId | None) -> None:
         # What a request has to say is not lost for want of a standalone stream: its own may be resumed.
         refused = self._options.disable_sse and resumed is None
-        if refused or self._longest(request) <= 0:
+        delivered_whole = not host_of(request.scope).streams
+        if refused or (delivered_whole and self._options.buffered_wait_seconds <= 0):
             allowed = [(b"allow", b"POST, DELETE, OPTIONS")]
             raise HttpProblem(
                 405, "Method Not Allowed: this server has no standalone stream", headers=allowed
@@ -99,19 +104,29 @@ class GetStreams:
         self, request: Request, session: LoadedSession, reader: StreamReader, address: str, after: str | None
     ) -> None:
         streams = self._managers.streams
+        waiting = StandBy(streams, address, reader, check=partial(self._check_again, session))
+        reader.on_superseded = waiting.begin
         try:
             await streams.create(address, reader, after=after)
         except InvalidCursorError as error:
             raise HttpProblem(400, f"Invalid Last-Event-ID: {error}") from None
         try:
             await self._check_again(session)
-            host = host_of(request.scope)
-            await reader.serve(request, seconds=host.seconds_left(at_most=self._longest(request)))
+            await reader.serve(request, seconds=self._seconds(request, reader))
         finally:
             try:
-                await streams.release(address, reader)
-            except TmcpError as error:
-                logger.debug("the lease is left to expire: %s", error)
+                await waiting.aclose()
+            finally:
+                await self._release(address, reader)
+
+    async def _release(self, address: str, reader: StreamReader) -> None:
+        streams = self._managers.streams
+        if reader.superseded and type(streams).release is StreamSessionManager.release:
+            return  # The default deletes the stream, which is the other one's.
+        try:
+            await streams.release(address, reader)
+        except TmcpError as error:
+            logger.debug("the lease is left to expire: %s", error)
 
     async def _check_again(self, session: LoadedSession) -> None:
         """See that the session was not deleted before its stream was there to be ended with it.
@@ -120,14 +135,20 @@ class GetStreams:
             SessionNotFoundError: It was.
 
         """
-        if await self._managers.info.load(session.id, principal=session.record.principal) is None:
+        if not await self._is_there(session):
             await self._managers.streams.delete(session.id)
             raise SessionNotFoundError
 
-    def _longest(self, request: Request) -> float:
-        if host_of(request.scope).streams:
-            return self._options.stream_max_seconds
-        return self._options.buffered_wait_seconds
+    async def _is_there(self, session: LoadedSession) -> bool:
+        return await self._managers.info.load(session.id, principal=session.record.principal) is not None
+
+    def _seconds(self, request: Request, reader: StreamReader) -> float:
+        """Return how long the stream may last; with its token it ends on every host."""
+        host = host_of(request.scope)
+        if not host.streams:
+            return host.seconds_left(at_most=self._options.buffered_wait_seconds)
+        longest = host.stream_seconds(self._options.stream_max_seconds, resumable=reader.resumable)
+        return min(longest, token_seconds(request.scope))
 
     def _reader(
         self, request: Request, send: Send, session: LoadedSession, resumed: EventId | None
@@ -135,9 +156,11 @@ class GetStreams:
         """Return what serves the GET, the mailbox that it reads, and the cursor that it starts behind."""
         one_batch = not host_of(request.scope).streams
         if resumed is None:
-            standalone = StandaloneReader(send, session, self._options, one_batch=one_batch)
-            after = request.headers.get("last-event-id") if self._options.replay else None
-            return standalone, session.id, after or None
+            standalone = StandaloneReader(
+                send, session, self._options, one_batch=one_batch, is_there=partial(self._is_there, session)
+            )
+            id = request.headers.get("last-event-id", "") if self._options.replay else ""
+            return standalone, session.id, StandaloneId.parse(id).cursor
         streams = self._managers.streams
         reader = RequestReader(
             send, session, self._options, one_batch=one_batch, after=resumed, streams=streams

@@ -50,14 +50,14 @@ class Journal:
         return self._cursor is not None
 
     async def prime(self) -> bytes:
-        """Return the frame that begins the stream: an id, a retry hint and no data (2025-11-25)."""
+        """Return the frame that begins the stream: an id and no data (2025-11-25)."""
         try:
             self._cursor = await self._streams.append(self._mailbox, "")
         except StoreUnavailableError as error:
             logger.warning("a stream cannot be resumed, for its beginning could not be stored: %s", error)
         if self._cursor is None:
             return b""
-        return sse.priming(str(self._id._replace(cursor=self._cursor)), retry_milliseconds=self._retry)
+        return sse.priming(str(self._id._replace(cursor=self._cursor)))
 
     async def record(self, data: bytes, *, last: bool) -> bytes:
         """Keep an event, and return what goes out now; `last`: it is the answer.
@@ -84,7 +84,7 @@ class Journal:
             logger.warning("%d events of a stream could not be stored", len(self._waiting))
 
     def retry(self) -> bytes:
-        """Return the frame that says when to come back."""
+        """Return the frame that says when to come back; nothing where clients are not told."""
         return sse.retry(self._retry)
 
     async def _store(self) -> bytes:

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.errors import StoreUnavailableError, TmcpError
+from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.sessions.ids import mint_stream_session_id
 from tmcp_serverless.sessions.records import SessionRecord
 from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.asgi import HttpProblem
-from tmcp_serverless.transports.host import host_of
-from tmcp_serverless.transports.readers import StreamReader
+from tmcp_serverless.transports.host import NO_END_SECONDS, host_of, token_seconds
 from tmcp_serverless.transports.session import LoadedSession
+from tmcp_serverless.transports.stream_reader import StreamReader
 from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.contracts import SessionManagers
     from tmcp_serverless.sessions.records import StoredEvent
-    from tmcp_serverless.transports.asgi import Request, Scope, Send
+    from tmcp_serverless.transports.asgi import Request, Send
     from tmcp_serverless.transports.options import HttpOptions
 
 __all__ = ["LegacyStreams"]
@@ -81,8 +79,8 @@ class LegacyStreams:
             await self._managers.info.initialize(id, record)
             # The lease is held before the client learns the id: a session whose stream is not live is dead.
             await self._managers.streams.create(id, reader)
-            left = min(host_of(request.scope).seconds_left(at_most=math.inf), _token_seconds(request.scope))
-            await reader.serve(request, seconds=None if math.isinf(left) else left)
+            left = host_of(request.scope).seconds_left(at_most=NO_END_SECONDS)
+            await reader.serve(request, seconds=min(left, token_seconds(request.scope)))
         finally:
             self._open.discard(reader)
             # In a task of its own: the session is deleted though the host may stop this one meanwhile.
@@ -125,7 +123,7 @@ class _SessionReader(StreamReader):
         session: The session.
         options: How the transport behaves.
         endpoint: Where the client posts its messages.
-        is_there: Returns whether the session still exists, and slides its idle clock.
+        is_there: As for `StreamReader`.
 
     """
 
@@ -138,19 +136,14 @@ class _SessionReader(StreamReader):
         endpoint: str,
         is_there: Callable[[], Awaitable[bool]],
     ) -> None:
-        super().__init__(send, session, options, one_batch=False)
+        super().__init__(send, session, options, one_batch=False, is_there=is_there)
+        self._over = True  # There is no session to come back to.
         self._endpoint = endpoint
-        self._is_there = is_there
-        self._asks_at = self._next_time()
         self._broken = False
 
     def opening(self) -> bytes:
         """Return where the client posts its messages: the transport's first event."""
         return sse.endpoint(self._endpoint)
-
-    def closing(self) -> bytes:
-        """Return nothing: there is no session to come back to."""
-        return b""
 
     def frame(self, event: StoredEvent) -> bytes:
         """Return an event without an id: the revision has none."""
@@ -166,25 +159,3 @@ class _SessionReader(StreamReader):
         logger.warning("a session ended: its client was too slow, and %d messages have expired", count)
         self._broken = True
         self.stop()
-
-    async def look(self) -> None:
-        """Keep the connection alive; and, less often, the session, whose client may have nothing to say."""
-        await super().look()
-        if asyncio.get_running_loop().time() >= self._asks_at:
-            self._asks_at = self._next_time()
-            try:
-                if not await self._is_there():
-                    self.stop()
-            except StoreUnavailableError as error:
-                logger.debug("a session is looked for later: %s", error)
-
-    def _next_time(self) -> float:
-        # As often as a client of streamable HTTP opens its stream anew.
-        return asyncio.get_running_loop().time() + self._options.stream_max_seconds
-
-
-def _token_seconds(scope: Scope) -> float:
-    """Return how long the token is good with which the stream was opened; no other is shown for it later."""
-    token = getattr(scope.get("user"), "access_token", None)
-    expires_at = getattr(token, "expires_at", None)
-    return max(0.0, expires_at - time.time()) if isinstance(expires_at, int | float) else math.inf

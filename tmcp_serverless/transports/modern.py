@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.transports.asgi import HttpProblem, Request
-from tmcp_serverless.transports.host import host_of
+from tmcp_serverless.transports.host import host_of, token_seconds
 from tmcp_serverless.transports.modern_outlet import ClientGoneError, ModernOutlet
 from tmcp_serverless.transports.refusals import refusal_of
 
@@ -139,8 +139,11 @@ class ModernTransport:
 
     def _lifetime(self, scope: Scope) -> float:
         host = host_of(scope)
-        longest = self._http.stream_max_seconds if host.streams else self._http.buffered_wait_seconds
-        return host.seconds_left(at_most=longest)
+        if not host.streams:
+            return host.seconds_left(at_most=self._http.buffered_wait_seconds)
+        # Clients cannot continue it, and do not all listen again.
+        longest = host.stream_seconds(self._http.stream_max_seconds, resumable=False)
+        return min(longest, token_seconds(scope))
 
     async def _ring(self) -> Sequence[str]:
         if self._options.request_state_keys:

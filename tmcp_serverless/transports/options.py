@@ -15,7 +15,7 @@ class HttpOptions:
     answer_session_methods: bool = True
     max_body_bytes: int = 4 * 1024 * 1024
     defer_seconds: float = 5.0
-    stream_max_seconds: float = 300.0
+    stream_max_seconds: float | None = None
     buffered_wait_seconds: float = 20.0
     replay: bool = True
     retry_milliseconds: int = 1_000

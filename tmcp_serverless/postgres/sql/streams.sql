@@ -115,6 +115,7 @@ SELECT page.n, page.topic_n, page.data, page.bytes,
 FROM (VALUES (true)) AS always LEFT JOIN page ON true;
 
 -- claim: the lease for this holder, from whoever has it; answers with the cursor and rings the old holder
+-- (With $6, only where no lease is fresher than so many seconds; no row where one is.)
 WITH box AS (
     INSERT INTO {mailboxes} AS box (id, last, delivered, topic_delivered, updated_at)
     VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0), now())
@@ -132,7 +133,14 @@ ON CONFLICT (id) DO UPDATE SET
     updated_at = now(), holder = excluded.holder, channel = excluded.channel,
     delivered = CASE WHEN $4::bigint IS NULL THEN lease.delivered ELSE excluded.delivered END,
     topic_delivered = CASE WHEN $5::bigint IS NULL THEN lease.topic_delivered ELSE excluded.topic_delivered END
+WHERE $6::float8 IS NULL OR lease.updated_at <= now() - $6 * interval '1 s'
 RETURNING delivered, topic_delivered, pg_notify(channel, '');
+
+-- vacant: which of these streams have no fresh lease
+SELECT id FROM unnest($1::text[]) AS waiting (id)
+WHERE NOT EXISTS (
+    SELECT FROM {sessions} AS lease WHERE lease.id = waiting.id AND updated_at > now() - $2 * interval '1 s'
+);
 
 -- read_next: the one message right after the cursor, and the lease moved over it; no row when there is none
 UPDATE {sessions} AS lease SET delivered = next.n

@@ -76,6 +76,58 @@ class OwnershipContract:
         await manager.send([id], "x")
         assert await second.count(1) == ["x"]
 
+    async def test_a_stream_that_stands_by_goes_on_where_the_holder_stopped(self, new_manager: Any) -> None:
+        id, holder, waiting = new_id(), RecordingController(), RecordingController()
+        manager, other = new_manager(), new_manager()
+        await manager.create(id, holder)
+        standing_by = asyncio.create_task(other.stand_by(id, waiting))
+        await manager.send([id], "1")
+        assert await holder.count(1) == ["1"]
+        assert not standing_by.done()
+        assert waiting.start is None
+        await manager.release(id, holder)
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await standing_by
+        await manager.send([id], "2")
+        assert await waiting.count(1) == ["2"]
+        assert holder.data == ["1"]
+
+    async def test_of_several_streams_that_stand_by_one_stays(self, new_manager: Any) -> None:
+        id, holder, waiting = new_id(), RecordingController(), [RecordingController() for _ in range(4)]
+        managers = [new_manager(), new_manager()]
+        await managers[0].create(id, holder)
+        tasks = [
+            asyncio.create_task(managers[number % 2].stand_by(id, controller))
+            for number, controller in enumerate(waiting)
+        ]
+        await managers[0].release(id, holder)
+
+        def reading() -> list[RecordingController]:
+            return [each for each in waiting if each.start is not None and each.closed is None]
+
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while len(reading()) != 1:
+                await asyncio.sleep(0.01)
+        for number in range(10):
+            await managers[1].send([id], str(number))
+        await reading()[0].until(lambda: len(reading()[0].events) == 10)
+        assert sum(len(each.events) for each in waiting) == 10
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def test_a_stream_that_stands_by_and_leaves_has_claimed_nothing(self, new_manager: Any) -> None:
+        id, holder, waiting = new_id(), RecordingController(), RecordingController()
+        manager = new_manager()
+        await manager.create(id, holder)
+        standing_by = asyncio.create_task(manager.stand_by(id, waiting))
+        await asyncio.sleep(0)
+        standing_by.cancel()
+        await asyncio.gather(standing_by, return_exceptions=True)
+        await manager.release(id, holder)
+        assert not await manager.has(id)
+        assert waiting.start is None
+
     async def test_interrupt_ends_the_stream_and_forgets_nothing(self, new_manager: Any) -> None:
         needs(new_manager(), "interrupt")
         id, first, second = new_id(), RecordingController(), RecordingController()

@@ -1,0 +1,60 @@
+"""The channels of the doorbell that ring each stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private
+
+if TYPE_CHECKING:
+    from tmcp_serverless.postgres.doorbell import Doorbell
+    from tmcp_serverless.postgres.held import HeldStream
+    from tmcp_serverless.postgres.rings import Ring
+    from tmcp_serverless.postgres.tables import Tables
+
+__all__ = ["Doors"]
+
+
+class Doors:
+    """Subscribes streams to their channels.
+
+    Args:
+        doorbell: What rings.
+        tables: The tables, which say what the channels are called; they have to be ready.
+
+    """
+
+    def __init__(self, doorbell: Doorbell, tables: Tables) -> None:
+        self._doorbell = doorbell
+        self._tables = tables
+
+    def own(self, stream: HeldStream) -> str:
+        """Return the channel of the stream's own mailbox; of one that watches, that of events."""
+        return self._of_topic(EVENTS) if stream.watches else self._tables.channel(stream.id)
+
+    async def open(self, stream: HeldStream) -> None:
+        """Let the stream be rung. LISTEN holds when this returns."""
+        await self._doorbell.open(self.own(stream), stream.ring)
+        if stream.watches or not is_private(stream.id):
+            try:
+                await self._doorbell.open(*self._topic_door(stream))
+            except BaseException:
+                await self.close(stream)
+                raise
+
+    async def close(self, *streams: HeldStream) -> None:
+        """Ring these streams no more, and tell the server where nothing listens."""
+        await self._doorbell.close(*(door for stream in streams for door in self._of(stream)))
+
+    def forget(self, stream: HeldStream) -> None:
+        """Ring the stream no more, without a word to the server."""
+        self._doorbell.forget(*self._of(stream))
+
+    def _of_topic(self, address: str) -> str:
+        return self._tables.channel(self._tables.namespace.key(address))
+
+    def _topic_door(self, stream: HeldStream) -> tuple[str, Ring]:
+        return self._of_topic(BROADCAST), stream.ring if stream.watches else stream.ring_topic
+
+    def _of(self, stream: HeldStream) -> tuple[tuple[str, Ring], ...]:
+        return self._topic_door(stream), (self.own(stream), stream.ring)
