@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from tests.support.rows import statements_of
 from tests.support.servers import small_server
 from tests.support.waiting import eventually
 from tmcp_serverless import Notifier, PostgresStreamSessionManager, Settings, create_handler
@@ -16,7 +17,7 @@ from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.postgres import schema
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.diagnosis import diagnose
-from tmcp_serverless.postgres.statements import load_statements, silenced
+from tmcp_serverless.postgres.statements import silenced
 from tmcp_serverless.sessions.records import CloseReason
 from tmcp_serverless.testing.contracts import RecordingController
 from tmcp_serverless.testing.postgres import EmbeddedPostgres, create_database
@@ -147,7 +148,7 @@ async def test_a_process_that_starts_then_serves_too(url: str) -> None:
 
 
 async def test_no_ring_is_left_in_a_silent_statement(url: str) -> None:
-    statements = load_statements("streams", schema.streams_component().tables)
+    statements = statements_of(schema.streams_component())
     rings = {name: sql for name, sql in statements.items() if "pg_notify" in sql}
     assert len(rings) >= 8
     connection = await asyncpg.connect(url)

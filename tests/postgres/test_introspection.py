@@ -7,15 +7,16 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.support.rows import statements_of
 from tmcp_serverless.postgres import privileges
 from tmcp_serverless.postgres.schema import info_component, streams_component
-from tmcp_serverless.postgres.statements import load_statements, silenced
+from tmcp_serverless.postgres.statements import silenced
 
 COMPONENTS = (streams_component(), info_component())
 STATEMENTS = {
     f"{component.kind}.{name}": sql
     for component in COMPONENTS
-    for name, sql in load_statements(component.kind, component.tables).items()
+    for name, sql in statements_of(component).items()
 }
 
 

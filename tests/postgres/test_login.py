@@ -347,7 +347,7 @@ def test_aws_is_imported_only_where_it_is_configured(database_url: str) -> None:
         "import asyncio, sys\n"
         "from tmcp_serverless import Notifier\n"
         "async def main():\n"
-        "    async with Notifier(sys.argv[1]) as notifier:\n"
+        "    async with Notifier(sys.argv[1], namespace='x') as notifier:\n"
         "        await notifier.tools_changed()\n"
         "asyncio.run(main())\n"
         "sys.exit(' '.join({'boto3', 'botocore', 'aws_lambda_powertools'} & set(sys.modules)) or 0)"
