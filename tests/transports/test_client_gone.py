@@ -18,9 +18,10 @@ from tests.support.front import Front, Sent
 from tests.support.modern import ModernClient
 from tests.support.sse_client import SseClient
 from tests.support.waiting import eventually
+from tmcp_serverless import create_handler
 
 if TYPE_CHECKING:
-    from tests.support.fixtures import NewHandler
+    from tests.support.fixtures import NewHandler, NewManagers
 
 MODERN = "2026-07-28"
 HANDSHAKE = ["2025-03-26", "2025-06-18", "2025-11-25"]
@@ -179,3 +180,35 @@ async def test_a_stream_ends_when_its_server_cannot_say_if_the_client_is_there(
     assert asked
     posted = await unsure.notify("notifications/roots/list_changed")
     assert posted.status == 400
+
+
+async def test_a_message_that_comes_while_a_clients_stream_is_given_back_is_for_its_next_stream(
+    new_managers: NewManagers,
+) -> None:
+    """Also for a client that has no event id: the server knows that it was gone."""
+    managers = new_managers()
+    released, go_on = asyncio.Event(), asyncio.Event()
+    release = managers.streams.release
+
+    async def slow_release(id: str, controller: Any) -> None:
+        released.set()
+        await go_on.wait()
+        await release(id, controller)
+
+    managers.streams.release = slow_release
+    handler = create_handler(MCPServer("talking"), session_manager=managers)
+    client = await Client(handler.app, version="2025-06-18").initialize()
+    assert client.session is not None
+    async with client.listen() as stream:
+        await stream.begun()
+        await handler.notifier.send([client.session], {"method": "notifications/message", "params": {"n": 1}})
+        await stream.count(1)
+        stream.leave()
+        await released.wait()
+        await handler.notifier.send([client.session], {"method": "notifications/message", "params": {"n": 2}})
+        await asyncio.sleep(0.1)  # For the stream's reader to find it; where it does not, nothing is shown.
+        go_on.set()
+    async with client.listen() as following:
+        (message,) = await following.count(1)
+    assert message["params"] == {"n": 2}
+    await handler.aclose()

@@ -55,6 +55,9 @@ class _Mailbox:
     """How many bytes the messages have together."""
 
     delivered: Cursor | None = None
+    before: Cursor | None = None
+    """Where the last read began."""
+
     touched_at: float = field(default_factory=time.monotonic)
 
     def append(self, data: str) -> None:
@@ -176,7 +179,8 @@ class InMemoryStreamSessionManager(StreamSessionManager):
     def _read(self, id: str) -> Page:
         box = self._mailboxes[id]
         topic_box = _Mailbox() if is_private(id) else self._mailboxes[BROADCAST]
-        page, box.delivered = self._page(box, topic_box, box.delivered or Cursor(0, 0))
+        box.before = box.delivered or Cursor(0, 0)
+        page, box.delivered = self._page(box, topic_box, box.before)
         return page
 
     @staticmethod
@@ -209,6 +213,8 @@ class InMemoryStreamSessionManager(StreamSessionManager):
             del self._pumps[id]
             self._watches.discard(id)
             await pump.stop()
+            if pump.discarded and (box := self._mailboxes.get(id)) is not None:
+                box.delivered = box.before
             self._turns.wake(id)
 
     async def has(self, id: str) -> bool:

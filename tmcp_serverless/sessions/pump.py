@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import StoreUnavailableError
-from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.sessions.records import CloseReason, NotWrittenError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -63,7 +63,7 @@ class Pump:
         self._reading = False
         self._task: asyncio.Task[None] | None = None
         self.discarded = False
-        """Whether the last read is not written, because the stream was stopped meanwhile."""
+        """Whether the last read is not written: the stream was stopped, or its client left, meanwhile."""
 
     @property
     def finished(self) -> bool:
@@ -160,4 +160,11 @@ class Pump:
         if outcome.missed:
             await self.controller.missed(outcome.missed)
         if outcome.events:
-            await self.controller.write(outcome.events)
+            await self._write(outcome.events)
+
+    async def _write(self, events: Sequence[StoredEvent]) -> None:
+        try:
+            await self.controller.write(events)
+        except NotWrittenError:
+            # The controller has ended, and is about to release the stream.
+            self.discarded = self._closed = True

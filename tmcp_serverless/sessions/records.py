@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ANONYMOUS", "CloseReason", "Json", "SessionRecord", "StoredEvent", "StreamController"]
+__all__ = [
+    "ANONYMOUS",
+    "CloseReason",
+    "Json",
+    "NotWrittenError",
+    "SessionRecord",
+    "StoredEvent",
+    "StreamController",
+]
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object."""
@@ -82,6 +90,10 @@ class CloseReason(StrEnum):
     """The manager is being closed."""
 
 
+class NotWrittenError(Exception):
+    """Raised by `StreamController.write` where nothing of the events went out."""
+
+
 class StreamController(Protocol):
     """What a transport hands to `StreamSessionManager.create`: the writing end of one open stream."""
 
@@ -90,7 +102,12 @@ class StreamController(Protocol):
         ...
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
-        """Take the next events, in order. Returning late slows the reading down; raising ends the stream."""
+        """Take the next events, in order. Returning late slows the reading down; raising ends the stream.
+
+        Raises:
+            NotWrittenError: The client is gone and nothing of them went out: they are for the next stream.
+
+        """
         ...
 
     async def missed(self, count: int) -> None:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import StoreUnavailableError
-from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.sessions.records import CloseReason, NotWrittenError
 from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.outlet import Outlet
 from tmcp_serverless.transports.timing import KEEP_ALIVE_SECONDS
@@ -86,13 +86,20 @@ class StreamReader:
         await streams.stand_by(id, self)
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
-        """Send the events; waits while the client is slow."""
+        """Send the events; waits while the client is slow.
+
+        Raises:
+            NotWrittenError: The client is known to be gone.
+
+        """
         await self._open.wait()
-        frames = b"".join(self.frame(event) for event in events if event.data)
-        if frames:
-            await self._put(frames)
-            if self._one_batch:
-                self.end()
+        async with self._writing:
+            if self._outlet.gone:
+                raise NotWrittenError
+            frames = b"".join(self.frame(event) for event in events if event.data)
+            await self._outlet.write(frames)
+        if frames and self._one_batch:
+            self.end()
 
     async def missed(self, count: int) -> None:
         """Tell the client that messages have expired: never a silent gap."""

@@ -8,11 +8,24 @@ from typing import Any
 import pytest
 
 from tmcp_serverless.sessions.ids import private_mailbox
-from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.sessions.records import CloseReason, NotWrittenError
 from tmcp_serverless.testing.contracts.common import LIMIT_SECONDS, needs, new_id
 from tmcp_serverless.testing.contracts.recording import RecordingController
 
 __all__ = ["OwnershipContract"]
+
+
+class _Gone(RecordingController):
+    """A controller whose client has left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = asyncio.Event()
+
+    async def write(self, events: Any) -> None:
+        del events
+        self.refused.set()
+        raise NotWrittenError
 
 
 class OwnershipContract:
@@ -127,6 +140,21 @@ class OwnershipContract:
         await manager.release(id, holder)
         assert not await manager.has(id)
         assert waiting.start is None
+
+    async def test_what_a_client_that_left_was_not_written_is_for_the_next_stream(
+        self, new_manager: Any
+    ) -> None:
+        needs(new_manager(), "release")
+        id, gone, following = new_id(), _Gone(), RecordingController()
+        manager, other = new_manager(), new_manager()
+        await manager.create(id, gone)
+        await other.send([id], "1")
+        await other.send([id], "2")
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await gone.refused.wait()
+        await manager.release(id, gone)
+        await other.create(id, following)
+        assert await following.count(2) == ["1", "2"]
 
     async def test_interrupt_ends_the_stream_and_forgets_nothing(self, new_manager: Any) -> None:
         needs(new_manager(), "interrupt")
