@@ -21,7 +21,10 @@ _HEAD_SECONDS = 3.0
 """How long a client waits for the headers of a stream before it tries another instance."""
 
 _FENCED_SECONDS = 3.5
-"""One tick, and what a busy machine takes: a stream that was taken over has ended by then."""
+"""One tick, and what a busy machine takes: a stream that was taken over is written no message after that."""
+
+_TWINS_SECONDS = 0.5
+"""How long two streams of one session are held side by side."""
 
 _AGAIN_SECONDS = 0.05
 _LOSING_SECONDS = 0.3
@@ -39,6 +42,9 @@ class _Stream:
         self.opened = asyncio.Event()
         """Set when an event has come, or an id to resume from."""
         self.muted_at: float | None = None
+        self.ignored: list[tuple[str, float]] = []
+        """The messages that came after that, and when."""
+
         self.was_cut = False
         self.task = asyncio.create_task(self._read())
 
@@ -66,6 +72,8 @@ class _Stream:
                     self._listener.retry_seconds = event.retry / 1000
                 if event.id or event.data:
                     self.opened.set()
+                if event.data and self.muted_at is not None:
+                    self.ignored.append((event.data, self._listener.timeline.now()))
                 if (event.data or event.id) and self.muted_at is None:
                     fact = (event.id, event.data, self._listener.timeline.now())
                     if self._passing:
@@ -171,52 +179,43 @@ class Listener:
 
     async def _take_over(self, old: _Stream) -> _Stream:
         new = await self._open_persistently()
-        self._watch_end(old)
+        self._watch(old, new)
         self._stream = new
         new.pass_on()
         return new
 
     async def _twins(self, old: _Stream) -> _Stream:
-        """Open two streams at the same place at the same time: one of them must end, the other has it all."""
+        """Hold two streams side by side for a moment, then begin again behind the last event before them."""
         twins = [each for each in await asyncio.gather(self._open(), self._open()) if each is not None]
-        if len(twins) == 2:
-            begun = self.timeline.now()
-            tasks = [each.task for each in twins]
-            await asyncio.wait(tasks, timeout=_FENCED_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if not any(task.done() for task in tasks):
-                self._deaf("two streams are open side by side", begun)
-        alive = [each for each in twins if not each.task.done()]
-        winner = alive[0] if len(twins) == 2 and len(alive) == 1 else None
         for each in twins:
-            if each is not winner:
-                await each.aclose()
-        if winner is None:  # a fault came in between: begin again at the same place
-            return await self._take_over(old)
-        self._watch_end(old)
-        self._stream = winner
-        winner.pass_on()
-        return winner
+            each.mute()
+        await asyncio.sleep(_TWINS_SECONDS)
+        for each in twins:
+            await each.aclose()
+        return await self._take_over(old)
 
-    def _watch_end(self, old: _Stream) -> None:
-        task = asyncio.create_task(self._wait_for_end(old))
+    def _watch(self, old: _Stream, new: _Stream) -> None:
+        task = asyncio.create_task(self._stand_by(old, new))
         self._ghosts.add(task)
         task.add_done_callback(self._ghosts.discard)
 
-    async def _wait_for_end(self, old: _Stream) -> None:
-        """See that a stream that was taken over ends, and is not left open and deaf."""
+    async def _stand_by(self, old: _Stream, new: _Stream) -> None:
+        """See that a stream that was taken over is written no message while the other one is open."""
         begun = self.timeline.now()
         try:
-            while not old.task.done():
-                await asyncio.wait({old.task}, timeout=0.5)
-                if self.timeline.longest_calm(begun, self.timeline.now()) > _FENCED_SECONDS:
-                    self._deaf(f"a stream of {old.answer.instance} that was taken over stays open", begun)
-                    return
+            await asyncio.wait(
+                {old.task, new.task}, timeout=2 * _FENCED_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            late = [data for data, at in old.ignored if at > begun + _FENCED_SECONDS]
+            if late and not new.task.done() and self._stream is new:
+                text = f"a stream of {old.answer.instance} that stands by was written {late[0][:80]}"
+                self._find_calm(text, begun, _FENCED_SECONDS)
         finally:
             await old.aclose()
 
-    def _deaf(self, text: str, begun: float) -> None:
+    def _find_calm(self, text: str, begun: float, calm_seconds: float) -> None:
         now = self.timeline.now()
-        if self.timeline.longest_calm(begun, now) >= _FENCED_SECONDS:
+        if self.timeline.longest_calm(begun, now) >= calm_seconds:
             about = self.timeline.around(begun, now, about=f"session {self.index} ")
             finding = f"session {self.index}: {text}, since {begun:.3f} s"
             self._ledger.findings.add("other", "\n".join([finding, *about]))
