@@ -118,6 +118,13 @@ SECURITY_AND_PLACE = [
     "scram_client_key",
     "oauth_issuer",
     "direct_tls",
+    "socketFactory",
+    "cloudSqlInstance",
+    "endpoint",
+    "requiressl",
+    "ssl_require",
+    "sslinline",
+    "krbspn",
 ]
 """Keywords of which no value is passed over."""
 
@@ -131,6 +138,7 @@ STRICT: Mapping[str, str] = {
     "sslcertmode": "require",
     "replication": "database",
     "sslaccept": "strict",
+    "readOnly": "true",
     "channel_binding": "always",
     "load_balance_hosts": "sometimes",
     "sslmode": "requires",
@@ -345,6 +353,14 @@ def test_an_address_without_a_name_is_the_host_and_beside_a_name_is_refused() ->
         "host=h\nuser=u\npassword=p\ndbname=d",
         "psql 'host=h user=u password=p dbname=d'",
         "host=h username=u password=p database=d",
+        "server=h uid=u pwd=p db=d",
+        f"{BASE}?pgbouncer=true&amp;connection_limit=1",
+        f"{BASE}?statement-cache-capacity=100",
+        f"{BASE}?binary_parameters=yes&pool_min_idle_conns=1",
+        f"{BASE}?prepare=false&max_lifetime=60&idle_timeout=20&fetch_types=false",
+        f"{BASE}?connectTimeout=10&tcpNoDelay=true&autosave=conservative&readOnly=false",
+        f"{BASE}?serverVersion=16&charset=utf8",
+        f"{BASE}?conn_max_age=60&conn_health_checks=true",
     ],
 )
 def test_what_is_copied_along_does_no_harm(pasted: str) -> None:
@@ -365,6 +381,12 @@ def test_what_is_copied_along_does_no_harm(pasted: str) -> None:
         ("host=h password=<your password>", "placeholder"),
         ("postgresql://u:se/secret@h/d", "percent-encoded"),
         ("postgresql://u:secret@h/d?sslmode", "percent-encoded"),
+        ("postgresql://u:p?secret-x=1@h/d", "percent-encoded"),
+        ("Host=h;Port=5433;Username=u;Password=secret;Database=d", ".NET"),
+        ("Server=h; Port=5433; User Id=u; Password=secret; Database=d; Ssl Mode=Require;", ".NET"),
+        ("User ID=u;Password=secret;Host=h;Port=5433;Database=d;Pooling=true;", ".NET"),
+        ("Password=secret==;Host=h;Username=u", ".NET"),
+        ("Data Source=h;Initial Catalog=d;User Id=u;Password=secret", ".NET"),
         ("postgresql://u:secret@h\r\n/d", "line break"),
     ],
 )
@@ -379,6 +401,16 @@ def test_what_would_do_harm_is_named(wrong: str, said: str) -> None:
 )
 def test_a_password_may_look_strange(password: str) -> None:
     assert parse(f"postgresql://u:{password}@h/d", setting="X")["password"] == password
+
+
+@pytest.mark.parametrize("password", ["a;b", "a;b=c", "a;b;", ";"])
+def test_a_password_may_have_semicolons(password: str) -> None:
+    assert parse(f"host=h password={password} user=u", setting="X")["password"] == password
+
+
+def test_keywords_of_sqlx_are_those_of_libpq() -> None:
+    found = parse(f"{BASE}?ssl-mode=verify-full&ssl-root-cert=/ca&options[search_path]=x", setting="X")
+    assert found.items() >= {"sslmode": "verify-full", "sslrootcert": "/ca", "search_path": "x"}.items()
 
 
 @pytest.mark.parametrize("wrong", ["mysql://u:secret@h/d", f"{BASE}?requirepeer=secret", "secret"])

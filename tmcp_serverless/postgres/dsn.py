@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.postgres.keywords import KEYWORDS, canonical, ruled
-from tmcp_serverless.postgres.pasted import cleaned, refuse_templates, without_scheme
+from tmcp_serverless.postgres.pasted import cleaned, refuse_semicolons, refuse_templates, without_scheme
 from tmcp_serverless.postgres.services import of_service
 from tmcp_serverless.postgres.tls import with_tls_settled
 
@@ -32,6 +32,9 @@ _PAIR = re.compile(r"\s*(\w+(?:\.\w+)*)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.
 _ESCAPED = re.compile(r"\\(.)")
 _HOST = re.compile(r"(?:\[([^\]\s]*)\]|([^:\s]*))(?::(\d*))?")
 _NAME = re.compile(r"\w+(?:\.\w+)*")
+_OPTION = re.compile(r"options\[(\w+(?:\.\w+)*)\]")
+"""sqlx's form for a setting of the session."""
+
 _PORT = "5432"
 _NEVER_SECONDS = 60.0
 """The stand-in for libpq's `connect_timeout=0`, which waits for ever."""
@@ -61,6 +64,7 @@ def parse(text: str, *, setting: str) -> dict[str, str]:
     try:
         text = cleaned(text)
         refuse_templates(text)
+        refuse_semicolons(text)
         rest = without_scheme(text)
         items = _of_pairs(text) if rest is None else _of_url(rest)
     except ValueError as error:
@@ -176,12 +180,19 @@ def _of_url(text: str) -> list[tuple[str, str]]:
 
 
 def _of_query(query: str) -> list[tuple[str, str]]:
+    query = query.replace("&amp;", "&")  # copied from a page's source
     for piece in query.split("&"):
         name, equals, _ = piece.partition("=")
-        if piece and (not equals or not _NAME.fullmatch(unquote(name))):
+        if piece and (not equals or not _is_name(unquote(name))):
             raise ValueError(_TORN)
     # Not as in forms: a plus sign is one.
-    return parse_qsl(query.replace("+", "%2B"))
+    asked = parse_qsl(query.replace("+", "%2B"))
+    return [(found[1] if (found := _OPTION.fullmatch(name)) else name, value) for name, value in asked]
+
+
+def _is_name(name: str) -> bool:
+    """Return whether it can be a keyword. One with a hyphen has to be known: passwords have these too."""
+    return bool(_NAME.fullmatch(name) or _OPTION.fullmatch(name)) or canonical(name) in KEYWORDS
 
 
 def _hosts(places: str) -> tuple[str, str]:

@@ -55,6 +55,7 @@ _OTHER_POOL = "it is about another client's pool, and the kit's is TMCP_DATABASE
 _OTHER_CACHE = "it is about another client's statements; the kit finds out what a pooler takes"
 _NO_OAUTH = "the driver has no OAuth: give a password, or TMCP_DATABASE_IAM"
 _NO_KEYS = "the driver has no SCRAM pass-through: give the password"
+_SAY_SOCKET = "say the socket as host=/cloudsql/project:region:instance"
 _SAY_SSLMODE = "say it as sslmode, sslrootcert, sslcert and sslkey"
 
 KEYWORDS: Mapping[str, Rule] = {
@@ -64,8 +65,12 @@ KEYWORDS: Mapping[str, Rule] = {
     "load_balance_hosts": Rule("obeyed", "it is `disable` or `random`", frozenset({"disable", "random"})),
     **_refused("say it as target_session_attrs", "targetServerType"),
     **_passed("hosts are tried in the order given", "hostRecheckSeconds"),
+    **_refused(_SAY_SOCKET, "socketFactory", "socketFactoryArg", "cloudSqlInstance", "unixSocketPath"),
+    **_refused("say it as options=endpoint%3D... or options=project%3D...", "endpoint", "project"),
+    "readOnly": Rule("passed over", "the kit writes: say target_session_attrs=read-write", _OFF),
     # Who logs in.
     **_obeyed("user", "password", "passfile", "krbsrvname", "gsslib"),
+    **_refused("say it as krbsrvname", "krbspn", "kerberosServerName"),
     **_refused(_NO_KEYS, "scram_client_key", "scram_server_key"),
     **_refused(_NO_OAUTH, "oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope"),
     "require_auth": Rule(
@@ -107,13 +112,16 @@ KEYWORDS: Mapping[str, Rule] = {
         frozenset({"accept_invalid_certs"}),
     ),
     **_refused(_SAY_SSLMODE, "sslidentity", "sslfactory", "sslhostnameverifier", "sslresponsetimeout", "tls"),
+    **_refused(_SAY_SSLMODE, "requiressl", "ssl_require", "sslinline", "sslpasswordcallback"),
     # How.
     "connect_timeout": Rule("obeyed", "it has to be a whole number of seconds"),
     **_obeyed("application_name", "fallback_application_name", "options"),
-    "client_encoding": Rule("passed over", "text is always sent as UTF-8"),
+    **_passed("text is always sent as UTF-8", "client_encoding", "charset", "encoding", "characterEncoding"),
     **_passed(_LOOKED_FOR, "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
     **_passed(_LOOKED_FOR, "tcp_user_timeout", "tcpKeepAlive", "socketTimeout", "socket_timeout"),
     **_passed(_LOOKED_FOR, "loginTimeout", "command_timeout", "timeout", "cancelSignalTimeout"),
+    **_passed(_LOOKED_FOR, "keepAlive", "keepAliveInitialDelayMillis", "keepalives_retries", "query_timeout"),
+    **_passed(_LOOKED_FOR, "connectTimeout", "connectionTimeoutMillis", "tcpNoDelay"),
     "replication": Rule("passed over", "streams of the write-ahead log are not for the kit", _OFF),
     "min_protocol_version": Rule(
         "passed over", "the driver speaks version 3.0 of the protocol", frozenset({"3.0"})
@@ -121,13 +129,22 @@ KEYWORDS: Mapping[str, Rule] = {
     "max_protocol_version": Rule(
         "passed over", "the driver speaks version 3.0", frozenset({"3.0", "3.2", "latest"})
     ),
-    # Other clients: Prisma, Supabase, node-postgres, pgx, JDBC, SQLAlchemy, Rails, Django.
+    # Other clients: Prisma, Supabase, node-postgres, postgres.js, pgx, lib/pq, sqlx, JDBC, SQLAlchemy, Rails,
+    # Django, Doctrine.
     **_passed(_OTHER_POOL, "pgbouncer", "connection_limit", "pool_timeout", "supa", "workaround", "pool"),
     **_passed(_OTHER_POOL, "pool_max_conns", "pool_min_conns", "pool_max_conn_lifetime", "pool_size"),
     **_passed(
         _OTHER_POOL, "pool_max_conn_idle_time", "pool_health_check_period", "max_overflow", "pool_mode"
     ),
     **_passed(_OTHER_POOL, "min_size", "max_size", "max", "max_idle_connection_lifetime", "conn_max_age"),
+    **_passed(_OTHER_POOL, "pool_max_conn_lifetime_jitter", "pool_min_idle_conns", "pool_recycle", "min"),
+    **_passed(_OTHER_POOL, "pool_pre_ping", "max_connection_lifetime", "single_use_connections", "pooling"),
+    **_passed(_OTHER_POOL, "idle_timeout", "idleTimeoutMillis", "max_lifetime", "checkout_timeout"),
+    **_passed(_OTHER_POOL, "reaping_frequency", "conn_health_checks"),
+    **_passed(_OTHER_CACHE, "binary_parameters", "disable_prepared_binary_result", "prepare", "fetch_types"),
+    **_passed(_OTHER_CACHE, "autosave", "binaryTransfer", "preferQueryMode", "defaultRowFetchSize"),
+    **_passed(_OTHER_CACHE, "async_fallback", "cleanupSavepoints", "adaptiveFetch"),
+    **_passed("it tells another client the server's version", "serverVersion", "assumeMinServerVersion"),
     **_passed(_OTHER_CACHE, "statement_cache_size", "max_cached_statement_lifetime", "prepareThreshold"),
     **_passed(_OTHER_CACHE, "max_cacheable_statement_size", "prepared_statement_cache_size"),
     **_passed(_OTHER_CACHE, "prepared_statement_name_func", "statement_cache_capacity", "preparedStatements"),
@@ -141,7 +158,20 @@ KEYWORDS: Mapping[str, Rule] = {
 
 ALIASES: Mapping[str, str] = {
     "database": "dbname",
+    "server": "host",
+    "hostname": "host",
+    "db": "dbname",
     "username": "user",
+    "uid": "user",
+    "userid": "user",
+    "pass": "password",
+    "passwd": "password",
+    "pwd": "password",
+    "ssl_mode": "sslmode",
+    "ssl_root_cert": "sslrootcert",
+    "ssl_ca": "sslrootcert",
+    "ssl_cert": "sslcert",
+    "ssl_key": "sslkey",
     "ApplicationName": "application_name",
     "channelBinding": "channel_binding",
     "gssEncMode": "gssencmode",
@@ -169,8 +199,8 @@ _BY_LOWER = {name.lower(): name for name in (*KEYWORDS, *ALIASES)}
 
 
 def canonical(name: str) -> str:
-    """Return the keyword's name in the table: aliases are resolved, and case does not matter."""
-    name = _BY_LOWER.get(name.lower(), name)
+    """Return the keyword's name in the table: aliases are resolved, and case and hyphens do not matter."""
+    name = _BY_LOWER.get(name.lower().replace("-", "_"), name)
     return ALIASES.get(name, name)
 
 

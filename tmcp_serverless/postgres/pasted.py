@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["cleaned", "refuse_templates", "without_scheme"]
+__all__ = ["cleaned", "refuse_semicolons", "refuse_templates", "without_scheme"]
 
 _ASSIGNED = re.compile(
     r"(?:(?:export|set|env)\s+)?[a-z_][a-z0-9_]*\s*[=:]\s*(?=[\"'`]|[a-z+]+:)", re.IGNORECASE
@@ -21,6 +21,13 @@ _TEMPLATE = re.compile(
     rf"(?:^|(?<=[/:@=,.'\s]))(?:\[\s*{_WORDS}[\w .-]*\]|<\s*{_WORDS}[\w .-]*>"
     rf"|\{{\{{?\s*{_WORDS}[\w .-]*\}}\}}?"
     r"|\$\{\w+\}|\$\(\w+\))(?=[/:@?&#,.'\s]|$)",
+    re.IGNORECASE,
+)
+
+_DOTNET = re.compile(
+    r"[a-z][a-z ]*=(?:[^;=]*|[^;\s]*);\s*(?:host|server|port|user ?name|user ?id|user|uid|password|pwd|database"
+    r"|timeout|initial catalog|data source|integrated security|ssl ?mode|trust server certificate|pooling"
+    r"|(?:minimum|maximum|command|connection|max|min) [a-z ]+)\s*=",
     re.IGNORECASE,
 )
 
@@ -94,4 +101,18 @@ def refuse_templates(text: str) -> None:
     if _TEMPLATE.search(text):
         raise ValueError(
             "a placeholder of the template is still in it, such as [YOUR-PASSWORD], <password> or ${PASSWORD}"
+        )
+
+
+def refuse_semicolons(text: str) -> None:
+    """Raise where pairs are separated by semicolons, as .NET's are. libpq would read them as one pair.
+
+    Raises:
+        ValueError: They are.
+
+    """
+    if _DOTNET.match(text):
+        raise ValueError(
+            "that is a connection string of .NET, with semicolons: write it as "
+            "postgresql://user:password@host:port/dbname"
         )
