@@ -25,9 +25,9 @@ _TEMPLATE = re.compile(
 )
 
 _DOTNET = re.compile(
-    r"[a-z][a-z ]*=(?:[^;=]*|[^;\s]*);\s*(?:host|server|port|user ?name|user ?id|user|uid|password|pwd|database"
-    r"|timeout|initial catalog|data source|integrated security|ssl ?mode|trust server certificate|pooling"
-    r"|(?:minimum|maximum|command|connection|max|min) [a-z ]+)\s*=",
+    r"[a-z][a-z ]*=(?:[^;=]*|[^;\s]*);\s*(?:host|server|port|user ?name|user ?id|user|uid|password|pwd"
+    r"|database|timeout|initial catalog|data source|integrated security|ssl ?mode|trust server certificate"
+    r"|pooling|(?:minimum|maximum|command|connection|max|min) [a-z ]+)\s*=",
     re.IGNORECASE,
 )
 
