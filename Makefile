@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LATEST := .venv-latest/bin
 
-.PHONY: help dev demo lambda-demo test test-latest adversity conformance check format bench clean
+.PHONY: help dev demo lambda-demo picture docs test test-latest adversity conformance check format bench clean
 
 help:  ## Say what the targets do.
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,12 @@ demo: .venv  ## The same, with the official client driving it through every inst
 
 lambda-demo: .venv  ## The zip that `sam build` makes, under an emulator of Lambda, and the official client on it.
 	$(BIN)/python -m local.lambda_demo
+
+picture: .venv  ## Record the demo as docs/demo.svg.
+	$(BIN)/python -m docs.generate.picture
+
+docs: .venv  ## Write docs/configuration.md and the overrides' types from the settings.
+	$(BIN)/python -m docs.generate.configuration
 
 test: .venv  ## Every test (ARGS='tests/cli -k dev': some).
 	$(BIN)/pytest $(ARGS)

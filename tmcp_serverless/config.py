@@ -80,10 +80,13 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     database_url: str | None = Field(default=None, repr=False)
-    """The Postgres connection string, with any `sslmode`. Without a database, sessions stay in memory."""
+    """The Postgres connection string, as libpq reads it, with any `sslmode`.
+
+    Without a database, sessions stay in the memory of the process, and a warning says so.
+    """
 
     listen_url: str | None = Field(default=None, repr=False)
-    """A direct connection to the same database, where `database_url` goes through a pooler."""
+    """A direct connection to the same database, for LISTEN, where `database_url` goes through a pooler."""
 
     database_secret: str | None = None
     """A secret in AWS Secrets Manager that holds what `database_url` leaves out: its name or ARN."""
@@ -92,128 +95,144 @@ class Settings(BaseModel):
     """A parameter in AWS Systems Manager that holds what `database_url` leaves out: its name."""
 
     database_iam: bool = False
-    """Whether an IAM token of RDS is the password. `database_url` then says the host and the user."""
+    """Uses an IAM token of RDS as the password. `database_url` then names the host and the user."""
 
     database_name: str | None = None
-    """The database's name, over what a connection string or a secret says."""
+    """The database's name. It overrides the name in a connection string or a secret."""
 
     database_tls_ca: str | None = None
-    """The path of a bundle of certificates, such as that of RDS: the server's is verified with it."""
+    """The path of a bundle of CA certificates, such as that of RDS, to verify the server's certificate with."""
 
     database_idle_seconds: float = Field(default=60.0, ge=0, le=_LONGEST_IDLE_SECONDS)
-    """After how long the server closes a connection that nobody uses (`idle_session_timeout`); 0: never."""
+    """The server closes a connection that was idle for so long (`idle_session_timeout`). 0: never."""
 
     keep_connections: bool = True
-    """Whether database connections stay open when a request has ended."""
+    """Keeps database connections open after a request has ended."""
 
     doorbell: Literal["auto", "listen", "poll"] = "auto"
-    """How streams learn of news: LISTEN, polling, or whichever is found to work."""
+    """The way in which streams learn of new messages: `listen` (LISTEN and NOTIFY) or `poll`.
+
+    `auto` tests LISTEN and falls back to polling.
+    """
 
     database_connections: int = Field(default=10, ge=1)
-    """How many connections one process opens at the most, without the one that LISTENs."""
+    """The most connections that one process opens, without the one that LISTENs."""
 
     namespace: Annotated[str, AfterValidator(check_namespace)] | None = None
-    """The part of the tables that is this server's, apart from others on the same database.
+    """The server's part of the tables, apart from other servers on the same database.
 
-    By default the server's name. A server that is renamed keeps its sessions where this is set.
+    The default is the server's name. Set it before you rename a server whose sessions have to survive.
     """
 
     schema_name: _Schema | None = Field(default=None, alias="schema")
-    """The schema of the tables: `schema=`, `TMCP_SCHEMA`. By default the first that the role may use.
-
-    (A model of pydantic has a `schema` of its own.)
-    """
+    """The schema of the tables. The default is the first schema in the search path that the role may use."""
 
     create_tables: bool = True
-    """Whether missing tables are created; if not, `tmcp-serverless migrate` has to be run before."""
+    """Creates missing tables.
+
+    `false`: the kit issues no DDL, and `tmcp-serverless migrate` has to run before.
+    """
 
     synchronous_commit: str | None = None
-    """`off` makes sends faster; a database crash may then lose what was sent in its last moment."""
+    """Postgres's `synchronous_commit` for sends. The default is the server's.
+
+    `off` makes sends faster. A crash of the database may then lose the last messages.
+    """
 
     session_idle_seconds: float = Field(default=86_400, gt=0, le=_LONGEST_SECONDS)
-    """How long a session that nobody uses is kept."""
+    """An unused session is kept for so long."""
 
     path: _Path = "/mcp"
-    """Where the MCP endpoint is."""
+    """The path of the MCP endpoint."""
 
     health_path: _Path = "/healthz"
-    """Where the process says that it serves; empty: nowhere."""
+    """The path of the liveness check, which answers without the database. Empty: none."""
 
     ready_path: _Path = "/readyz"
-    """Where the process says whether its database does; empty: nowhere."""
+    """The path of the readiness check, which asks the database. Empty: none."""
 
     disable_sse: bool = False
-    """Whether the standalone GET stream is refused with 405."""
+    """Refuses the standalone GET stream with 405. A request's own stream can still be resumed."""
 
     sse_path: _Path = "/sse"
-    """Where clients of HTTP+SSE (2024-11-05) open their stream."""
+    """The path at which clients of HTTP+SSE (2024-11-05) open their stream."""
 
     message_path: _Path = "/message"
-    """Where clients of HTTP+SSE post their messages."""
+    """The path to which clients of HTTP+SSE post their messages."""
 
     disable_legacy_sse: bool = False
-    """Whether HTTP+SSE is not served at all."""
+    """Does not serve HTTP+SSE."""
 
     answer_session_methods: bool = True
-    """Whether `logging/setLevel` and `resources/subscribe` are answered for `MCPServer` and `FastMCP`."""
+    """Answers `logging/setLevel` and `resources/subscribe` for `MCPServer` and `FastMCP`.
+
+    These have no handlers for them.
+    """
 
     request_state_keys: _Keys = Field(default=(), repr=False)
-    """The keys that the modern era's request states are sealed with, 32 random bytes or more each.
+    """The keys that seal request states of the modern era, 32 random bytes or more each.
 
-    The first seals, all of them open. Empty: one that is made once and kept in the database.
+    The first key seals, all of them open. By default one key is made once and kept in the database.
     """
 
     single_use: bool = False
-    """Whether a request state may come back only once, so that no tool runs twice on the same answers."""
+    """Accepts a request state only once, so that no tool runs twice on the same answers."""
 
     replayable: _Names = ()
-    """The names of tools that may be run again from the start, where their functions are not marked so."""
+    """The names of tools that may run again from the start, beside those marked `@replayable`."""
 
     cache_ttl_ms: int = Field(default=0, ge=0)
-    """For how long (ms) 2026-07-28 clients may cache results for which the server gives no cache hint."""
+    """The time (ms) for which 2026-07-28 clients may cache results without a cache hint of the server's."""
 
     cache_scope: Literal["public", "private"] = "private"
-    """`private`: only the requesting user's cache; `public`: shared caches too."""
+    """The cache hint's scope. `private`: only the requesting user's cache; `public`: shared caches too."""
 
     max_body_bytes: int = Field(default=4 * 1024 * 1024, gt=0)
-    """The longest request body that is accepted."""
+    """The longest request body. A longer one is refused with 413."""
 
     defer_seconds: float = Field(default=5.0, ge=0, le=_LONGEST_SECONDS)
-    """How long a request may run before its answer becomes an event stream."""
+    """A request that runs for longer is answered with an event stream."""
 
     stream_max_seconds: float | None = Field(default=None, gt=0, le=_LONGEST_SECONDS)
-    """How long a stream that its client can continue lasts at the most.
+    """The longest life of a stream that its client can continue.
 
-    By default without an end, and 300 seconds on a function, which also ends those that cannot be continued.
+    The default is no limit, and 300 seconds on a function, where it also ends streams that cannot be
+    continued. Set it a little below the request timeout of the proxy or platform in front.
     """
 
     buffered_wait_seconds: float = Field(default=20.0, ge=0, le=_LONGEST_SECONDS)
-    """How long a GET waits for events where answers are delivered whole; 0 refuses it with 405."""
+    """A GET waits so long for events on hosts that deliver answers whole. 0: GET is refused with 405."""
 
     replay: bool = True
-    """Whether events carry ids, so that a stream that was cut is resumed; some old clients mishandle them."""
+    """Gives events ids, so that a client can resume a broken stream. Some old clients mishandle ids."""
 
     retry_milliseconds: int = Field(default=1_000, ge=0)
-    """How long clients are asked to wait before they open a stream again; 0: they are not asked."""
+    """The delay that clients are asked to keep before they open a stream again.
+
+    It is the last line of a connection that ends early. 0: no such line, for clients that fail on it (Java).
+    """
 
     allowed_hosts: _Hosts = ()
-    """The `Host` headers that are accepted (`example.com`, `localhost:*`); empty: any."""
+    """The accepted `Host` headers (`example.com`, `localhost:*` for any port). Others are 421.
+
+    By default any, but a loopback address only as `localhost` or by the address itself (D12 in differences.md).
+    """
 
     allowed_origins: _Origins = ()
-    """The browser origins that are accepted (`https://app.example.com`, `http://localhost:*`, `*`).
+    """The accepted browser origins (`https://app.example.com`, `http://localhost:*`, `*`). Others are 403.
 
-    A request without an `Origin` is always accepted. Empty: the endpoint's own origin, and loopback to
-    loopback.
+    By default the endpoint's own origin, and loopback to loopback. A request without an `Origin` is accepted,
+    except a GET or HEAD at a loopback address under a DNS name (D12 in differences.md).
     """
 
     metrics: bool = False
-    """Whether metrics are written to standard output, in CloudWatch's embedded format."""
+    """Writes metrics to standard output, in CloudWatch's embedded format, through Powertools."""
 
     metrics_namespace: str = "tmcp_serverless"
-    """The namespace of these metrics."""
+    """The CloudWatch namespace of these metrics."""
 
     log_format: Literal["auto", "json", "plain"] = "auto"
-    """How log lines are written: `auto` is JSON on Lambda where Powertools is installed, plain elsewhere."""
+    """The form of log lines. `auto` is JSON on Lambda where Powertools is installed, plain elsewhere."""
 
     _url_setting: str = PrivateAttr(default="TMCP_DATABASE_URL")
 

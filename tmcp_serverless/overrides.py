@@ -1,4 +1,4 @@
-"""The settings as keyword arguments, for type checkers and editors."""
+"""The settings as keyword arguments, for type checkers and editors: written by `make docs`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Names: TypeAlias = "str | Sequence[str]"
 
 
 class SettingsOverrides(TypedDict, total=False):
-    """Any of the fields of `tmcp_serverless.Settings`, which says what each of them does."""
+    """Any of the fields of `tmcp_serverless.Settings`, which documents each of them."""
 
     database_url: str | None
     listen_url: str | None
