@@ -101,7 +101,7 @@ class Settings(BaseModel):
     """The database's name. It overrides the name in a connection string or a secret."""
 
     database_tls_ca: str | None = None
-    """The path of a bundle of CA certificates, such as that of RDS, to verify the server's certificate with."""
+    """The path of a bundle of CA certificates, such as that of RDS, that verifies the server's."""
 
     database_idle_seconds: float = Field(default=60.0, ge=0, le=_LONGEST_IDLE_SECONDS)
     """The server closes a connection that was idle for so long (`idle_session_timeout`). 0: never."""
@@ -215,7 +215,7 @@ class Settings(BaseModel):
     allowed_hosts: _Hosts = ()
     """The accepted `Host` headers (`example.com`, `localhost:*` for any port). Others are 421.
 
-    By default any, but a loopback address only as `localhost` or by the address itself (D12 in differences.md).
+    By default any, but a loopback address only as `localhost` or by the address (D12 in differences.md).
     """
 
     allowed_origins: _Origins = ()
