@@ -86,7 +86,7 @@ class Settings(BaseModel):
     """
 
     listen_url: str | None = Field(default=None, repr=False)
-    """A direct connection to the same database, for LISTEN, where `database_url` goes through a pooler."""
+    """A direct connection to the same database, for LISTEN, if `database_url` goes through a pooler."""
 
     database_secret: str | None = None
     """A secret in AWS Secrets Manager that holds what `database_url` leaves out: its name or ARN."""
@@ -196,7 +196,7 @@ class Settings(BaseModel):
     stream_max_seconds: float | None = Field(default=None, gt=0, le=_LONGEST_SECONDS)
     """The longest life of a stream that its client can continue.
 
-    The default is no limit, and 300 seconds on a function, where it also ends streams that cannot be
+    The default is no limit, and 300 seconds on a function, and there it also ends streams that cannot be
     continued. Set it a little below the request timeout of the proxy or platform in front.
     """
 

@@ -6,6 +6,7 @@ A setting is declared once, in `tmcp_serverless/config.py`: name, type, default,
 import ast
 import inspect
 import itertools
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,7 +105,7 @@ def _page() -> Iterator[str]:
             yield f"\n## {headings[name]}"
         yield f"\n### `TMCP_{name.upper()}`\n"
         yield f"{_facts(name, field)}\n"
-        yield _docstrings()[name]
+        yield re.sub(r"\w+\.md", r"[\g<0>](\g<0>)", _docstrings()[name])
 
 
 def _facts(name: str, field: "FieldInfo") -> str:

@@ -22,9 +22,9 @@ __all__ = ["PICTURE", "Line", "draw", "record"]
 
 PICTURE = Path(__file__).parents[1] / "demo.svg"
 TITLE = "make demo"
-COLUMNS = 124
+COLUMNS = 136
 LONGEST_PAUSE_SECONDS = 1.0
-STEP = re.compile(r"^( ?\d+\.) (.{22}) (instances? [\d, ]*\d)(.*)$")
+STEP = re.compile(r"^( ?\d+\.) (.{22}) (instances? \d+(?:, \d+)*)(.*)$")
 """A step's number, name, instances and result, as `examples/guide.py` prints them."""
 
 _ANSI_LIGHT = [
