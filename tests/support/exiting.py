@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Never
 from fastmcp import Context as FastContext
 from fastmcp import FastMCP
 from mcp.server.mcpserver import Context, MCPServer
-from starlette.requests import Request  # noqa: TC002 - read at run time
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:

@@ -125,7 +125,8 @@ async def test_a_progress_callback_that_exits_leaves_its_request_waiting_for_the
 
     @server.tool()
     async def question(ctx: Context) -> str:
-        async def on_progress(*_: Any) -> None:
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+            del progress, total, message
             heard.set()
             WAYS[way]()
 
