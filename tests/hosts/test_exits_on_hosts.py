@@ -1,4 +1,4 @@
-"""Code that exits on each of our hosts: routes, and tasks that a tool leaves behind. Signals still end them."""
+"""Routes, and tasks left behind by tools, that exit on each of our hosts; signals still end the hosts."""
 
 from __future__ import annotations
 
