@@ -178,8 +178,7 @@ def test_what_is_null_in_an_event_is_not_there(
 ) -> None:
     handler = new_sandbox()
     request = {**event("GET", {"accept": "x"}, path="/healthz"), "headers": {"accept": None}}
-    if "requestContext" in request:  # VPC Lattice's first format has none
-        request["requestContext"]["identity"] = None
+    if "requestContext" in request:
         request["requestContext"]["identity"] = None
     for null in (request, {**request, "headers": None, "multiValueHeaders": None}):
         assert handler(null, LambdaContext())["statusCode"] == 200
