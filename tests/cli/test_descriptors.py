@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,13 +31,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
+@contextmanager
 def limited() -> Generator[None]:
-    """Have processes that are started from now on inherit a low soft limit."""
+    """Have processes that are started meanwhile inherit a low soft limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def answers(url: str) -> bool:
@@ -60,12 +62,13 @@ def open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-@pytest.mark.usefixtures("limited")
 @pytest.mark.parametrize("mode", MODES)
 def test_the_soft_limit_is_raised_and_at_the_limit_it_answers_again(mode: str, folder: Path) -> None:
     wanted = min(65_536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     arguments = ("mine:handler", *MODES[mode], "--database-url", NOWHERE)
-    with running(*arguments, folder=folder) as (process, printed), ExitStack() as stack:
+    with ExitStack() as started, ExitStack() as stack:
+        with limited():
+            process, printed = started.enter_context(running(*arguments, folder=folder))
         url = f"{address(printed)}/nowhere"
         assert answers(url)
         for pid in (process.pid, *children(process.pid)):
