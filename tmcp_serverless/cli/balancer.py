@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tmcp_serverless.cli.relay import relay
 from tmcp_serverless.errors import TmcpError
+from tmcp_serverless.hosts.descriptors import bounded, connection_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ __all__ = ["Balancer", "PortInUseError", "listen", "url_of"]
 
 _BACKLOG = 1024
 _CONNECTIONS = 400
-"""At once; two descriptors each. More wait to be accepted."""
+"""At once; two descriptors each, where there are so many. More wait to be accepted."""
 
 _CONNECT_SECONDS = 2.0
 _NONE_LIVE_SECONDS = 5.0
@@ -35,7 +36,7 @@ class PortInUseError(TmcpError):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 is any that is free.
+    """Return a listening socket that leaves the process some descriptors; port 0 is any that is free.
 
     Raises:
         PortInUseError: Something else listens there.
@@ -44,7 +45,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = bounded(socket.create_server((host, port), family=family, backlog=_BACKLOG))
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
@@ -72,7 +73,7 @@ class Balancer:
         self._listener = listener
         self._live = live
         self._turn = 0
-        self._room = asyncio.Semaphore(_CONNECTIONS)
+        self._room = asyncio.Semaphore(int(min(_CONNECTIONS, connection_descriptors() / 2)))
 
     async def run(self) -> None:
         """Balance until cancelled; then every connection is closed."""
@@ -124,7 +125,10 @@ async def _refuse(client: socket.socket) -> None:
 
 
 async def _connect_to(port: int) -> socket.socket | None:
-    server = socket.socket()
+    try:
+        server = socket.socket()
+    except OSError:
+        return None  # out of descriptors: it is tried again
     server.setblocking(False)
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from tmcp_serverless.cli.commands import CommandError
 from tmcp_serverless.cli.lambda_dev import LambdaOptions, lambda_options, serve_lambda
 from tmcp_serverless.errors import ConfigurationError, StoreUnavailableError, TmcpError
+from tmcp_serverless.hosts.descriptors import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -90,6 +91,7 @@ def dev(
 
     with _until_interrupted(), _in_one_sentence(), contextlib.ExitStack() as stack:
         parse(target, folder=options["task_root"])
+        raise_descriptor_limit()
         listener = stack.enter_context(listen(host, port))
         environment = {**_database(database_url, stack), **({"TMCP_PATH": path} if path else {})}
         if on_lambda:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tmcp_serverless.cli.control import GRACE_SECONDS, Control, Order, Report
 from tmcp_serverless.cli.loading import LoadError, endpoint_of, load, parse
 from tmcp_serverless.hosts.container import DrainingServer, configure
+from tmcp_serverless.hosts.descriptors import bounded, raise_descriptor_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,7 @@ class _Server(DrainingServer):
 
 def main(arguments: list[str]) -> int:
     """Load what the order names and serve it until SIGTERM; return the exit code."""
+    raise_descriptor_limit()
     order = Order.from_json(arguments[0])
     control = Control(order.control)
     try:
@@ -53,7 +55,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve(app: ASGIApp, order: Order, control: Control) -> None:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+    listener = bounded(socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG))
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as in `balancer.listen`
     report = Report(port=listener.getsockname()[1], path=getattr(app, "path", ""))
     config = _configure(app, order)

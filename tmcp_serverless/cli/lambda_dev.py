@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.hosts.descriptors import LoopErrors
 
 if TYPE_CHECKING:
     import socket
@@ -171,8 +172,10 @@ def _is_given(name: str) -> bool:
 
 async def _serve(emulator: LambdaEmulator, ready: Callable[[str], None]) -> None:
     told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(LoopErrors())
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, told.set)
     async with emulator:
         waiting = asyncio.create_task(told.wait())
         warming = asyncio.create_task(emulator.warm())

@@ -180,7 +180,7 @@ class Fleet:
     async def _restart(self, instance: Instance) -> None:
         try:
             await instance.start(self._surroundings)
-        except ClusterError as error:
+        except (ClusterError, OSError) as error:  # no process can be started without descriptors
             self._say(str(error))
             instance.send(signal.SIGKILL)
 

@@ -110,7 +110,8 @@ class Zygote:
         try:
             connection, _ = self._listener.accept()
         except OSError:
-            return  # the client has gone again
+            time.sleep(_POLL_SECONDS)  # out of descriptors, or a client that has gone again
+            return
         with connection:
             sys.stdout.flush()
             sys.stderr.flush()

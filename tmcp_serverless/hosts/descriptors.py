@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["BoundedListener", "LoopErrors", "raise_descriptor_limit"]
+__all__ = ["BoundedListener", "LoopErrors", "bounded", "connection_descriptors", "raise_descriptor_limit"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,18 @@ class BoundedListener(socket.socket):
         """
         lowest_free = os.dup(self.fileno())
         os.close(lowest_free)
-        if lowest_free >= _connection_descriptors():
+        if lowest_free >= connection_descriptors():
             raise OSError(errno.EMFILE, "the descriptors that are left are no connections'")
         return super().accept()
 
 
-def _connection_descriptors() -> float:
+def bounded(listener: socket.socket) -> BoundedListener:
+    """Return a listening socket as one that is bounded; the given one is of no use then."""
+    return BoundedListener(fileno=listener.detach())
+
+
+def connection_descriptors() -> float:
+    """Return the number of descriptors that connections may have."""
     if sys.platform == "win32":
         return float("inf")
     import resource  # noqa: PLC0415 - Unix only

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
 
 __all__ = ["run", "run_until_complete", "sandbox_loop"]
 
@@ -36,13 +39,61 @@ def run_until_complete(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any
     """Run a coroutine to its end, though other tasks may exit.
 
     asyncio ends its loop when any task raises `SystemExit` or `KeyboardInterrupt`, such as one that a tool
-    has started in the background. Such an exit is logged, and the loop goes on.
+    has started in the background. Such an exit is logged, and the loop goes on. Ctrl-C cancels the coroutine,
+    as with `asyncio.run`, and ends the loop when it comes again.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+        BaseException: The coroutine's own error.
+
     """
     task = loop.create_task(main)
-    while True:
-        try:
-            return loop.run_until_complete(task)
-        except (SystemExit, KeyboardInterrupt) as error:
-            if task.done() and not task.cancelled() and task.exception() is error:
+    with _Interrupts(loop, task).heard() as interrupts:
+        while True:
+            try:
+                return loop.run_until_complete(task)
+            except (Exception, asyncio.CancelledError) as error:
+                if interrupts.count:
+                    raise KeyboardInterrupt from error
                 raise
-            logger.exception("a background task exited with %s", type(error).__name__)
+            except (SystemExit, KeyboardInterrupt) as error:
+                own = task.done() and not task.cancelled() and task.exception() is error
+                if own or interrupts.count > 1:
+                    raise
+                logger.exception("a background task exited with %s", type(error).__name__)
+
+
+class _Interrupts:
+    """The SIGINTs while a loop runs: Ctrl-C, and not the `KeyboardInterrupt` of a task."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+        self.count = 0
+        self._loop = loop
+        self._task = task
+
+    @contextlib.contextmanager
+    def heard(self) -> Generator[_Interrupts]:
+        """Take the place of Python's own handler. Any other is left alone, as are threads without signals."""
+        if (
+            threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        ):
+            yield self
+            return
+        signal.signal(signal.SIGINT, self._hear)
+        try:
+            yield self
+        finally:
+            if signal.getsignal(signal.SIGINT) == self._hear:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _hear(self, _number: int, _frame: object) -> None:
+        self.count += 1
+        if self.count > 1 or self._task.done():
+            raise KeyboardInterrupt
+        self._task.cancel()
+        self._loop.call_soon_threadsafe(_wake_up)
+
+
+def _wake_up() -> None:
+    """Do nothing: a loop that waits for its sockets runs its tasks then."""

@@ -13,7 +13,7 @@ import random
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.hosts.event_loop import sandbox_loop
+from tmcp_serverless.hosts.event_loop import run_until_complete, sandbox_loop
 
 if TYPE_CHECKING:
     from tmcp_serverless.handler import Handler
@@ -47,7 +47,7 @@ def before_snapshot(handler: Handler) -> None:
     """
     try:
         import_module("tmcp_serverless.hosts.lambda_buffered")
-        sandbox_loop().run_until_complete(handler.prime())
+        run_until_complete(sandbox_loop(), handler.prime())
     except Exception:
         logger.exception("the server could not be primed; its first request will do what was left")
 
