@@ -114,9 +114,14 @@ class Handler(Closable):
             return None
         async with self.app.serving or nullcontext():
             if inspect.iscoroutinefunction(self._on_event):
-                with Contained():
-                    return await self._on_event(event, context)
-            return await asyncio.to_thread(raising_exceptions_only, self._on_event, event, context)
+                answer = self._on_event(event, context)
+            else:
+                answer = await asyncio.to_thread(raising_exceptions_only, self._on_event, event, context)
+            if not inspect.isawaitable(answer):
+                return answer
+            # Also that of an object whose `__call__` is a coroutine function.
+            with Contained():
+                return await answer
 
     async def sweep(self, *, limit: int | None = None) -> int:
         """Remove expired rows, with a `limit` at most so many of each kind, and return how many went.

@@ -377,3 +377,16 @@ def test_an_ordinary_function_may_have_an_event_loop_of_its_own(new_sandbox: Cal
     del sweep
     assert handler(SCHEDULE, LambdaContext()) == "done"
     Caller(handler, function_url).initialize()
+
+
+def test_an_object_that_is_called_as_a_coroutine_function_is_awaited(
+    new_sandbox: Callable[..., Handler],
+) -> None:
+    class Hourly:
+        async def __call__(self, event: Any, context: Any) -> str:
+            await asyncio.sleep(0)
+            return event["what"]
+
+    handler = new_sandbox()
+    handler.on_event(Hourly())
+    assert handler({"what": "done"}, LambdaContext()) == "done"
