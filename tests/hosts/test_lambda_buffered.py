@@ -384,6 +384,7 @@ def test_an_object_that_is_called_as_a_coroutine_function_is_awaited(
 ) -> None:
     class Hourly:
         async def __call__(self, event: Any, context: Any) -> str:
+            del context
             await asyncio.sleep(0)
             return event["what"]
 
