@@ -3,7 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 LATEST := .venv-latest/bin
 
-.PHONY: help dev demo lambda-demo test test-latest adversity conformance check format bench clean
+# Tests wait more than they compute: more processes than cores.
+WORKERS ?= 4
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
+.PHONY: help dev demo lambda-demo test test-quick test-latest durations adversity conformance check format bench clean
 
 help:  ## Say what the targets do.
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,8 +30,14 @@ demo: .venv  ## The same, with the official client driving it through every inst
 lambda-demo: .venv  ## The zip that `sam build` makes, under an emulator of Lambda, and the official client on it.
 	$(BIN)/python -m local.lambda_demo
 
-test: .venv  ## Every test (ARGS='tests/cli -k dev': some).
-	$(BIN)/pytest $(ARGS)
+test: .venv  ## Every test (ARGS='tests/cli -k dev': some; WORKERS=0: in one process).
+	$(PYTEST) $(ARGS)
+
+test-quick: .venv  ## The tests that start no process of their own, within a minute.
+	$(PYTEST) --quick $(ARGS)
+
+durations: .venv  ## Every test, and tests/durations.json written anew, which orders them.
+	$(PYTEST) --record-durations
 
 test-latest:  ## Every test on the newest releases of all it needs, in .venv-latest (PIP=--pre: the next ones too).
 	$(PYTHON) -m venv .venv-latest
@@ -42,10 +52,11 @@ adversity: .venv  ## Load while everything is being killed; SEED= repeats a run.
 conformance: .venv  ## The official conformance suite, in four settings (ARGS='--setting three').
 	$(BIN)/python -m tests.conformance $(ARGS)
 
-check: .venv  ## Format, lint and types.
+check: .venv  ## Format, lint, types, and the package's structure.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/pytest -q -p no:xdist tests/test_structure.py tests/test_documents.py
 
 format: .venv  ## Format and fix what can be fixed.
 	$(BIN)/ruff format .

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.databases import Databases
-from tests.support.durations import Durations
+from tests.support.durations import Durations, read_record
+from tests.support.groups import Groups
+from tests.support.processes import Processes, serving_everybody
 from tests.support.shared_postgres import SharedPostgres
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.testing.postgres import EmbeddedPostgres, list_binaries
@@ -22,11 +24,15 @@ _shared = pytest.StashKey[SharedPostgres]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-durations", action="store_true", help="write tests/durations.json anew")
+    parser.addoption("--quick", action="store_true", help="leave out what starts a process of its own")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_shared] = SharedPostgres()
+    recorded = frozenset[str](read_record()["processes"])
+    config.pluginmanager.register(Processes(quick=config.getoption("--quick"), recorded=recorded))
     config.pluginmanager.register(Durations(config))
+    config.pluginmanager.register(Groups())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -48,7 +54,8 @@ def anyio_backend() -> str:
 def postgres_url(pytestconfig: pytest.Config) -> str:
     """The server that tests share, see `tests.support.shared_postgres`."""
     shared = pytestconfig.stash[_shared]
-    url = shared.open()
+    with serving_everybody():
+        url = shared.open()
     if url is None:
         pytest.skip(f"there is no Postgres: {'; '.join(shared.passed_over)}")
     return url
