@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.support.fixtures"]
 
 _shared = pytest.StashKey[SharedPostgres]()
+_used = pytest.StashKey[set[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,8 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_shared] = SharedPostgres()
+    config.stash[_used] = set()
     recorded = frozenset[str](read_record()["processes"])
-    config.pluginmanager.register(Processes(quick=config.getoption("--quick"), recorded=recorded))
+    config.pluginmanager.register(Processes(quick=bool(config.getoption("--quick")), recorded=recorded))
     config.pluginmanager.register(Durations(config))
     config.pluginmanager.register(Groups())
 
@@ -39,9 +41,25 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_shared].close()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    shared = config.stash[_shared]
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell which server was used; a worker tells the process that has started it."""
+    shared = session.config.stash[_shared]
     if shared.found or shared.passed_over:
+        output: dict[str, str] | None = getattr(session.config, "workeroutput", None)
+        if output is None:
+            session.config.stash[_used].add(str(shared))
+        else:
+            output["postgres"] = str(shared)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    if told := getattr(node, "workeroutput", {}).get("postgres"):
+        node.config.stash[_used].add(told)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for shared in sorted(config.stash[_used]):
         terminalreporter.write_line(f"Postgres: {shared}")
 
 
