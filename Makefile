@@ -33,7 +33,7 @@ lambda-demo: .venv  ## The zip that `sam build` makes, under an emulator of Lamb
 test: .venv  ## Every test (ARGS='tests/cli -k dev': some; WORKERS=0: in one process).
 	$(PYTEST) $(ARGS)
 
-test-quick: .venv  ## The tests that start no process of their own, within a minute.
+test-quick: .venv  ## The tests that need no database and start no process, within a minute.
 	$(PYTEST) --quick $(ARGS)
 
 durations: .venv  ## Every test, and tests/durations.json written anew, which orders them.

@@ -25,7 +25,7 @@ _used = pytest.StashKey[set[str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-durations", action="store_true", help="write tests/durations.json anew")
-    parser.addoption("--quick", action="store_true", help="leave out what starts a process of its own")
+    parser.addoption("--quick", action="store_true", help="leave out processes, databases and slow tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,5 +1,6 @@
-"""Tests that start a process of their own, found while they run. `--quick` leaves them out.
+"""Tests that start a process of their own, found while they run.
 
+`--quick` leaves them out, as it does what needs a database or is marked as slow.
 `tests/durations.json` holds their names. Under `--quick` a test that is not among them and starts a process
 fails. The server and the databases that all tests share do not count.
 """
@@ -52,11 +53,12 @@ class Processes:
         sys.addaudithook(_hear)
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Leave out the tests that start processes, where that is asked for."""
+        """Leave out what starts a process, needs a database, or is slow, where that is asked for."""
         if self._quick:
-            left_out = [item for item in items if function_of(item.nodeid) in self._recorded]
-            config.hook.pytest_deselected(items=left_out)
-            items[:] = [item for item in items if function_of(item.nodeid) not in self._recorded]
+            kept = [item for item in items if self._is_quick(item)]
+            left_out = set(items) - set(kept)
+            config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+            items[:] = kept
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self) -> Generator[None, Any, Any]:
@@ -86,6 +88,11 @@ class Processes:
                 report.outcome = "failed"
                 report.longrepr = f"starts a process ({found}): `make durations` records that"
         return report
+
+    def _is_quick(self, item: Any) -> bool:
+        needs_database = "postgres_url" in item.fixturenames
+        is_slow = item.get_closest_marker("slow") is not None
+        return not (needs_database or is_slow or function_of(item.nodeid) in self._recorded)
 
     def _found(self, item: Any) -> str | None:
         definitions = item._fixtureinfo.name2fixturedefs.values()
