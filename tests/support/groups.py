@@ -26,11 +26,19 @@ class Groups:
     """A pytest plugin."""
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Mark before xdist reads the marks."""
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[Any]) -> None:
+        """Mark before xdist reads the marks, and give the test's id the group as a suffix, for its scheduler.
+
+        xdist 3.8 does the latter by an attribute that pytest 9.2 does not have any more, and groups nothing.
+        """
+        is_grouped = bool(getattr(config.option, "loadgroup", False))
         for item in items:
-            if item.get_closest_marker("xdist_group") is None and (name := _group(item)):
+            mark = item.get_closest_marker("xdist_group")
+            name = mark.args[0] if mark else _group(item)
+            if name and mark is None:
                 item.add_marker(pytest.mark.xdist_group(name))
+            if name and is_grouped and hasattr(item, "_id"):
+                item._id = type(item._id).parse(f"{item.nodeid}@{name}")
 
 
 def _group(item: Any) -> str | None:

@@ -21,6 +21,7 @@ __all__ = ["PROPERTY", "Processes", "function_of", "serving_everybody"]
 PROPERTY = "starts a process"
 """A report with this property is that of a test that starts one."""
 
+_DATABASES = frozenset({"postgres_url", "each_database_url", "own_postgres"})
 _EVENTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn"})
 
 _started: list[str] = []
@@ -90,7 +91,7 @@ class Processes:
         return report
 
     def _is_quick(self, item: Any) -> bool:
-        needs_database = "postgres_url" in item.fixturenames
+        needs_database = not _DATABASES.isdisjoint(item.fixturenames)
         is_slow = item.get_closest_marker("slow") is not None
         return not (needs_database or is_slow or function_of(item.nodeid) in self._recorded)
 
