@@ -3,7 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 LATEST := .venv-latest/bin
 
-.PHONY: help dev demo lambda-demo picture docs test test-latest adversity conformance check format bench clean
+# Tests wait more than they compute: more processes than cores.
+WORKERS ?= 4
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
+.PHONY: help dev demo lambda-demo picture docs test test-quick test-latest durations adversity conformance check format bench clean
 
 help:  ## Say what the targets do.
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,8 +36,14 @@ picture: .venv  ## Record the demo as docs/demo.svg.
 docs: .venv  ## Write docs/configuration.md and the overrides' types from the settings.
 	$(BIN)/python -m docs.generate.configuration
 
-test: .venv  ## Every test (ARGS='tests/cli -k dev': some).
-	$(BIN)/pytest $(ARGS)
+test: .venv  ## Every test (ARGS='tests/cli -k dev': some; WORKERS=0: in one process).
+	$(PYTEST) $(ARGS)
+
+test-quick: .venv  ## The tests that need no database and start no process, within a minute.
+	$(PYTEST) --quick $(ARGS)
+
+durations: .venv  ## Every test, and tests/durations.json written anew, which orders them.
+	$(PYTEST) --record-durations
 
 test-latest:  ## Every test on the newest releases of all it needs, in .venv-latest (PIP=--pre: the next ones too).
 	$(PYTHON) -m venv .venv-latest
@@ -48,10 +58,11 @@ adversity: .venv  ## Load while everything is being killed; SEED= repeats a run.
 conformance: .venv  ## The official conformance suite, in four settings (ARGS='--setting three').
 	$(BIN)/python -m tests.conformance $(ARGS)
 
-check: .venv  ## Format, lint and types.
+check: .venv  ## Format, lint, types, and the package's structure.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/pytest -q -p no:xdist tests/test_structure.py tests/test_documents.py
 
 format: .venv  ## Format and fix what can be fixed.
 	$(BIN)/ruff format .

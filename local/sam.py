@@ -17,6 +17,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local.alone import alone_with
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -42,16 +44,21 @@ def sam() -> Path:
 
     """
     environment = _TOOLS / f"sam-{VERSION}"
-    if not environment.exists():
-        _TOOLS.mkdir(exist_ok=True)
-        print(f"Installing aws-sam-cli {VERSION} into {environment} ...", flush=True)
-        with _removed_on_failure(environment):
-            _run(sys.executable, "-m", "venv", str(environment))
-            _pip(environment / "bin" / "python", "install", f"aws-sam-cli=={VERSION}")
-            (environment / "complete").touch()
-    if not (environment / "complete").exists():
-        raise UnavailableError(f"{environment} is being made, or was left half made: remove it")
+    with alone_with(environment):
+        # A file of its own says that the installation went through: one that was cut off is made again.
+        if not (environment / "complete").exists():
+            _install(environment)
     return environment / "bin" / "sam"
+
+
+def _install(environment: Path) -> None:
+    shutil.rmtree(environment, ignore_errors=True)
+    _TOOLS.mkdir(exist_ok=True)
+    print(f"Installing aws-sam-cli {VERSION} into {environment} ...", flush=True)
+    with _removed_on_failure(environment):
+        _run(sys.executable, "-m", "venv", str(environment))
+        _pip(environment / "bin" / "python", "install", f"aws-sam-cli=={VERSION}")
+        (environment / "complete").touch()
 
 
 def rie() -> Path:

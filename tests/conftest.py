@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.databases import Databases
-from tests.support.durations import Durations
+from tests.support.durations import Durations, read_record
+from tests.support.groups import Groups
+from tests.support.processes import Processes, serving_everybody
 from tests.support.shared_postgres import SharedPostgres
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.testing.postgres import EmbeddedPostgres, list_binaries
@@ -18,24 +20,46 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.support.fixtures"]
 
 _shared = pytest.StashKey[SharedPostgres]()
+_used = pytest.StashKey[set[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-durations", action="store_true", help="write tests/durations.json anew")
+    parser.addoption("--quick", action="store_true", help="leave out processes, databases and slow tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_shared] = SharedPostgres()
+    config.stash[_used] = set()
+    recorded = frozenset[str](read_record()["processes"])
+    config.pluginmanager.register(Processes(quick=bool(config.getoption("--quick")), recorded=recorded))
     config.pluginmanager.register(Durations(config))
+    config.pluginmanager.register(Groups())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_shared].close()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    shared = config.stash[_shared]
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell which server was used; a worker tells the process that has started it."""
+    shared = session.config.stash[_shared]
     if shared.found or shared.passed_over:
+        output: dict[str, str] | None = getattr(session.config, "workeroutput", None)
+        if output is None:
+            session.config.stash[_used].add(str(shared))
+        else:
+            output["postgres"] = str(shared)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    if told := getattr(node, "workeroutput", {}).get("postgres"):
+        node.config.stash[_used].add(told)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for shared in sorted(config.stash[_used]):
         terminalreporter.write_line(f"Postgres: {shared}")
 
 
@@ -48,7 +72,8 @@ def anyio_backend() -> str:
 def postgres_url(pytestconfig: pytest.Config) -> str:
     """The server that tests share, see `tests.support.shared_postgres`."""
     shared = pytestconfig.stash[_shared]
-    url = shared.open()
+    with serving_everybody():
+        url = shared.open()
     if url is None:
         pytest.skip(f"there is no Postgres: {'; '.join(shared.passed_over)}")
     return url

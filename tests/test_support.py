@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
 
+from local.alone import alone_with
 from tests.support.databases import Databases
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tmcp_serverless.testing.postgres import EmbeddedPostgres
 
 
@@ -56,3 +60,22 @@ def test_what_a_test_does_to_the_variables_does_not_keep_the_next_one_from_its_d
     monkeypatch.setenv("PGSSLMODE", "none of them")
     for _ in range(4):
         databases.give_back(databases.take())
+
+
+def test_who_installs_into_a_folder_is_alone_with_it(tmp_path: Path) -> None:
+    waits, entered, other = Event(), Event(), Event()
+
+    def second() -> None:
+        waits.set()
+        with alone_with(tmp_path / "a"):
+            entered.set()
+
+    thread = Thread(target=second)
+    with alone_with(tmp_path / "a"):
+        with alone_with(tmp_path / "b"):
+            other.set()
+        thread.start()
+        assert waits.wait(10)
+        assert not entered.wait(0.05)
+    assert entered.wait(10)
+    thread.join()

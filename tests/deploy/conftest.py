@@ -35,3 +35,10 @@ def task_root(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pack(built.parent / "StreamingFunction", folder / "function.zip")
     unpack(folder / "function.zip", folder / "task")
     return folder / "task"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests that install from a package index the time that this may take."""
+    for item in items:
+        if item.nodeid.startswith("tests/deploy/"):
+            item.add_marker(pytest.mark.timeout(600))

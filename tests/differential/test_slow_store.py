@@ -48,6 +48,7 @@ def slow_peer(slowness: Slowness) -> Callable[[str], AbstractAsyncContextManager
     return partial(our_peer, new_managers=lambda: slow_managers(slowness))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_client_sees_the_same_whatever_time_the_store_takes(
     seed: int, runner: asyncio.Runner, reference: Mapping[Round, Transcript | str]

@@ -245,7 +245,9 @@ async def test_a_release_that_is_cut_short_leaves_nothing_that_listens(database_
 
         async def nothing_listens() -> bool:
             rows = await execute(
-                database_url, "SELECT FROM pg_stat_activity WHERE application_name = 'tmcp_serverless listen'"
+                database_url,
+                "SELECT FROM pg_stat_activity WHERE datname = current_database() "
+                "AND application_name = 'tmcp_serverless listen'",
             )
             return not rows
 

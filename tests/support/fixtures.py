@@ -46,6 +46,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "new_managers" in metafunc.fixturenames:
         seed: int | None = metafunc.config.getoption("--slow-store")
         stores = ["memory", "postgres"] if seed is None else [f"slow-{seed}"]
+        if metafunc.config.getoption("--quick"):
+            stores = [store for store in stores if store != "postgres"]
         if seed is None and metafunc.definition.get_closest_marker("slow_store"):
             stores.append("slow-1")
         metafunc.parametrize("new_managers", stores, indirect=True)

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
+from local.alone import alone_with
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -38,8 +40,12 @@ def install(folder: Path, *, seconds: float, scripts: bool = False) -> None:
         NoNodeError: There is no npm, or it failed, or it took longer than `seconds`.
 
     """
-    if _is_installed(folder):
-        return
+    with alone_with(folder):
+        if not _is_installed(folder):
+            _install(folder, seconds, scripts=scripts)
+
+
+def _install(folder: Path, seconds: float, *, scripts: bool) -> None:
     command = [_find("npm"), "ci", "--no-audit", "--no-fund", *([] if scripts else ["--ignore-scripts"])]
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=seconds)

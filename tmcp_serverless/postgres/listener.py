@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.postgres.database import Connection, Database, Row
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "close"]
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,15 @@ from tmcp_serverless.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ENCRYPTED", "MODES", "home_is_closed", "make_context", "optional_contexts", "sslmode_of"]
-__all__ += ["with_tls_settled"]
+__all__ = [
+    "ENCRYPTED",
+    "MODES",
+    "home_is_closed",
+    "make_context",
+    "optional_contexts",
+    "sslmode_of",
+    "with_tls_settled",
+]
 
 MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 ENCRYPTED = ("require", "verify-ca", "verify-full")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sdk.modern import ModernParts
 
-__all__ = ["LISTEN", "Listen", "connect", "listen_of"]
+__all__ = ["LISTEN", "Listen", "connect", "listen_of", "own_handler"]
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.sessions.info_manager import InfoSessionManager
 from tmcp_serverless.sessions.stream_manager import StreamSessionManager
 
-__all__ = ["InfoSessionManager", "SessionManagers", "StreamSessionManager"]
+__all__ = ["InfoSessionManager", "SessionManagers", "StreamSessionManager", "SupportsAclose"]
 
 
 class SupportsAclose(Protocol):

@@ -11,7 +11,12 @@ from typing import Any, TypeAlias
 from tmcp_serverless.transports.outlet import Outlet
 
 __all__ = [
+    "INTERNAL_ERROR",
+    "INVALID_PARAMS",
+    "INVALID_REQUEST",
+    "PARSE_ERROR",
     "ASGIApp",
+    "Headers",
     "HttpProblem",
     "Message",
     "Receive",
