@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -17,7 +17,7 @@ from tmcp_serverless import (
     SessionRecord,
     TableNames,
 )
-from tmcp_serverless.postgres.schema import info_component
+from tmcp_serverless.postgres.components import info_component
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -29,13 +29,13 @@ RECORD = SessionRecord(
     log_level="info",
 )
 
-SETTERS = {
-    "set_client_info": '{"name": "late"}',
-    "set_client_capabilities": '{"sampling": {}}',
-    "set_log_level": "error",
-    "add_subscription": "a://1",
+SETTERS: dict[str, tuple[Any, tuple[str, Any]]] = {
+    "set_client_info": ({"name": "late"}, ("set_client_info", '{"name": "late"}')),
+    "set_client_capabilities": ({"sampling": {}}, ("set_client_capabilities", '{"sampling": {}}')),
+    "set_log_level": ("error", ("update", "error")),
+    "add_subscription": ("a://1", ("add_subscription", "a://1")),
 }
-"""What a request can set, and to what, as the statement of that name has it."""
+"""What a request can set: the method, its value, and the statement with its first parameter."""
 
 
 @pytest.fixture
@@ -133,8 +133,7 @@ async def test_what_is_set_while_the_session_is_being_deleted_is_not_kept(
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute(statement("delete"), key("s"))
-    value = {"name": "late"} if name.startswith("set_client") else SETTERS[name]
-    setting = asyncio.create_task(getattr(info, name)("s", value))
+    setting = asyncio.create_task(getattr(info, name)("s", SETTERS[name][0]))
     await waiting_for_a_lock(database_url)
     await transaction.commit()
     await setting
@@ -150,7 +149,8 @@ async def test_a_session_is_deleted_with_what_is_being_set_meanwhile(
     )
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute(statement(name), key("s"), SETTERS[name])
+    heading, *values = SETTERS[name][1]
+    await connection.execute(statement(heading), key("s"), *values, *([None] if heading == "update" else []))
     deleting = asyncio.create_task(info.delete("s"))
     await waiting_for_a_lock(database_url)
     await transaction.commit()
@@ -165,7 +165,7 @@ async def test_a_session_that_is_being_deleted_is_not_renewed(
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute(statement("delete"), key("s"))
-    renewing = asyncio.create_task(info.renew("s", RECORD))
+    renewing = asyncio.create_task(info.initialize("s", RECORD, only_if_exists=True))
     await waiting_for_a_lock(database_url)
     await transaction.commit()
     assert not await renewing
@@ -180,7 +180,7 @@ async def test_a_session_is_deleted_with_what_it_is_being_renewed_with(
     transaction = connection.transaction()
     await transaction.start()
     values = ("{}", "{}", "error", "", "2025-11-25", False)
-    assert await connection.fetchval(statement("renew"), key("s"), *values, 60.0) == key("s")
+    assert await connection.fetchval(statement("initialize_existing"), key("s"), *values, 60.0) == key("s")
     deleting = asyncio.create_task(info.delete("s"))
     await waiting_for_a_lock(database_url)
     await transaction.commit()
@@ -193,7 +193,7 @@ async def test_a_session_that_has_expired_is_not_renewed(
 ) -> None:
     await info.initialize("s", RECORD)
     await connection.execute("UPDATE tmcp_session_context SET updated_at = now() - interval '25 h'")
-    assert not await info.renew("s", RECORD)
+    assert not await info.initialize("s", RECORD, only_if_exists=True)
 
 
 async def test_a_subscription_does_not_wait_for_the_idle_clock(
