@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from tests.cli.support import command, ended
-from tmcp_serverless import Database, SchemaError
+from tmcp_serverless import Database, PostgresInfoSessionManager, PostgresStreamSessionManager, SchemaError
 from tmcp_serverless.postgres import components, schema
 from tmcp_serverless.postgres.components import Component
 
@@ -64,32 +64,36 @@ async def test_a_later_migration_is_applied_to_the_tables_that_are_there(
     assert await schema.migrate(empty_database_url) == []
 
 
-DEVELOPMENT = {
-    "streams": 'streams: "tmcp_mailboxes", "tmcp_messages", "tmcp_sessions"',
-    "info": 'info: "tmcp_session_client_capabilities", "tmcp_session_client_info", "tmcp_session_context", '
-    '"tmcp_session_log_level", "tmcp_session_subscriptions"',
-}
+DEVELOPMENT = (
+    'streams: "tmcp_mailboxes", "tmcp_messages", "tmcp_sessions"',
+    (
+        'info: "tmcp_session_client_capabilities", "tmcp_session_client_info", "tmcp_session_context", '
+        '"tmcp_session_log_level", "tmcp_session_subscriptions"'
+    ),
+)
 """The names that versions before the first release recorded their tables under."""
 
 
-@pytest.mark.parametrize("kind", DEVELOPMENT)
-async def test_tables_of_a_development_version_are_refused_with_the_way_out(
-    empty_database_url: str, kind: str
-) -> None:
+async def test_tables_of_a_development_version_are_refused_with_the_way_out(empty_database_url: str) -> None:
     connection = await asyncpg.connect(empty_database_url)
     await connection.execute(
         "CREATE TABLE tmcp_schema (component text PRIMARY KEY, version integer NOT NULL)"
     )
-    await connection.execute("INSERT INTO tmcp_schema VALUES ($1, 3)", DEVELOPMENT[kind])
+    await connection.executemany("INSERT INTO tmcp_schema VALUES ($1, 3)", [(name,) for name in DEVELOPMENT])
+    await connection.close()
+    way_out = r"development version.*remove.*\"tmcp_schema\".*tmcp-serverless migrate"
     code, _, errors = ended(command("migrate", "--database-url", empty_database_url))
     assert (code, errors.count("\n")) == (1, 1)
-    assert re.search(
-        rf"\({kind} .*development version.*remove.*\"tmcp_schema\".*tmcp-serverless migrate", errors
-    )
+    assert re.search(way_out, errors)
+    assert await tables(empty_database_url) == {"tmcp_schema"}
+    for kind in (PostgresStreamSessionManager, PostgresInfoSessionManager):
+        async with kind(empty_database_url) as manager:
+            with pytest.raises(SchemaError, match=way_out):
+                await manager.check()
     _, doctors, _ = ended(command("doctor", TMCP_DATABASE_URL=empty_database_url))
-    assert "development version" in doctors
-    await connection.execute("DROP TABLE tmcp_schema")
-    await connection.close()
+    assert doctors.count("development version") == 2
+    async with Database(empty_database_url) as database:
+        await database.fetch("DROP TABLE tmcp_schema", idempotent=False)
     assert ended(command("migrate", "--database-url", empty_database_url))[0] == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -18,6 +19,7 @@ from tmcp_serverless import (
     TableNames,
 )
 from tmcp_serverless.postgres.components import info_component
+from tmcp_serverless.postgres.identifiers import quote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -215,3 +217,62 @@ async def test_who_is_subscribed_without_a_session_is_not_told(
         "INSERT INTO tmcp_session_subscriptions (id, value) VALUES ('default:gone', 'a://1')"
     )
     assert await info.get_subscriptions("a://1") == {"s"}
+
+
+@pytest.mark.parametrize("names", [TableNames(), TableNames(client_info="Other.Info", log_level="my-level")])
+async def test_tmcps_tables_of_single_values_are_views_of_the_session(
+    database_url: str, connection: asyncpg.Connection, names: TableNames
+) -> None:
+    await connection.execute('CREATE SCHEMA "Other"')
+    if names != TableNames():
+        names = replace(names, context="my-context", client_capabilities="my-capabilities", subscriptions="s")
+    views = {
+        name: quote(getattr(names, name)) for name in ("client_info", "client_capabilities", "log_level")
+    }
+
+    async def seen() -> dict[str, list[tuple[str, str]]]:
+        return {
+            name: [tuple(row) for row in await connection.fetch(f"SELECT id, value FROM {view} ORDER BY id")]
+            for name, view in views.items()
+        }
+
+    async with PostgresInfoSessionManager(database_url, table_names=names, namespace="a b") as info:
+        await info.initialize("s", replace(RECORD, log_level=None))
+        expected = {
+            "client_info": [("a b:s", '{"name": "c", "version": "1"}')],
+            "client_capabilities": [("a b:s", "{}")],
+        }
+        assert await seen() == {**expected, "log_level": []}
+        await info.set_log_level("s", "error")
+        await info.set_client_capabilities("s", {"sampling": {}})
+        expected["client_capabilities"] = [("a b:s", '{"sampling": {}}')]
+        assert await seen() == {**expected, "log_level": [("a b:s", "error")]}
+        await info.delete("s")
+        assert await seen() == {name: [] for name in views}
+
+
+async def test_each_change_of_a_session_writes_one_row(
+    info: PostgresInfoSessionManager, connection: asyncpg.Connection
+) -> None:
+    """The numbers of rows that statements have written, as the server counts them."""
+    await info.initialize("s", RECORD)
+
+    async def written() -> Any:
+        await connection.execute("SELECT pg_stat_clear_snapshot()")
+        return await connection.fetchval(
+            "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::int FROM pg_stat_user_tables "
+            "WHERE relname LIKE 'tmcp_session%'"
+        )
+
+    await info.update("s", log_level="error", initialized=True)
+    await info.update("s", log_level="error", initialized=True)
+    await info.set_client_info("s", {})
+    await info.initialize("s", RECORD, only_if_exists=True)
+    await info.delete("s")
+    await info.aclose()  # a backend tells what it has counted when it ends, at the latest
+
+    async def told() -> bool:
+        return await written() >= 5
+
+    await eventually(told)
+    assert await written() == 5

@@ -326,7 +326,8 @@ async def test_who_is_subscribed_is_looked_for_in_the_namespace_alone(database_u
         await execute(
             database_url,
             "WITH made AS (INSERT INTO tmcp_session_context "
-            "SELECT 'many:' || n, '', 'x', true, '[]' FROM generate_series(1, 5000) AS n RETURNING id) "
+            "SELECT 'many:' || n, '', 'x', true, '{}', '{}', null, 60 "
+            "FROM generate_series(1, 5000) AS n RETURNING id) "
             "INSERT INTO tmcp_session_subscriptions SELECT id, 'a://1' FROM made",
         )
         await execute(database_url, "ANALYZE")

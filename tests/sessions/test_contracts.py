@@ -137,7 +137,7 @@ async def new_odd_managers(
     await made[0].check()
 
     def new() -> SessionManagers:
-        options = {"streams": {**ODD, "doorbell": request.param}, "info": ODD, "keys": ODD}
+        options = {"streams": {**ODD, "doorbell": request.param}, "info": ODD}
         made.append(postgres_managers(empty_database_url, **options))
         return made[-1]
 

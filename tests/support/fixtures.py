@@ -109,10 +109,14 @@ def postgres_managers(
     info: dict[str, Any] | None = None,
     keys: dict[str, Any] | None = None,
 ) -> SessionManagers:
+    """Return managers that share a database; the keys are where the metadata is, unless it is said."""
     database = Database(url)
+    shared = {
+        name: value for name, value in (info or {}).items() if name in ("namespace", "schema", "create")
+    }
     return SessionManagers(
         streams=PostgresStreamSessionManager(database, **(streams or {})),
         info=PostgresInfoSessionManager(database, **(info or {})),
-        keys=PostgresKeyStore(database, **(keys or {})),
+        keys=PostgresKeyStore(database, **(shared if keys is None else keys)),
         resources=(database,),
     )

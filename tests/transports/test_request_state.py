@@ -306,6 +306,31 @@ async def test_a_key_of_one_process_is_refused_and_the_log_says_what_to_do_about
     await handler.aclose()
 
 
+@pytest.mark.parametrize("keys", [None, InMemoryKeyStore()], ids=["without", "with a store"])
+async def test_a_start_without_a_key_that_instances_share_is_warned_of(
+    stage: Stage, caplog: pytest.LogCaptureFixture, keys: InMemoryKeyStore | None
+) -> None:
+    managers = SessionManagers(
+        streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager(), keys=keys
+    )
+    await create_handler(modern_server(stage), session_manager=managers).aclose()
+    await create_handler(modern_server(stage)).aclose()
+    warned = ["TMCP_REQUEST_STATE_KEYS" in record.message for record in caplog.records]
+    assert warned.count(True) == (1 if keys is None else 0)
+    caplog.clear()
+    handler = create_handler(modern_server(stage), session_manager=managers, request_state_keys=["k" * 32])
+    await handler.aclose()
+    assert "TMCP_REQUEST_STATE_KEYS" not in caplog.text
+
+
+async def test_single_use_without_a_place_to_record_it_is_refused_at_the_start(stage: Stage) -> None:
+    managers = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
+    with pytest.raises(ConfigurationError, match=r"TMCP_SINGLE_USE.*keys="):
+        create_handler(
+            modern_server(stage), session_manager=managers, single_use=True, request_state_keys=["k" * 32]
+        )
+
+
 async def test_what_is_wrong_with_the_database_is_for_the_log_and_not_for_clients(
     empty_database_url: str, stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
