@@ -210,6 +210,11 @@ async def test_names_with_a_schema_stay_where_they_are(empty_database_url: str) 
     )
     found = await tables(empty_database_url)
     assert "box" in found["a"]
+    async with connected(empty_database_url) as connection:
+        assert (
+            await connection.fetchval("SELECT relkind FROM pg_class WHERE oid = 'a.mcp_info'::regclass")
+            == b"v"
+        )
     assert "mcp_context" in found["b"]
     assert "tmcp_session_subscriptions" in found["c"]
     assert found.keys() == {"a", "b", "c"}
