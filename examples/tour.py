@@ -30,6 +30,7 @@ async def tour(
     *,
     narrate: Callable[[str], None] = lambda _line: None,
     streams: bool = True,
+    unsubscribe: bool = True,
     kill: Callable[[str], Awaitable[None]] | None = None,
     limit_seconds: float = 10,
 ) -> TourReport:
@@ -40,6 +41,7 @@ async def tour(
         narrate: Gets one line for each step.
         streams: Whether to take the steps in which a tool asks while it runs, or a client listens. Where
             answers are delivered whole, as on a buffered function, they cannot.
+        unsubscribe: Whether the server's session managers can take a subscription back.
         kill: Kills the instance of that name and returns when it is dead. Without it that step is left out.
         limit_seconds: How long a step may take.
 
@@ -48,7 +50,7 @@ async def tour(
 
     """
     async with Guide(url, narrate=narrate, limit_seconds=limit_seconds) as guide:
-        await _Tour(guide, streams=streams, kill=kill).take()
+        await _Tour(guide, streams=streams, unsubscribe=unsubscribe, kill=kill).take()
     return guide.report
 
 
@@ -58,9 +60,17 @@ class _Tour:
     ann: Traveller
     bob: Traveller
 
-    def __init__(self, guide: Guide, *, streams: bool, kill: Callable[[str], Awaitable[None]] | None) -> None:
+    def __init__(
+        self,
+        guide: Guide,
+        *,
+        streams: bool,
+        unsubscribe: bool,
+        kill: Callable[[str], Awaitable[None]] | None,
+    ) -> None:
         self._guide = guide
         self._streams = streams
+        self._can_unsubscribe = unsubscribe
         self._kill = kill
 
     async def take(self) -> None:
@@ -80,7 +90,8 @@ class _Tour:
         await step("subscribe", self._subscribe(), expected="Bob's change told on Ann's stream")
         if self._kill is not None:
             await step("an instance dies", self._death(self._kill), expected="Bob's change told all the same")
-        await step("unsubscribe", self._unsubscribe(), expected="only what Ann is still subscribed to")
+        if self._can_unsubscribe:
+            await step("unsubscribe", self._unsubscribe(), expected="only what Ann is still subscribed to")
         await step("announce_sale", self._announce(), expected="tools/list_changed on both streams")
         await step("Ann cannot be asked", self._cannot_cancel(), expected="a tool error that says why")
         if self._streams:

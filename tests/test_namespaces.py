@@ -126,7 +126,7 @@ def test_managers_that_are_given_have_a_namespace_already(
     with pytest.raises(ConfigurationError, match=r"'red'.*'blue'"):
         create_handler(server("blue"), session_manager=managers, namespace="blue")
     mixed = postgres_managers(database_url, streams={"namespace": "red"}, info={"namespace": "blue"})
-    with pytest.raises(ConfigurationError, match="two namespaces"):
+    with pytest.raises(ConfigurationError, match="several namespaces"):
         create_handler(server("blue"), session_manager=mixed)
     memory = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
     create_handler(server("blue"), session_manager=memory, namespace="blue")

@@ -29,11 +29,11 @@ async def test_a_database_has_the_tables_and_what_another_test_wrote_is_not_in_t
     databases: Databases,
 ) -> None:
     first = databases.take()
-    await rows(first, "INSERT INTO tmcp_session_log_level VALUES ('s', '\"info\"')")
+    await rows(first, "INSERT INTO tmcp_session_subscriptions VALUES ('s', 'a://1')")
     databases.give_back(first)
     second = databases.take()
     assert second != first
-    assert await rows(second, "SELECT FROM tmcp_session_log_level") == []
+    assert await rows(second, "SELECT FROM tmcp_session_subscriptions") == []
     databases.give_back(second)
 
 

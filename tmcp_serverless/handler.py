@@ -266,6 +266,11 @@ def _managers(
         )
     if namespace is None and settings.namespace is not None:
         logger.warning("namespace=%r is of no use: the session managers have none", settings.namespace)
+    if given.keys is None and not settings.request_state_keys:
+        logger.warning(
+            "the session managers have no key store, so request states of 2026-07-28 have no key that all "
+            "instances share: set TMCP_REQUEST_STATE_KEYS, or make the managers with keys="
+        )
     return given, namespace
 
 
@@ -294,7 +299,7 @@ class _Transports:
         self.modern = ModernTransport(
             runtime,
             bus=bus,
-            info=managers.info,
+            keys=managers.keys,
             http=options,
             options=_options(settings, ModernOptions),
             principal=principal,

@@ -41,6 +41,7 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
         logger.warning("TMCP_DATABASE_URL is not set: sessions stay in the memory of this process%s", alone)
         from tmcp_serverless.sessions import (  # noqa: PLC0415 - only without a database
             InMemoryInfoSessionManager,
+            InMemoryKeyStore,
             InMemoryStreamSessionManager,
         )
 
@@ -48,9 +49,11 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
         return SessionManagers(
             streams=streams,
             info=InMemoryInfoSessionManager(idle_seconds=settings.session_idle_seconds, streams=streams),
+            keys=InMemoryKeyStore(),
         )
     from tmcp_serverless.postgres import (  # noqa: PLC0415 - only with a database
         PostgresInfoSessionManager,
+        PostgresKeyStore,
         PostgresStreamSessionManager,
     )
     from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - the same
@@ -73,6 +76,7 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
             idle_seconds=settings.session_idle_seconds,
             namespace=namespace,
         ),
+        keys=PostgresKeyStore(database, create=settings.create_tables, namespace=namespace),
         resources=(database,),
     )
 

@@ -78,8 +78,9 @@ async def test_sweep_removes_what_has_expired_in_as_many_batches_as_it_takes(
     await streams.send(["live"], "x")
     await execute(
         database_url,
-        "INSERT INTO tmcp_session_context (id, principal, protocol_version, initialized, client, updated_at) "
-        "SELECT 'default:old' || n, '', '2025-11-25', true, '[{},{}]', now() - interval '2 days' "
+        "INSERT INTO tmcp_session_context (id, principal, protocol_version, initialized, client_info, "
+        "client_capabilities, idle_seconds, updated_at) "
+        "SELECT 'default:old' || n, '', '2025-11-25', true, '{}', '{}', 86400, now() - interval '2 days' "
         "FROM generate_series(1, 2500) AS n",
     )
     assert ended(command("sweep", "--limit", "200", TMCP_DATABASE_URL=database_url))[1] == (

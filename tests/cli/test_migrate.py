@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import asyncpg
+import pytest
 
 from tests.cli.support import command, ended
-from tmcp_serverless.postgres import schema
+from tmcp_serverless import Database, PostgresInfoSessionManager, PostgresStreamSessionManager, SchemaError
+from tmcp_serverless.postgres import components, schema
+from tmcp_serverless.postgres.components import Component
 
 UNREACHABLE = "postgresql://nobody@127.0.0.1:1/x"
 
@@ -38,25 +43,58 @@ async def test_what_it_prints_is_the_same_as_what_it_does(empty_database_url: st
     assert ended(command("migrate", "--database-url", empty_database_url))[1] == "Everything is up to date.\n"
 
 
-async def test_a_database_of_the_first_release_is_brought_up_to_date(empty_database_url: str) -> None:
-    component = schema.info_component()
-    (_, first), *later = component.migrations()
-    connection = await asyncpg.connect(empty_database_url)
-    await connection.execute(first)
-    await connection.execute(
-        "CREATE TABLE tmcp_schema (component text PRIMARY KEY, version integer NOT NULL, "
-        "applied_at timestamptz NOT NULL DEFAULT now())"
-    )
-    # As that release wrote it: a component is found by this name for ever.
-    await connection.execute(
-        "INSERT INTO tmcp_schema (component, version) VALUES ($1, 1)",
+async def test_a_later_migration_is_applied_to_the_tables_that_are_there(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await schema.migrate(empty_database_url) == ["streams_0001", "info_0001", "keys_0001"]
+    migrations = Component.migrations
+
+    def with_another(self: Component) -> list[tuple[int, str]]:
+        return [*migrations(self), (2, f"ALTER TABLE {self.tables['context']} ADD COLUMN later text")]
+
+    later = components.info_component(schema="public")
+    monkeypatch.setattr(Component, "migrations", with_another)
+    async with Database(empty_database_url) as database:
+        with pytest.raises(SchemaError, match=r"found version 1, need 2.*tmcp-serverless migrate"):
+            await schema.ensure(database, later, create=False)
+        assert await schema.ensure(database, later, create=True) == ["info_0002"]
+        assert await schema.ensure(database, later, create=True) == []
+    monkeypatch.undo()
+    # After a rollback, the older release works over the newer tables.
+    assert await schema.migrate(empty_database_url) == []
+
+
+DEVELOPMENT = (
+    'streams: "tmcp_mailboxes", "tmcp_messages", "tmcp_sessions"',
+    (
         'info: "tmcp_session_client_capabilities", "tmcp_session_client_info", "tmcp_session_context", '
-        '"tmcp_session_log_level", "tmcp_session_subscriptions"',
+        '"tmcp_session_log_level", "tmcp_session_subscriptions"'
+    ),
+)
+"""The names that versions before the first release recorded their tables under."""
+
+
+async def test_tables_of_a_development_version_are_refused_with_the_way_out(empty_database_url: str) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute(
+        "CREATE TABLE tmcp_schema (component text PRIMARY KEY, version integer NOT NULL)"
     )
+    await connection.executemany("INSERT INTO tmcp_schema VALUES ($1, 3)", [(name,) for name in DEVELOPMENT])
     await connection.close()
-    code, output, _ = ended(command("migrate", "--database-url", empty_database_url))
-    applied = [line for line in output.splitlines() if "info" in line]
-    assert (code, applied) == (0, [f"Applied info_{version:04}." for version, _ in later])
+    way_out = r"development version.*remove.*\"tmcp_schema\".*tmcp-serverless migrate"
+    code, _, errors = ended(command("migrate", "--database-url", empty_database_url))
+    assert (code, errors.count("\n")) == (1, 1)
+    assert re.search(way_out, errors)
+    assert await tables(empty_database_url) == {"tmcp_schema"}
+    for kind in (PostgresStreamSessionManager, PostgresInfoSessionManager):
+        async with kind(empty_database_url) as manager:
+            with pytest.raises(SchemaError, match=way_out):
+                await manager.check()
+    _, doctors, _ = ended(command("doctor", TMCP_DATABASE_URL=empty_database_url))
+    assert doctors.count("development version") == 2
+    async with Database(empty_database_url) as database:
+        await database.fetch("DROP TABLE tmcp_schema", idempotent=False)
+    assert ended(command("migrate", "--database-url", empty_database_url))[0] == 0
 
 
 def test_without_a_database_it_says_which_variable() -> None:

@@ -34,6 +34,15 @@ def test_every_feature_works_when_each_request_may_land_on_another_instance(
     assert_served_by_many(report, amnesia=amnesia)
 
 
+def test_metadata_with_tmcps_nine_methods_alone_serves_the_tour_in_one_process(
+    empty_database_url: str,
+) -> None:
+    target = f"{HERE / 'bare_info_server.py'}:handler"
+    with Cluster(target, instances=1, database_url=empty_database_url) as cluster:
+        report = asyncio.run(tour(f"{cluster.url}/mcp", narrate=print, unsubscribe=False))
+    assert report.delivered
+
+
 @pytest.mark.parametrize("amnesia", [False, True], ids=["remembering", "amnesia"])
 @pytest.mark.parametrize("module", ["fastmcp_server", "lowlevel_server"])
 def test_servers_on_other_frameworks_work_the_same_way(

@@ -14,9 +14,10 @@ from tests.support.servers import small_server
 from tests.support.waiting import eventually
 from tmcp_serverless import Notifier, PostgresStreamSessionManager, Settings, create_handler
 from tmcp_serverless.errors import TmcpError
-from tmcp_serverless.postgres import schema
+from tmcp_serverless.postgres.components import streams_component
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.diagnosis import diagnose
+from tmcp_serverless.postgres.schema import migrate
 from tmcp_serverless.postgres.statements import silenced
 from tmcp_serverless.sessions.records import CloseReason
 from tmcp_serverless.testing.contracts import RecordingController
@@ -44,7 +45,7 @@ def small_queue() -> Generator[str]:
 @pytest.fixture
 async def url(small_queue: str, request: pytest.FixtureRequest) -> str:
     made = await create_database(small_queue, f"q_{abs(hash(request.node.nodeid)):x}")
-    await schema.migrate(made)
+    await migrate(made)
     return made
 
 
@@ -148,7 +149,7 @@ async def test_a_process_that_starts_then_serves_too(url: str) -> None:
 
 
 async def test_no_ring_is_left_in_a_silent_statement(url: str) -> None:
-    statements = statements_of(schema.streams_component())
+    statements = statements_of(streams_component())
     rings = {name: sql for name, sql in statements.items() if "pg_notify" in sql}
     assert len(rings) >= 8
     connection = await asyncpg.connect(url)

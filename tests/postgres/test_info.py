@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
@@ -17,7 +18,8 @@ from tmcp_serverless import (
     SessionRecord,
     TableNames,
 )
-from tmcp_serverless.postgres.schema import info_component
+from tmcp_serverless.postgres.components import info_component
+from tmcp_serverless.postgres.identifiers import quote
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -29,13 +31,13 @@ RECORD = SessionRecord(
     log_level="info",
 )
 
-SETTERS = {
-    "set_client_info": '{"name": "late"}',
-    "set_client_capabilities": '{"sampling": {}}',
-    "set_log_level": "error",
-    "add_subscription": "a://1",
+SETTERS: dict[str, tuple[Any, tuple[str, Any]]] = {
+    "set_client_info": ({"name": "late"}, ("set_client_info", '{"name": "late"}')),
+    "set_client_capabilities": ({"sampling": {}}, ("set_client_capabilities", '{"sampling": {}}')),
+    "set_log_level": ("error", ("update", "error")),
+    "add_subscription": ("a://1", ("add_subscription", "a://1")),
 }
-"""What a request can set, and to what, as the statement of that name has it."""
+"""What a request can set: the method, its value, and the statement with its first parameter."""
 
 
 @pytest.fixture
@@ -133,8 +135,7 @@ async def test_what_is_set_while_the_session_is_being_deleted_is_not_kept(
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute(statement("delete"), key("s"))
-    value = {"name": "late"} if name.startswith("set_client") else SETTERS[name]
-    setting = asyncio.create_task(getattr(info, name)("s", value))
+    setting = asyncio.create_task(getattr(info, name)("s", SETTERS[name][0]))
     await waiting_for_a_lock(database_url)
     await transaction.commit()
     await setting
@@ -150,7 +151,8 @@ async def test_a_session_is_deleted_with_what_is_being_set_meanwhile(
     )
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute(statement(name), key("s"), SETTERS[name])
+    heading, *values = SETTERS[name][1]
+    await connection.execute(statement(heading), key("s"), *values, *([None] if heading == "update" else []))
     deleting = asyncio.create_task(info.delete("s"))
     await waiting_for_a_lock(database_url)
     await transaction.commit()
@@ -165,7 +167,7 @@ async def test_a_session_that_is_being_deleted_is_not_renewed(
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute(statement("delete"), key("s"))
-    renewing = asyncio.create_task(info.renew("s", RECORD))
+    renewing = asyncio.create_task(info.initialize("s", RECORD, only_if_exists=True))
     await waiting_for_a_lock(database_url)
     await transaction.commit()
     assert not await renewing
@@ -180,7 +182,7 @@ async def test_a_session_is_deleted_with_what_it_is_being_renewed_with(
     transaction = connection.transaction()
     await transaction.start()
     values = ("{}", "{}", "error", "", "2025-11-25", False)
-    assert await connection.fetchval(statement("renew"), key("s"), *values, 60.0) == key("s")
+    assert await connection.fetchval(statement("initialize_existing"), key("s"), *values, 60.0) == key("s")
     deleting = asyncio.create_task(info.delete("s"))
     await waiting_for_a_lock(database_url)
     await transaction.commit()
@@ -193,7 +195,7 @@ async def test_a_session_that_has_expired_is_not_renewed(
 ) -> None:
     await info.initialize("s", RECORD)
     await connection.execute("UPDATE tmcp_session_context SET updated_at = now() - interval '25 h'")
-    assert not await info.renew("s", RECORD)
+    assert not await info.initialize("s", RECORD, only_if_exists=True)
 
 
 async def test_a_subscription_does_not_wait_for_the_idle_clock(
@@ -215,3 +217,62 @@ async def test_who_is_subscribed_without_a_session_is_not_told(
         "INSERT INTO tmcp_session_subscriptions (id, value) VALUES ('default:gone', 'a://1')"
     )
     assert await info.get_subscriptions("a://1") == {"s"}
+
+
+@pytest.mark.parametrize("names", [TableNames(), TableNames(client_info="Other.Info", log_level="my-level")])
+async def test_tmcps_tables_of_single_values_are_views_of_the_session(
+    database_url: str, connection: asyncpg.Connection, names: TableNames
+) -> None:
+    await connection.execute('CREATE SCHEMA "Other"')
+    if names != TableNames():
+        names = replace(names, context="my-context", client_capabilities="my-capabilities", subscriptions="s")
+    views = {
+        name: quote(getattr(names, name)) for name in ("client_info", "client_capabilities", "log_level")
+    }
+
+    async def seen() -> dict[str, list[tuple[str, str]]]:
+        return {
+            name: [tuple(row) for row in await connection.fetch(f"SELECT id, value FROM {view} ORDER BY id")]
+            for name, view in views.items()
+        }
+
+    async with PostgresInfoSessionManager(database_url, table_names=names, namespace="a b") as info:
+        await info.initialize("s", replace(RECORD, log_level=None))
+        expected = {
+            "client_info": [("a b:s", '{"name": "c", "version": "1"}')],
+            "client_capabilities": [("a b:s", "{}")],
+        }
+        assert await seen() == {**expected, "log_level": []}
+        await info.set_log_level("s", "error")
+        await info.set_client_capabilities("s", {"sampling": {}})
+        expected["client_capabilities"] = [("a b:s", '{"sampling": {}}')]
+        assert await seen() == {**expected, "log_level": [("a b:s", "error")]}
+        await info.delete("s")
+        assert await seen() == {name: [] for name in views}
+
+
+async def test_each_change_of_a_session_writes_one_row(
+    info: PostgresInfoSessionManager, connection: asyncpg.Connection
+) -> None:
+    """The numbers of rows that statements have written, as the server counts them."""
+    await info.initialize("s", RECORD)
+
+    async def written() -> Any:
+        await connection.execute("SELECT pg_stat_clear_snapshot()")
+        return await connection.fetchval(
+            "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::int FROM pg_stat_user_tables "
+            "WHERE relname LIKE 'tmcp_session%'"
+        )
+
+    await info.update("s", log_level="error", initialized=True)
+    await info.update("s", log_level="error", initialized=True)
+    await info.set_client_info("s", {})
+    await info.initialize("s", RECORD, only_if_exists=True)
+    await info.delete("s")
+    await info.aclose()  # a backend tells what it has counted when it ends, at the latest
+
+    async def told() -> bool:
+        return await written() >= 5
+
+    await eventually(told)
+    assert await written() == 5

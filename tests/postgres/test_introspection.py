@@ -9,10 +9,10 @@ import pytest
 
 from tests.support.rows import statements_of
 from tmcp_serverless.postgres import privileges
-from tmcp_serverless.postgres.schema import info_component, streams_component
+from tmcp_serverless.postgres.components import info_component, keys_component, streams_component
 from tmcp_serverless.postgres.statements import silenced
 
-COMPONENTS = (streams_component(), info_component())
+COMPONENTS = (streams_component(), info_component(), keys_component())
 STATEMENTS = {
     f"{component.kind}.{name}": sql
     for component in COMPONENTS

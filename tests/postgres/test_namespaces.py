@@ -12,7 +12,6 @@ import asyncpg
 import pytest
 
 from tests.support.fixtures import postgres_managers
-from tests.support.rows import key
 from tmcp_serverless import (
     CloseReason,
     ConfigurationError,
@@ -152,11 +151,11 @@ async def test_metadata_of_the_same_id_is_each_namespaces_own(
     await red.initialize("s", RECORD)
     await red.add_subscription("s", "a://1")
     assert await blue.load("s") is None
-    assert not await blue.renew("s", RECORD)
+    assert not await blue.initialize("s", RECORD, only_if_exists=True)
     for set_value in (blue.set_client_info("s", {}), blue.set_client_capabilities("s", {})):
         await set_value
     await blue.set_log_level("s", "error")
-    await blue.mark_initialized("s")
+    await blue.update("s", initialized=True)
     await blue.add_subscription("s", "a://1")
     await blue.remove_subscription("s", "a://1")
     assert await blue.get_subscriptions("a://1") == set()
@@ -172,7 +171,9 @@ async def test_metadata_of_the_same_id_is_each_namespaces_own(
 async def test_secrets_and_spent_tokens_are_each_namespaces_own(
     red_and_blue: tuple[SessionManagers, SessionManagers],
 ) -> None:
-    red, blue = (managers.info for managers in red_and_blue)
+    red, blue = (managers.keys for managers in red_and_blue)
+    assert red is not None
+    assert blue is not None
     assert await red.secret("key", "of red") == "of red"
     assert await blue.secret("key", "of blue") == "of blue"
     assert await red.spend("token", seconds=60)
@@ -310,30 +311,7 @@ async def test_a_broadcast_that_nobody_could_hear_makes_no_namespace(database_ur
         assert await list_namespaces(database) == ["real"]
 
 
-# The way that it was, and what it costs
-
-
-async def test_rows_of_before_there_were_namespaces_go_with_the_migration(database_url: str) -> None:
-    await execute(
-        database_url,
-        "WITH boxes AS (INSERT INTO tmcp_mailboxes (id, last) VALUES ('s', 1), ('/broadcast', 1)), "
-        "context AS (INSERT INTO tmcp_session_context VALUES ('s', '', 'x', true, '[]')), "
-        "secret AS (INSERT INTO tmcp_secrets VALUES ('k', 'v')), "
-        "messages AS (INSERT INTO tmcp_messages VALUES ('s', 1, 'x')), "
-        "kept AS (INSERT INTO tmcp_mailboxes (id, last) VALUES ($1, 1)) "
-        "UPDATE tmcp_schema SET version = version - 1",
-        key("s"),
-    )
-    await execute(database_url, "ALTER TABLE tmcp_session_context DROP COLUMN idle_seconds")
-    async with postgres_managers(database_url) as managers:
-        await managers.check()
-        assert await managers.info.secret("k", "new") == "new"
-    rows = await execute(
-        database_url,
-        "SELECT id FROM tmcp_mailboxes UNION ALL SELECT id FROM tmcp_session_context "
-        "UNION ALL SELECT mailbox FROM tmcp_messages",
-    )
-    assert [row[0] for row in rows] == [key("s")]
+# What it costs
 
 
 async def test_who_is_subscribed_is_looked_for_in_the_namespace_alone(database_url: str) -> None:
@@ -348,7 +326,8 @@ async def test_who_is_subscribed_is_looked_for_in_the_namespace_alone(database_u
         await execute(
             database_url,
             "WITH made AS (INSERT INTO tmcp_session_context "
-            "SELECT 'many:' || n, '', 'x', true, '[]' FROM generate_series(1, 5000) AS n RETURNING id) "
+            "SELECT 'many:' || n, '', 'x', true, '{}', '{}', null, 60 "
+            "FROM generate_series(1, 5000) AS n RETURNING id) "
             "INSERT INTO tmcp_session_subscriptions SELECT id, 'a://1' FROM made",
         )
         await execute(database_url, "ANALYZE")

@@ -86,8 +86,9 @@ async def test_what_the_docs_say_to_grant_is_all_that_serving_takes_and_nothing_
         assert await client.call("add", a=1, b=2) == "3"
         await client.delete()
         assert (await ModernClient(handler.app).ask("tools/list")).status == 200
-        assert await handler.managers.info.secret("k", "v") == "v"
-        assert await handler.managers.info.spend("t", seconds=0.0)
+        assert handler.managers.keys is not None
+        assert await handler.managers.keys.secret("k", "v") == "v"
+        assert await handler.managers.keys.spend("t", seconds=0.0)
         await handler.sweep()
     for statement in grants.strip().split(";\n"):
         taken = statement.replace("GRANT", "REVOKE", 1).replace(" TO ", " FROM ").removesuffix(";")

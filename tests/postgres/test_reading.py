@@ -14,9 +14,9 @@ from tests.adversity.proxy import Proxy
 from tests.support.rows import key, statements_of
 from tests.support.waiting import eventually
 from tmcp_serverless import Database, PostgresStreamSessionManager, StoreUnavailableError
+from tmcp_serverless.postgres.components import streams_component
 from tmcp_serverless.postgres.connection import Connection
 from tmcp_serverless.postgres.paging import PAGE_BYTES, PAGE_ROWS
-from tmcp_serverless.postgres.schema import streams_component
 from tmcp_serverless.postgres.tables import Tables
 from tmcp_serverless.testing.contracts import RecordingController
 

@@ -13,6 +13,7 @@ from tmcp_serverless import (
     ConfigurationError,
     Database,
     PostgresInfoSessionManager,
+    PostgresKeyStore,
     PostgresStreamSessionManager,
     SchemaError,
     StoreUnavailableError,
@@ -125,15 +126,16 @@ $$ BEGIN RAISE EXCEPTION 'not here' USING ERRCODE = '{code}'; END $$;
 CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()
 """
 TABLES = (
-    *("tmcp_sessions", "tmcp_mailboxes", "tmcp_messages", "tmcp_session_context", "tmcp_session_client_info"),
-    *("tmcp_session_client_capabilities", "tmcp_session_log_level", "tmcp_session_subscriptions"),
+    *("tmcp_sessions", "tmcp_mailboxes", "tmcp_messages"),
+    *("tmcp_session_context", "tmcp_session_subscriptions"),
     *("tmcp_secrets", "tmcp_spent"),
 )
 
 
 @pytest.mark.parametrize("table", TABLES)
 async def test_readiness_writes_to_every_table_and_leaves_nothing(database_url: str, table: str) -> None:
-    kind = PostgresInfoSessionManager if table not in TABLES[:3] else PostgresStreamSessionManager
+    kind = PostgresInfoSessionManager if table.startswith("tmcp_session_") else PostgresStreamSessionManager
+    kind = PostgresKeyStore if table in TABLES[-2:] else kind
     async with kind(database_url) as manager:
         await manager.check()
         connection = await asyncpg.connect(database_url)

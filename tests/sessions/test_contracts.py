@@ -14,6 +14,7 @@ from tmcp_serverless import (
     CloseReason,
     InfoSessionManager,
     InMemoryInfoSessionManager,
+    InMemoryKeyStore,
     InMemoryStreamSessionManager,
     PostgresStreamSessionManager,
     SessionManagers,
@@ -22,6 +23,7 @@ from tmcp_serverless import (
 )
 from tmcp_serverless.testing.contracts import (
     InfoSessionManagerContract,
+    KeyStoreContract,
     RecordingController,
     StreamSessionManagerContract,
 )
@@ -103,6 +105,26 @@ class TestPostgresInfo(InfoSessionManagerContract):
         return lambda: new_managers_on_each().info
 
 
+class TestInMemoryKeys(KeyStoreContract):
+    @pytest.fixture
+    def new_manager(self) -> Callable[[], InMemoryKeyStore]:  # type: ignore[override]
+        store = InMemoryKeyStore()
+        return lambda: store
+
+
+class TestSlowKeys(KeyStoreContract):
+    @pytest.fixture(params=SEEDS)
+    def new_manager(self, request: pytest.FixtureRequest) -> Any:
+        managers = slow_managers(Slowness(request.param, most_seconds=SHORT_SECONDS))
+        return lambda: managers.keys
+
+
+class TestPostgresKeys(KeyStoreContract):
+    @pytest.fixture
+    def new_manager(self, new_managers_on_each: Callable[[], SessionManagers]) -> Any:
+        return lambda: new_managers_on_each().keys
+
+
 ODD: dict[str, Any] = {"namespace": "Größe: {events} 'x' a/b", "schema": 'Odd "schema"'}
 
 
@@ -136,8 +158,14 @@ class TestOddInfo(InfoSessionManagerContract):
         return lambda: new_odd_managers().info
 
 
+class TestOddKeys(KeyStoreContract):
+    @pytest.fixture
+    def new_manager(self, new_odd_managers: Callable[[], SessionManagers]) -> Any:
+        return lambda: new_odd_managers().keys
+
+
 class BareInfo(InfoSessionManager):
-    """A subclass that has the abstract methods and nothing else."""
+    """A subclass that has TMCP's nine methods and nothing else."""
 
     def __init__(self) -> None:
         self._info: dict[str, Any] = {}
@@ -169,9 +197,6 @@ class BareInfo(InfoSessionManager):
     async def add_subscription(self, id: str, uri: str) -> None:
         self._subscriptions[uri].add(id)
 
-    async def remove_subscription(self, id: str, uri: str) -> None:
-        self._subscriptions[uri].discard(id)
-
     async def delete(self, id: str) -> None:
         for table in (self._info, self._capabilities, self._levels):
             table.pop(id, None)
@@ -197,7 +222,7 @@ async def test_a_clients_own_meta_is_kept_whatever_it_is(kind: type[InfoSessionM
     )
     await manager.initialize("id", record)
     assert await manager.load("id") == record
-    await manager.mark_initialized("id")
+    await manager.update("id", initialized=True)
     assert await manager.load("id") == replace(record, initialized=True)
     assert await manager.load("id", principal="somebody else") is None
 
@@ -243,5 +268,5 @@ async def test_both_managers_are_closed_when_they_are_left() -> None:
 async def test_what_was_not_initialized_is_no_session(meta: Any) -> None:
     manager = BareInfo()
     await manager.set_client_info("id", {"name": "c", "_meta": meta})
-    await manager.mark_initialized("id")
+    await manager.update("id", initialized=True)
     assert await manager.load("id") is None

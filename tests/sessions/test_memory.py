@@ -129,11 +129,11 @@ async def test_a_session_that_has_expired_is_not_renewed(clock: Clock) -> None:
     info = InMemoryInfoSessionManager(idle_seconds=60)
     await info.initialize("id", RECORD)
     clock.now += 50
-    assert await info.renew("id", RECORD)
+    assert await info.initialize("id", RECORD, only_if_exists=True)
     clock.now += 50
-    assert await info.renew("id", RECORD)
+    assert await info.initialize("id", RECORD, only_if_exists=True)
     clock.now += 61
-    assert not await info.renew("id", RECORD)
+    assert not await info.initialize("id", RECORD, only_if_exists=True)
 
 
 async def test_the_place_of_a_session_is_kept_for_longer_than_its_messages(clock: Clock) -> None:
@@ -217,7 +217,7 @@ async def test_what_is_written_after_a_session_was_deleted_leaves_nothing() -> N
     await info.set_client_capabilities("id", {"roots": {}})
     await info.set_log_level("id", "debug")
     await info.add_subscription("id", "x://y")
-    await info.mark_initialized("id")
+    await info.update("id", initialized=True)
     assert await info.get_client_info("id") is None
     assert await info.get_client_capabilities("id") is None
     assert await info.get_log_level("id") is None

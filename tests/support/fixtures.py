@@ -13,8 +13,10 @@ from tmcp_serverless import (
     Database,
     Handler,
     InMemoryInfoSessionManager,
+    InMemoryKeyStore,
     InMemoryStreamSessionManager,
     PostgresInfoSessionManager,
+    PostgresKeyStore,
     PostgresStreamSessionManager,
     SessionManagers,
     create_handler,
@@ -56,7 +58,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 async def new_managers(request: pytest.FixtureRequest) -> AsyncGenerator[NewManagers]:
     made: list[SessionManagers] = []
-    shared = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
+    shared = SessionManagers(
+        streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager(), keys=InMemoryKeyStore()
+    )
     if request.param.startswith("slow-"):
         shared = slow_managers(Slowness(int(request.param.removeprefix("slow-"))), shared)
     url: str | None = request.getfixturevalue("database_url") if request.param == "postgres" else None
@@ -101,11 +105,20 @@ async def new_postgres_handler(database_url: str) -> AsyncGenerator[NewHandler]:
 
 
 def postgres_managers(
-    url: str, *, streams: dict[str, Any] | None = None, info: dict[str, Any] | None = None
+    url: str,
+    *,
+    streams: dict[str, Any] | None = None,
+    info: dict[str, Any] | None = None,
+    keys: dict[str, Any] | None = None,
 ) -> SessionManagers:
+    """Return managers that share a database; the keys are where the metadata is, unless it is said."""
     database = Database(url)
+    shared = {
+        name: value for name, value in (info or {}).items() if name in ("namespace", "schema", "create")
+    }
     return SessionManagers(
         streams=PostgresStreamSessionManager(database, **(streams or {})),
         info=PostgresInfoSessionManager(database, **(info or {})),
+        keys=PostgresKeyStore(database, **(shared if keys is None else keys)),
         resources=(database,),
     )

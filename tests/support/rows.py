@@ -8,7 +8,7 @@ from tmcp_serverless.postgres.namespace import Namespace
 from tmcp_serverless.postgres.statements import load_statements
 
 if TYPE_CHECKING:
-    from tmcp_serverless.postgres.schema import Component
+    from tmcp_serverless.postgres.components import Component
 
 __all__ = ["key", "statements_of"]
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 from tmcp_serverless import (
     InfoSessionManager,
     InMemoryInfoSessionManager,
+    InMemoryKeyStore,
     InMemoryStreamSessionManager,
+    KeyStore,
     SessionManagers,
     StoreUnavailableError,
     StreamSessionManager,
@@ -121,15 +123,17 @@ slow_streams = cast(
 slow_info = cast(
     "Callable[[InfoSessionManager, Slowness], InfoSessionManager]", _slow_class(InfoSessionManager)
 )
+slow_keys = cast("Callable[[KeyStore, Slowness], KeyStore]", _slow_class(KeyStore))
 
 
 def slow_managers(slowness: Slowness, managers: SessionManagers | None = None) -> SessionManagers:
     """Return slow managers around these, or around new ones in memory."""
     inner = managers or SessionManagers(
-        streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager()
+        streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager(), keys=InMemoryKeyStore()
     )
     return SessionManagers(
         streams=slow_streams(inner.streams, slowness),
         info=slow_info(inner.info, slowness),
+        keys=None if inner.keys is None else slow_keys(inner.keys, slowness),
         resources=inner.resources,
     )

@@ -28,6 +28,7 @@ from tests.support.users import two_users
 from tmcp_serverless import (
     ConfigurationError,
     InMemoryInfoSessionManager,
+    InMemoryKeyStore,
     InMemoryStreamSessionManager,
     SessionManagers,
     StoreUnavailableError,
@@ -289,12 +290,10 @@ NOT_READY = "The server is not configured rightly; its log says what to change"
 async def test_a_key_of_one_process_is_refused_and_the_log_says_what_to_do_about_it(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class KeepsNoSecret(InMemoryInfoSessionManager):
-        async def secret(self, name: str, proposed: str) -> Any:
-            del name, proposed
-
-    managers = SessionManagers(streams=InMemoryStreamSessionManager(), info=KeepsNoSecret())
+    managers = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
     handler = create_handler(modern_server(stage), session_manager=managers)
+    (warned,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "TMCP_REQUEST_STATE_KEYS" in warned.message
     client = ModernClient(handler.app)
     assert (await client.call("talk"))["content"][0]["text"] == "done"
     refused = await client.ask("tools/call", {"name": "greet", "arguments": {"greeting": "Hello"}})
@@ -305,6 +304,31 @@ async def test_a_key_of_one_process_is_refused_and_the_log_says_what_to_do_about
     assert "answered 503" in said.message
     assert "TMCP_REQUEST_STATE_KEYS" in said.message
     await handler.aclose()
+
+
+@pytest.mark.parametrize("keys", [None, InMemoryKeyStore()], ids=["without", "with a store"])
+async def test_a_start_without_a_key_that_instances_share_is_warned_of(
+    stage: Stage, caplog: pytest.LogCaptureFixture, keys: InMemoryKeyStore | None
+) -> None:
+    managers = SessionManagers(
+        streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager(), keys=keys
+    )
+    await create_handler(modern_server(stage), session_manager=managers).aclose()
+    await create_handler(modern_server(stage)).aclose()
+    warned = ["TMCP_REQUEST_STATE_KEYS" in record.message for record in caplog.records]
+    assert warned.count(True) == (1 if keys is None else 0)
+    caplog.clear()
+    handler = create_handler(modern_server(stage), session_manager=managers, request_state_keys=["k" * 32])
+    await handler.aclose()
+    assert "TMCP_REQUEST_STATE_KEYS" not in caplog.text
+
+
+async def test_single_use_without_a_place_to_record_it_is_refused_at_the_start(stage: Stage) -> None:
+    managers = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
+    with pytest.raises(ConfigurationError, match=r"TMCP_SINGLE_USE.*keys="):
+        create_handler(
+            modern_server(stage), session_manager=managers, single_use=True, request_state_keys=["k" * 32]
+        )
 
 
 async def test_what_is_wrong_with_the_database_is_for_the_log_and_not_for_clients(
@@ -325,7 +349,7 @@ async def test_what_is_wrong_with_the_database_is_for_the_log_and_not_for_client
 
 
 async def test_row_13_a_state_that_cannot_be_sealed_is_a_503_until_the_store_is_back(stage: Stage) -> None:
-    class Away(InMemoryInfoSessionManager):
+    class Away(InMemoryKeyStore):
         away = True
 
         async def secret(self, name: str, proposed: str) -> str:
@@ -338,8 +362,10 @@ async def test_row_13_a_state_that_cannot_be_sealed_is_a_503_until_the_store_is_
                 raise StoreUnavailableError("out of reach")
             return await super().spend(token, seconds=seconds)
 
-    info = Away()
-    managers = SessionManagers(streams=InMemoryStreamSessionManager(), info=info)
+    keys = Away()
+    managers = SessionManagers(
+        streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager(), keys=keys
+    )
     handler = create_handler(modern_server(stage), session_manager=managers, single_use=True)
     client = ModernClient(handler.app)
     call = {"name": "greet", "arguments": {"greeting": "Hello"}}
@@ -347,13 +373,13 @@ async def test_row_13_a_state_that_cannot_be_sealed_is_a_503_until_the_store_is_
     assert error_of(refused) == (503, INTERNAL_ERROR)
     assert refused.headers["retry-after"] == "1"
     assert refused.messages[-1]["id"] == "mine"
-    info.away = False
+    keys.away = False
     asked = await client.call("greet", greeting="Hello")
     (key,) = asked["inputRequests"]
-    info.away = True
+    keys.away = True
     assert error_of(await client.answer(asked, {key: ZOE}, "greet", greeting="Hello"))[0] == 503
     assert stage.greeted == []
-    info.away = False
+    keys.away = False
     assert (await client.answer(asked, {key: ZOE}, "greet", greeting="Hello")).status == 200
     assert stage.greeted == ["Zoë"]
     await handler.aclose()

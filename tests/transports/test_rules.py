@@ -13,7 +13,7 @@ from mcp.server.mcpserver import Context
 
 from tests.support.client import Client, initialize_message
 from tests.support.servers import small_server
-from tmcp_serverless import HttpTransport
+from tmcp_serverless import HttpTransport, InMemoryStreamSessionManager, SessionManagers, create_handler
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler, NewManagers
@@ -526,6 +526,20 @@ async def test_a_subscription_can_be_taken_back(client: Client) -> None:
     assert refused.messages[0]["error"]["code"] == -32602
     assert await client.result("resources/subscribe", {"uri": "x://y"}) == {}
     assert await client.result("resources/unsubscribe", {"uri": "x://y"}) == {}
+
+
+async def test_unsubscribing_is_not_offered_where_the_managers_cannot_take_a_subscription_back() -> None:
+    from tests.sessions.test_contracts import BareInfo
+
+    info = BareInfo()
+    managers = SessionManagers(streams=InMemoryStreamSessionManager(), info=info)
+    async with create_handler(small_server(), session_manager=managers) as handler:
+        client = await Client(handler.app).initialize()
+        assert await client.result("resources/subscribe", {"uri": "x://y"}) == {}
+        refused = await client.ask("resources/unsubscribe", {"uri": "x://y"})
+        assert (refused.status, refused.messages[0]["error"]["code"]) == (200, -32601)
+        assert await info.get_subscriptions("x://y") == {client.session}
+        assert await client.call("add", a=1, b=2) == "3"
 
 
 async def test_session_methods_can_be_left_to_the_server(new_handler: NewHandler) -> None:

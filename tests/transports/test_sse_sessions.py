@@ -476,9 +476,9 @@ async def test_a_store_that_is_away_is_503_and_no_half_session(stage: Stage) -> 
     class Remembering(InMemoryInfoSessionManager):
         made = ""
 
-        async def initialize(self, id: str, record: SessionRecord) -> None:
+        async def initialize(self, id: str, record: SessionRecord, *, only_if_exists: bool = False) -> bool:
             self.made = id
-            await super().initialize(id, record)
+            return await super().initialize(id, record, only_if_exists=only_if_exists)
 
     info = Remembering()
     handler = create_handler(

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import asyncpg
 
-from tmcp_serverless.errors import ConfigurationError, TmcpError
+from tmcp_serverless.errors import ConfigurationError, SchemaError, TmcpError
+from tmcp_serverless.postgres.components import info_component, keys_component, streams_component
 from tmcp_serverless.postgres.dsn import hosts_and_ports
 from tmcp_serverless.postgres.failures import FROM_DATABASE
 from tmcp_serverless.postgres.listen_probe import hear_nonce
 from tmcp_serverless.postgres.overview import list_namespaces
 from tmcp_serverless.postgres.privileges import lacks_for_migrating, lacks_for_use
-from tmcp_serverless.postgres.schema import found_and_latest, info_component, streams_component
+from tmcp_serverless.postgres.schema import found_and_latest
 from tmcp_serverless.postgres.tls import sslmode_of
 from tmcp_serverless.postgres.trial import try_to_write
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from tmcp_serverless.config import Settings
+    from tmcp_serverless.postgres.components import Component
     from tmcp_serverless.postgres.database import Connection, Database
-    from tmcp_serverless.postgres.schema import Component
     from tmcp_serverless.postgres.target import Target
 
 __all__ = ["Finding", "diagnose"]
@@ -143,13 +144,16 @@ def _of_idling(idle: str | None, major: int) -> Finding:
 async def _of_schema(connection: Connection, database: Database, *, create: bool) -> list[Finding]:
     schema = await database.find_schema()
     findings = [Finding("ok", "schema", f"{schema!r}")]
-    for component in (streams_component(schema=schema), info_component(schema=schema)):
+    for new in (streams_component, info_component, keys_component):
+        component = new(schema=schema)
         about = f"tables, {component.kind}"
         try:
             findings.append(await _of_component(connection, component, about, create=create))
         except asyncpg.InsufficientPrivilegeError as error:
             advice = "GRANT it SELECT, INSERT, UPDATE and DELETE on the tables, and USAGE on their schema"
             findings.append(Finding("wrong", about, f"the role may not look at them ({error}): {advice}"))
+        except SchemaError as error:
+            findings.append(Finding("wrong", about, str(error)))
     return findings
 
 

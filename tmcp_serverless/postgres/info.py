@@ -6,9 +6,9 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.postgres.components import info_component
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
-from tmcp_serverless.postgres.schema import info_component
 from tmcp_serverless.postgres.tables import PostgresManager, Tables
 from tmcp_serverless.sessions.contracts import InfoSessionManager
 from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
@@ -31,7 +31,7 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
     Args:
         dsn: A libpq connection string with user, password and any `sslmode`; or a `Database` to share.
-        table_names: The tables' names; those not given keep their defaults.
+        table_names: The names of the tables and views; those not given keep their defaults.
         create: Whether missing tables are created; if not, no DDL is ever issued.
         idle_seconds: How long a session that nobody uses is kept.
         namespace: The part of the tables that is meant: nothing is seen or changed in another, but for
@@ -58,33 +58,31 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
         )
         self._idle_seconds = idle_seconds
 
-    async def initialize(self, id: str, record: SessionRecord) -> None:
-        """Store a new session whole, in one statement."""
+    async def initialize(self, id: str, record: SessionRecord, *, only_if_exists: bool = False) -> bool:
+        """Store the session, in one statement."""
+        if only_if_exists:
+            return await self._of("initialize_existing", id, *_values(record), self._idle_seconds) is not None
         await self._of("initialize", id, *_values(record), self._idle_seconds)
-
-    async def renew(self, id: str, record: SessionRecord) -> bool:
-        """Store the principal's session anew where it is there, in one statement."""
-        return await self._of("renew", id, *_values(record), self._idle_seconds) is not None
+        return True
 
     async def load(self, id: str, *, principal: str = ANONYMOUS) -> SessionRecord | None:
         """Return the principal's session and slide its idle clock, in one round trip."""
         row = await self._of("load", id, principal, self._idle_seconds)
         if row is None:
             return None
-        version, initialized, client, level, _ = row
-        info, capabilities = json.loads(client)
+        version, initialized, info, capabilities, level, _ = row
         return SessionRecord(
             protocol_version=version,
-            client_info=info,
-            client_capabilities=capabilities,
+            client_info=json.loads(info),
+            client_capabilities=json.loads(capabilities),
             principal=principal,
             log_level=level,
             initialized=initialized,
         )
 
-    async def mark_initialized(self, id: str) -> None:
-        """Record `notifications/initialized`."""
-        await self._of("mark_initialized", id)
+    async def update(self, id: str, *, log_level: str | None = None, initialized: bool | None = None) -> None:
+        """Store the values that are given, in one statement."""
+        await self._of("update", id, log_level, initialized)
 
     async def get_client_info(self, id: str) -> Json | None:
         """Return the client's `Implementation` object."""
@@ -109,7 +107,7 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
     async def set_log_level(self, id: str, value: str) -> None:
         """Store the level."""
-        await self._of("set_log_level", id, value)
+        await self.update(id, log_level=value)
 
     async def get_subscriptions(self, uri: str) -> set[str]:
         """Return the ids of the sessions that are subscribed and have not expired."""
@@ -134,24 +132,8 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
         # not among the rows that it saw. From now on there is no session to set anything for.
         await self._of("delete", id)
 
-    async def secret(self, name: str, proposed: str) -> str:
-        """Return the secret of this name: the first that was proposed, whoever proposed it."""
-        row = await self._of("secret", name, proposed)
-        while row is None:
-            # Another instance's proposal was committed while this statement ran.
-            row = await self._of("secret", name, proposed)
-        return row[0]
-
-    async def spend(self, token: str, *, seconds: float) -> bool:
-        """Record that the token was used; false when it had been used before.
-
-        A reply that is lost counts as a use: the statement is not run again.
-        """
-        key = self._tables.namespace.key(token)
-        return await self._tables.fetchrow("spend", key, seconds, idempotent=False) is not None
-
     async def sweep(self, *, limit: int = 100) -> int:
-        """Remove at most `limit` expired sessions of whatever namespace, and return how many went."""
+        """Remove at most `limit` expired sessions of any namespace, and return how many went."""
         row = await self._tables.fetchrow("sweep", limit, idempotent=True)
         return row[0] if row else 0
 
@@ -160,7 +142,7 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
         return json.loads(row[0]) if row else None
 
     async def _of(self, name: str, address: str, *args: object) -> Row | None:
-        """Run a statement about one session or secret of this namespace. All may run twice without harm."""
+        """Run a statement about one session of this namespace. All may run twice without harm."""
         tables = self._tables
         return await tables.fetchrow(name, tables.namespace.key(address), *args, idempotent=True)
 

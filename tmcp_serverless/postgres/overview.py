@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.postgres.components import info_component, streams_component
 from tmcp_serverless.postgres.namespace import Namespace
-from tmcp_serverless.postgres.schema import info_component, streams_component
 from tmcp_serverless.postgres.streams import LEASE_SECONDS
 from tmcp_serverless.postgres.tables import Tables
 
@@ -108,5 +108,5 @@ def _place(holder: str) -> str:
 
 
 def _client(stored: str) -> str:
-    info = json.loads(stored)[0]
+    info = json.loads(stored)
     return f"{info.get('name', '')} {info.get('version', '')}".strip()

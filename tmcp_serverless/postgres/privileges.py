@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from tmcp_serverless.postgres.statements import built_in
 
 if TYPE_CHECKING:
+    from tmcp_serverless.postgres.components import Component
     from tmcp_serverless.postgres.database import Connection
-    from tmcp_serverless.postgres.schema import Component
 
 __all__ = ["lacks_for_migrating", "lacks_for_use"]
 
@@ -37,7 +37,7 @@ SELECT quote_ident(current_user) AS role, quote_ident($2::text) AS place,
 
 async def lacks_for_use(connection: Connection, component: Component) -> str | None:
     """Return what the role may not do with what is there, and how to grant it; `None` where it may do all."""
-    found: Any = await connection.fetchrow(_USE, list(component.tables.values()))
+    found: Any = await connection.fetchrow(_USE, component.used)
     role, verbs, names, functions = found
     refused: list[str] = []
     grants: list[str] = []

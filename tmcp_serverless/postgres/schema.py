@@ -11,147 +11,42 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-from dataclasses import dataclass
-from importlib.resources import files
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import asyncpg
 
-from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.errors import ConfigurationError, SchemaError
+from tmcp_serverless.postgres.components import info_component, keys_component, streams_component
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.failures import ALREADY_THERE, schema_error
-from tmcp_serverless.postgres.identifiers import (
-    TableNames,
-    checked_schema,
-    derived,
-    quote,
-    quote_identifier,
-    sibling,
-)
-from tmcp_serverless.postgres.statements import fill
+from tmcp_serverless.postgres.identifiers import checked_schema, quote_identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from tmcp_serverless.postgres.components import Component
     from tmcp_serverless.postgres.database import Connection
+    from tmcp_serverless.postgres.identifiers import TableNames
 
-__all__ = [
-    "Component",
-    "NewComponent",
-    "ensure",
-    "found_and_latest",
-    "info_component",
-    "migrate",
-    "script",
-    "streams_component",
-]
+__all__ = ["ensure", "found_and_latest", "migrate", "script"]
 
 logger = logging.getLogger(__name__)
 
 _MIGRATION_SECONDS = 60.0
-_FILE = re.compile(r"(\w+)_(\d{4})\.sql")
-_VERSIONS_TABLE = "tmcp_schema"
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """A set of tables that is migrated together."""
-
-    kind: str
-    """The migrations' file name before the number."""
-
-    tables: Mapping[str, str]
-    """What stands for `{name}` in the files, quoted: the tables, and functions on them."""
-
-    versions: str
-    """The table that holds the version, quoted."""
-
-    added: frozenset[str] = frozenset()
-    """Which of the tables later migrations have added."""
-
-    schema: str | None = None
-    """The schema of the tables whose names say none; `None`: the first that the role may use."""
-
-    @property
-    def place(self) -> str:
-        """The schema as error messages call it."""
-        return "the first usable schema" if self.schema is None else f"the schema {self.schema!r}"
-
-    @property
-    def name(self) -> str:
-        """The name that the version is recorded under: the kind, and the tables that its first version had.
-
-        It is the same in every schema: the record stands beside the tables.
-        """
-        beside = self.versions.removesuffix(quote(_VERSIONS_TABLE))
-        first = (table.removeprefix(beside) for name, table in self.tables.items() if name not in self.added)
-        return f"{self.kind}: {', '.join(sorted(first))}"
-
-    def migrations(self) -> list[tuple[int, str]]:
-        """Return the version numbers and their SQL, in order."""
-        folder = files("tmcp_serverless.postgres").joinpath("migrations")
-        found: list[tuple[int, str]] = []
-        for entry in folder.iterdir():
-            match = _FILE.fullmatch(entry.name)
-            if match is not None and match[1] == self.kind:
-                found.append((int(match[2]), fill(entry.read_text(encoding="utf-8"), self.tables)))
-        return sorted(found)
-
-
-def streams_component(table_name: str = "tmcp_sessions", *, schema: str | None = None) -> Component:
-    """Return the tables of live streams and mailboxes."""
-    stem = "tmcp" if table_name == "tmcp_sessions" else table_name
-    return Component(
-        "streams",
-        {
-            "sessions": quote(table_name, schema=schema),
-            "mailboxes": derived(stem, "_mailboxes", schema=schema),
-            "messages": derived(stem, "_messages", schema=schema),
-            "forget": derived(stem, "_forget", schema=schema),
-        },
-        sibling(table_name, _VERSIONS_TABLE, schema=schema),
-        frozenset({"forget"}),
-        schema,
-    )
-
-
-def info_component(names: TableNames | None = None, *, schema: str | None = None) -> Component:
-    """Return the tables of session metadata."""
-    names = names or TableNames()
-    stem = "tmcp" if names.context == TableNames().context else names.context
-    tables = {
-        "client_capabilities": quote(names.client_capabilities, schema=schema),
-        "client_info": quote(names.client_info, schema=schema),
-        "log_level": quote(names.log_level, schema=schema),
-        "subscriptions": quote(names.subscriptions, schema=schema),
-        "context": quote(names.context, schema=schema),
-        "secrets": derived(stem, "_secrets", schema=schema),
-        "spent": derived(stem, "_spent", schema=schema),
-        "slide": derived(stem, "_slide", schema=schema),
-    }
-    added = frozenset({"secrets", "spent", "slide"})
-    return Component("info", tables, sibling(names.context, _VERSIONS_TABLE, schema=schema), added, schema)
-
-
-class NewComponent(Protocol):
-    """Returns a component in a schema; `None`: in one that is not known yet."""
-
-    def __call__(self, *, schema: str | None) -> Component:
-        """Return it."""
-        ...
 
 
 async def _version(connection: Connection, component: Component) -> int:
+    sql = f"SELECT component, version FROM {component.versions} WHERE component IN ($1, $2)"
     try:
-        return (
-            await connection.fetchval(
-                f"SELECT version FROM {component.versions} WHERE component = $1", component.name
-            )
-            or 0
-        )
+        rows = await connection.fetch(sql, component.name, component.replaced)
     except asyncpg.UndefinedTableError:
         return 0
+    versions: dict[str, int] = dict(rows)
+    if component.replaced in versions:
+        raise SchemaError(
+            f"the tables of tmcp_serverless ({component.kind} in {component.place}) were made by a "
+            "development version and cannot be brought up to date: remove its tables and functions, "
+            f"{component.versions} too (the sessions in them end), and run `tmcp-serverless migrate`"
+        )
+    return versions.get(component.name, 0)
 
 
 async def found_and_latest(connection: Connection, component: Component) -> tuple[int, int]:
@@ -246,6 +141,7 @@ async def migrate(
     *,
     table_name: str = "tmcp_sessions",
     table_names: TableNames | None = None,
+    key_table_name: str = "tmcp_secrets",
     schema: str | None = None,
 ) -> list[str]:
     """Create or update all tables in a database, and return the names of what was applied.
@@ -254,6 +150,7 @@ async def migrate(
         database: A libpq connection string, or a `Database`, whose connections are closed at the end.
         table_name: The table of leases, as for `PostgresStreamSessionManager`.
         table_names: The tables of metadata, as for `PostgresInfoSessionManager`.
+        key_table_name: The table of secrets, as for `PostgresKeyStore`.
         schema: The schema of tables whose names say none: by default the database's, or the first that the
             role may use. It is made where there is none.
 
@@ -265,6 +162,7 @@ async def migrate(
         for component in (
             streams_component(table_name, schema=found),
             info_component(table_names, schema=found),
+            keys_component(key_table_name, schema=found),
         ):
             applied += await ensure(database, component, create=True)
         return applied
@@ -276,6 +174,7 @@ def script(
     *,
     table_name: str = "tmcp_sessions",
     table_names: TableNames | None = None,
+    key_table_name: str = "tmcp_secrets",
     schema: str = "public",
 ) -> str:
     """Return the SQL that makes all tables in an empty database, versions included."""
@@ -286,6 +185,7 @@ def script(
     for component in (
         streams_component(table_name, schema=schema),
         info_component(table_names, schema=schema),
+        keys_component(key_table_name, schema=schema),
     ):
         pieces.append(_versions_table(component) + ";")
         for version, sql in component.migrations():

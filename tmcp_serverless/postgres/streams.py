@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.instance import instance_name
+from tmcp_serverless.postgres.components import streams_component
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
 from tmcp_serverless.postgres.doors import Doors
@@ -25,7 +26,6 @@ from tmcp_serverless.postgres.leases import Leases
 from tmcp_serverless.postgres.mailboxes import Mailboxes
 from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
 from tmcp_serverless.postgres.reading import Reading
-from tmcp_serverless.postgres.schema import streams_component
 from tmcp_serverless.postgres.standbys import Standbys
 from tmcp_serverless.postgres.sweeping import Sweeper
 from tmcp_serverless.postgres.tables import PostgresManager, Tables

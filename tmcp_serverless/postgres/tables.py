@@ -18,8 +18,8 @@ from tmcp_serverless.postgres.trial import try_to_write
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tmcp_serverless.postgres.components import Component, NewComponent
     from tmcp_serverless.postgres.database import Connection, Database, Row
-    from tmcp_serverless.postgres.schema import Component, NewComponent
 
 __all__ = ["PostgresManager", "Tables"]
 

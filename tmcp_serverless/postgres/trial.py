@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from tmcp_serverless.postgres.statements import load_statement
 
 if TYPE_CHECKING:
+    from tmcp_serverless.postgres.components import Component
     from tmcp_serverless.postgres.database import Connection
-    from tmcp_serverless.postgres.schema import Component
 
 __all__ = ["try_to_write"]
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mcp.server.request_state import RequestStateCodec
 
     from tmcp_serverless.sdk.refusing import Refuse
+    from tmcp_serverless.sessions.keys import KeyStore
     from tmcp_serverless.transports.asgi import Scope
 
 __all__ = ["SharedRequestState", "StateKeys"]
@@ -54,8 +55,8 @@ class StateKeys:
     ring: Callable[[], Awaitable[Sequence[str]]]
     """Returns the keys: the first seals, all of them open. Raises where there are none to share."""
 
-    spend: Callable[[str, float], Awaitable[bool]] | None
-    """Records that a state was used, for so many seconds; false when it had been. `None`: not asked for."""
+    used: KeyStore | None
+    """The store of the states that were used; `None`: a state may be used any number of times."""
 
     refuse: Refuse
     """What is done about a request whose state can neither be sealed nor opened."""
@@ -103,14 +104,14 @@ class SharedRequestState:
 
     def _once(self, state: Any, call_next: CallNext) -> CallNext:
         """Return what comes behind the boundary, which lets pass only what is genuine."""
-        spend = self._keys.spend
-        if spend is None:
+        used = self._keys.used
+        if used is None:
             return call_next
 
         async def spent_then(ctx: ServerRequestContext[Any, Any]) -> HandlerResult:
             digest = hashlib.sha256(str(state).encode()).hexdigest()
             with refusing(ctx, self._keys.refuse):
-                fresh = await spend(digest, self._lifetime_seconds())
+                fresh = await used.spend(digest, seconds=self._lifetime_seconds())
             if not fresh:
                 logger.warning("requestState rejected on %s: it has been used before", ctx.method)
                 raise MCPError(

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tmcp_serverless.closable import Closable
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.sessions.info_manager import InfoSessionManager
+from tmcp_serverless.sessions.manager import SessionManager
 from tmcp_serverless.sessions.stream_manager import StreamSessionManager
+
+if TYPE_CHECKING:
+    from tmcp_serverless.sessions.keys import KeyStore
 
 __all__ = ["InfoSessionManager", "SessionManagers", "StreamSessionManager", "SupportsAclose"]
 
@@ -29,7 +33,7 @@ class SupportsAclose(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SessionManagers(Closable):
-    """The two managers that a transport works over. They may share a database, or use two.
+    """The managers that transports work over. They may share a database, or use several.
 
     A manager closes the connections that it has opened, and not a `Database` that it was given: whoever made
     that closes it, or names it in `resources`. An asynchronous context manager that closes all of it.
@@ -38,44 +42,51 @@ class SessionManagers(Closable):
     streams: StreamSessionManager
     info: InfoSessionManager
 
+    keys: KeyStore | None = None
+    """The store of the key that request states are sealed with; `None`: `TMCP_REQUEST_STATE_KEYS` has it."""
+
     resources: tuple[SupportsAclose, ...] = ()
-    """What is to be closed after both, such as a `Database` that they share."""
+    """Resources to close after the managers, such as a `Database` that they share."""
+
+    @property
+    def _all(self) -> tuple[SessionManager, ...]:
+        keys = (self.keys,) if isinstance(self.keys, SessionManager) else ()
+        return (self.streams, self.info, *keys)
 
     @property
     def namespace(self) -> str | None:
         """The part of the store that is theirs; `None` where they have all of it.
 
         Raises:
-            ConfigurationError: They have two.
+            ConfigurationError: They have several.
 
         """
-        found = {getattr(each, "namespace", None) for each in (self.streams, self.info)} - {None}
+        found = {getattr(each, "namespace", None) for each in (self.streams, self.info, self.keys)} - {None}
         if len(found) > 1:
             raise ConfigurationError(
-                f"the session managers are in two namespaces: {sorted(map(repr, found))}"
+                f"the session managers are in several namespaces: {sorted(map(repr, found))}"
             )
         return found.pop() if found else None
 
     async def check(self) -> None:
-        """Find out whether both can be used now.
+        """Find out whether all can be used now.
 
         Raises:
             ConfigurationError: A setting is wrong, or the tables are missing.
             StoreUnavailableError: A store cannot be reached now.
 
         """
-        await self.streams.check()
-        await self.info.check()
+        for each in self._all:
+            await each.check()
 
     async def disconnect(self) -> None:
-        """Let go of the connections that nobody uses now."""
-        try:
-            await self.streams.disconnect()
-        finally:
-            await self.info.disconnect()
+        """Close the connections that are idle now."""
+        async with AsyncExitStack() as stack:
+            for each in reversed(self._all):
+                stack.push_async_callback(each.disconnect)
 
     async def aclose(self) -> None:
-        """Close both, and then what they share."""
+        """Close the managers, and then what they share."""
         async with AsyncExitStack() as stack:
-            for each in (*reversed(self.resources), self.info, self.streams):
+            for each in (*reversed(self.resources), *reversed(self._all)):
                 stack.push_async_callback(each.aclose)

@@ -1,11 +1,10 @@
-"""The contract for what survives between requests."""
+"""The contract for sessions' metadata: what survives between requests."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Any
 
-from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.sessions.manager import SessionManager
 from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
 
@@ -59,15 +58,35 @@ class InfoSessionManager(SessionManager, ABC):
         """Subscribe the session to the resource. Idempotent; a session may have any number."""
 
     @abstractmethod
-    async def remove_subscription(self, id: str, uri: str) -> None:
-        """Take the subscription back. Idempotent."""
-
-    @abstractmethod
     async def delete(self, id: str) -> None:
         """Forget the session, its metadata and its subscriptions, and nothing of any other. Idempotent."""
 
-    async def initialize(self, id: str, record: SessionRecord) -> None:
-        """Store a new session whole. When it returns, any instance can `load` it."""
+    async def remove_subscription(self, id: str, uri: str) -> None:
+        """Take the subscription back. Idempotent.
+
+        The default raises. Servers over a manager without this method do not offer `resources/unsubscribe`:
+        see `can_remove_subscriptions`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no remove_subscription")
+
+    @property
+    def can_remove_subscriptions(self) -> bool:
+        """Whether `remove_subscription` is implemented."""
+        return type(self).remove_subscription is not InfoSessionManager.remove_subscription
+
+    async def initialize(self, id: str, record: SessionRecord, *, only_if_exists: bool = False) -> bool:
+        """Store a session whole. When it returns true, any instance can `load` it.
+
+        `only_if_exists`: store what another `initialize` settled of the principal's session, and return false
+        where there is none. A session that is deleted meanwhile stays deleted, and another principal's stays
+        as it is. The default loads it first, and does not notice a deletion in between.
+        """
+        if only_if_exists and await self.load(id, principal=record.principal) is None:
+            return False
+        await self._store(id, record)
+        return True
+
+    async def _store(self, id: str, record: SessionRecord) -> None:
         context: Json = {
             "protocol_version": record.protocol_version,
             "principal": record.principal,
@@ -82,17 +101,6 @@ class InfoSessionManager(SessionManager, ABC):
             await self.set_log_level(id, record.log_level)
         # Last, because `load` goes by it: a session exists when it is whole.
         await self.set_client_info(id, {**record.client_info, "_meta": meta})
-
-    async def renew(self, id: str, record: SessionRecord) -> bool:
-        """Store what another `initialize` settled of a session that is there; false where it is not.
-
-        A session that is deleted meanwhile stays deleted, and another principal's stays what it is. The
-        default loads it first, so that of a deletion in between nothing is seen.
-        """
-        if await self.load(id, principal=record.principal) is None:
-            return False
-        await self.initialize(id, record)
-        return True
 
     async def load(self, id: str, *, principal: str = ANONYMOUS) -> SessionRecord | None:
         """Return the principal's session and slide its idle clock; `None` becomes HTTP 404.
@@ -117,35 +125,17 @@ class InfoSessionManager(SessionManager, ABC):
             **context,
         )
 
-    async def mark_initialized(self, id: str) -> None:
-        """Record that the client has sent `notifications/initialized`. Idempotent."""
-        info = await self.get_client_info(id)
+    async def update(self, id: str, *, log_level: str | None = None, initialized: bool | None = None) -> None:
+        """Store the values that are given, where the session exists; `None` leaves one as it is."""
+        if log_level is not None:
+            await self.set_log_level(id, log_level)
+        info = await self.get_client_info(id) if initialized is not None else None
         stored: Any = (info or {}).get("_meta")
-        if isinstance(stored, dict) and _CONTEXT in stored:
-            meta = {**stored, _CONTEXT: {**stored[_CONTEXT], "initialized": True}}
-            await self.set_client_info(id, {**(info or {}), "_meta": meta})
-
-    async def secret(self, name: str, proposed: str) -> str | None:
-        """Return the secret of this name that all instances share: the first that was proposed.
-
-        The default returns `None`: there is no place for one.
-        """
-        del name, proposed
-        return None
-
-    async def spend(self, token: str, *, seconds: float) -> bool:
-        """Record that a token of this digest was used; false when it had been used before.
-
-        `seconds`: how long that must be remembered. A manager that offers no such record raises.
-
-        Raises:
-            ConfigurationError: It does not.
-
-        """
-        del token, seconds
-        raise ConfigurationError("this session manager keeps no record of what may be used once")
+        if info is not None and isinstance(stored, dict) and _CONTEXT in stored:
+            meta = {**stored, _CONTEXT: {**stored[_CONTEXT], "initialized": initialized}}
+            await self.set_client_info(id, {**info, "_meta": meta})
 
     async def sweep(self, *, limit: int = 100) -> int:
-        """Remove at most `limit` expired rows of each kind, and return how many went."""
+        """Remove at most `limit` expired sessions, and return how many went."""
         del limit
         return 0

@@ -37,8 +37,6 @@ class InMemoryInfoSessionManager(InfoSessionManager):
         self._client_capabilities: dict[str, Json] = {}
         self._log_level: dict[str, str] = {}
         self._subscriptions: defaultdict[str, set[str]] = defaultdict(set)
-        self._secrets: dict[str, str] = {}
-        self._spent: dict[str, float] = {}
 
     async def get_client_info(self, id: str) -> Json | None:
         """Return the client's `Implementation` object."""
@@ -95,21 +93,17 @@ class InMemoryInfoSessionManager(InfoSessionManager):
         for uri in [uri for uri, ids in self._subscriptions.items() if id in ids]:
             await self.remove_subscription(id, uri)
 
-    async def initialize(self, id: str, record: SessionRecord) -> None:
+    async def initialize(self, id: str, record: SessionRecord, *, only_if_exists: bool = False) -> bool:
         """Store the session."""
+        # Nothing that is awaited here lets another task run.
+        if only_if_exists and await self.load(id, principal=record.principal) is None:
+            return False
         self._records[id] = record
         self._seen_at[id] = time.monotonic()
         self._client_info[id] = record.client_info
         self._client_capabilities[id] = record.client_capabilities
         if record.log_level is not None:
             self._log_level[id] = record.log_level
-
-    async def renew(self, id: str, record: SessionRecord) -> bool:
-        """Store the session where it is there."""
-        if await self.load(id, principal=record.principal) is None:
-            return False
-        # Nothing is awaited in between that lets anybody else run.
-        await self.initialize(id, record)
         return True
 
     async def load(self, id: str, *, principal: str = ANONYMOUS) -> SessionRecord | None:
@@ -125,23 +119,12 @@ class InMemoryInfoSessionManager(InfoSessionManager):
             log_level=self._log_level.get(id),
         )
 
-    async def mark_initialized(self, id: str) -> None:
-        """Record `notifications/initialized`."""
-        if id in self._records:
-            self._records[id] = replace(self._records[id], initialized=True)
-
-    async def secret(self, name: str, proposed: str) -> str:
-        """Return the secret of this name: the first that was proposed."""
-        return self._secrets.setdefault(name, proposed)
-
-    async def spend(self, token: str, *, seconds: float) -> bool:
-        """Record that the token was used; false when it had been used before."""
-        now = time.monotonic()
-        self._spent = {spent: until for spent, until in self._spent.items() if until > now}
-        if token in self._spent:
-            return False
-        self._spent[token] = now + seconds
-        return True
+    async def update(self, id: str, *, log_level: str | None = None, initialized: bool | None = None) -> None:
+        """Store the values that are given."""
+        if log_level is not None:
+            await self.set_log_level(id, log_level)
+        if initialized is not None and id in self._records:
+            self._records[id] = replace(self._records[id], initialized=initialized)
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove expired sessions."""

@@ -42,6 +42,7 @@ INVALID_REQUEST = -32600
 INVALID_PARAMS = -32602
 PARSE_ERROR = -32700
 INTERNAL_ERROR = -32603
+METHOD_NOT_FOUND = -32601
 
 _NOT_WANTED = re.compile(r"q\s*=\s*0(\.0*)?")
 """The weight of what a client does not accept (RFC 9110, section 12.4.2)."""

@@ -153,7 +153,7 @@ class HandshakeTransport:
                 if type(params.get("requestId")) in (str, int):
                     await self._forward_cancellation(session, params["requestId"])
             case "notifications/initialized":
-                await self._managers.info.mark_initialized(session.id)
+                await self._managers.info.update(session.id, initialized=True)
             case _:
                 pass
 

@@ -152,7 +152,7 @@ class HttpTransport(HandshakeTransport):
             if not known:
                 await self._managers.info.initialize(id, record)
                 await self._managers.streams.prepare(id)
-            elif not await self._managers.info.renew(id, record):
+            elif not await self._managers.info.initialize(id, record, only_if_exists=True):
                 # It has been deleted since it was loaded, and stays so.
                 raise SessionNotFoundError
             headers.append((b"mcp-session-id", id.encode()))

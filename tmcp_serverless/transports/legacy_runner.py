@@ -73,5 +73,5 @@ class LegacyRunner(MessageRunner):
         )
         if settled is not None:
             # Where the session has ended meanwhile it stays so, and nobody reads the answer.
-            await self._managers.info.renew(session.id, settled)
+            await self._managers.info.initialize(session.id, settled, only_if_exists=True)
         return dump(answer)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.errors import TmcpError
     from tmcp_serverless.sdk.modern import ModernServer
     from tmcp_serverless.sessions.bus import StreamSubscriptionBus
-    from tmcp_serverless.sessions.contracts import InfoSessionManager
+    from tmcp_serverless.sessions.keys import KeyStore
     from tmcp_serverless.transports.asgi import Message, Receive, Scope, Send
     from tmcp_serverless.transports.options import HttpOptions
     from tmcp_serverless.transports.runtime import ServerRuntime
@@ -54,11 +54,14 @@ class ModernTransport:
     Args:
         runtime: The server.
         bus: Where listen streams hear from, and the server publishes to.
-        info: Where the shared key is, and which states have been used.
+        keys: The store of the shared key and of the states that have been used; `None`: there is none.
         http: How long streams last, and what a body may hold.
         options: What is particular to the modern era.
         principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user, or
             who else `scope["user"]` says it is. A request state is opened for who it was given to.
+
+    Raises:
+        ConfigurationError: States are to be used once, and there is no store to record that in.
 
     """
 
@@ -67,14 +70,19 @@ class ModernTransport:
         runtime: ServerRuntime,
         *,
         bus: StreamSubscriptionBus,
-        info: InfoSessionManager,
+        keys: KeyStore | None,
         http: HttpOptions,
         options: ModernOptions,
         principal: Callable[[Scope], str] | None = None,
     ) -> None:
+        if options.single_use and keys is None:
+            raise ConfigurationError(
+                "TMCP_SINGLE_USE needs a store of the states that have been used, and the session managers "
+                "have none: make them with keys="
+            )
         self._runtime = runtime
         self._bus = bus
-        self._info = info
+        self._keys = keys
         self._http = http
         self._options = options
         self._principal = principal
@@ -91,7 +99,7 @@ class ModernTransport:
             bus=self._bus,
             keys=StateKeys(
                 self._ring,
-                self._spend if self._options.single_use else None,
+                self._keys if self._options.single_use else None,
                 refuse=_refuse,
                 principal=self._principal,
             ),
@@ -148,17 +156,13 @@ class ModernTransport:
     async def _ring(self) -> Sequence[str]:
         if self._options.request_state_keys:
             return self._options.request_state_keys
-        shared = await self._info.secret(_SECRET, secrets.token_hex(32))
-        if shared is None:
+        if self._keys is None:
             raise ConfigurationError(
                 "request states are sealed with a key that all instances share, and these session managers "
                 "keep none: set TMCP_REQUEST_STATE_KEYS to 32 random bytes or more, such as "
-                "`python -c 'import secrets; print(secrets.token_hex(32))'` prints"
+                "`python -c 'import secrets; print(secrets.token_hex(32))'` prints, or make them with keys="
             )
-        return [shared]
-
-    async def _spend(self, token: str, seconds: float) -> bool:
-        return await self._info.spend(token, seconds=seconds)
+        return [await self._keys.secret(_SECRET, secrets.token_hex(32))]
 
 
 class _Whole:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.contracts import InfoSessionManager
     from tmcp_serverless.sessions.records import Json
 
-__all__ = ["RECORDED", "record"]
+__all__ = ["RECORDED", "is_offered", "record"]
 
 RECORDED = frozenset({"logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
 """The requests that `record` is for."""
@@ -21,12 +21,17 @@ _LONGEST_URI_BYTES = 2_000
 """What an index entry of Postgres holds, with room to spare."""
 
 
+def is_offered(info: InfoSessionManager, method: str) -> bool:
+    """Return whether the manager can do what the request asks for: `resources/unsubscribe` is optional."""
+    return method != "resources/unsubscribe" or info.can_remove_subscriptions
+
+
 async def record(info: InfoSessionManager, id: str, message: Json) -> Json | None:
     """Store what the request changed about the session, before it is answered; or say why that failed."""
     params = message["params"]
     try:
         if message["method"] == "logging/setLevel":
-            await info.set_log_level(id, params["level"])
+            await info.update(id, log_level=params["level"])
             return None
         uri: str = params["uri"]
         if "\0" in uri or len(uri.encode()) > _LONGEST_URI_BYTES:

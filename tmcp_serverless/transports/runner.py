@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from tmcp_serverless import sdk
 from tmcp_serverless.sessions.ids import is_stream_session_id
 from tmcp_serverless.sessions.records import SessionRecord
-from tmcp_serverless.transports.asgi import INTERNAL_ERROR, INVALID_PARAMS
+from tmcp_serverless.transports.asgi import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
 from tmcp_serverless.transports.attendance import Attendance
 from tmcp_serverless.transports.conversation import Conversation
 from tmcp_serverless.transports.exchange import Exchange
 from tmcp_serverless.transports.host import host_of
 from tmcp_serverless.transports.jsonrpc import dump, error_answer
 from tmcp_serverless.transports.outbound import LogFilter, SessionOutbound
-from tmcp_serverless.transports.recording import RECORDED, record
+from tmcp_serverless.transports.recording import RECORDED, is_offered, record
 from tmcp_serverless.transports.refusals import STOPPED
 from tmcp_serverless.transports.versions import RESUMABLE_VERSION
 
@@ -204,6 +204,8 @@ class MessageRunner:
         conversation: Conversation,
     ) -> bytes:
         """Run a request and return its answer as JSON."""
+        if not is_offered(self._managers.info, message["method"]):
+            return dump(error_answer(message, METHOD_NOT_FOUND, "Method not found"))
         log_filter = self._log_filter(session)
 
         async def emit(emitted: Json) -> None:

@@ -14,7 +14,13 @@ pytest, on asyncio.
 from __future__ import annotations
 
 from tmcp_serverless.testing.contracts.info import InfoSessionManagerContract
+from tmcp_serverless.testing.contracts.keys import KeyStoreContract
 from tmcp_serverless.testing.contracts.recording import RecordingController
 from tmcp_serverless.testing.contracts.streams import StreamSessionManagerContract
 
-__all__ = ["InfoSessionManagerContract", "RecordingController", "StreamSessionManagerContract"]
+__all__ = [
+    "InfoSessionManagerContract",
+    "KeyStoreContract",
+    "RecordingController",
+    "StreamSessionManagerContract",
+]

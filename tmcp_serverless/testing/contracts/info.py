@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.sessions.records import SessionRecord
 from tmcp_serverless.testing.contracts.common import AWKWARD, new_id
 
@@ -44,7 +42,7 @@ class InfoSessionManagerContract:
 
     async def test_a_value_that_was_set_is_found_by_another_instance(self, new_manager: Any) -> None:
         manager, other, id = new_manager(), new_manager(), new_id()
-        await manager.initialize(id, self.record)
+        assert await manager.initialize(id, self.record)
         await manager.set_client_info(id, {"name": "a"})
         await manager.set_client_info(id, {"name": "b"})
         await manager.set_client_capabilities(id, {"sampling": {}})
@@ -80,22 +78,23 @@ class InfoSessionManagerContract:
         await manager.set_log_level(id, "info")
         await manager.add_subscription(id, f"x://{id}")
         newer = replace(self.record, principal="me", protocol_version="2025-06-18", client_capabilities={})
-        assert await new_manager().renew(id, newer)
+        assert await new_manager().initialize(id, newer, only_if_exists=True)
         assert await new_manager().load(id, principal="me") == replace(newer, log_level="info")
         assert await manager.get_client_capabilities(id) == {}
         assert await manager.get_subscriptions(f"x://{id}") == {id}
-        assert await new_manager().renew(id, replace(newer, log_level="error"))
+        assert await new_manager().initialize(id, replace(newer, log_level="error"), only_if_exists=True)
         assert await manager.get_log_level(id) == "error"
 
     async def test_a_session_that_is_not_there_is_not_renewed(self, new_manager: Any) -> None:
         id, manager = new_id(), new_manager()
-        assert not await manager.renew(id, self.record)
+        assert not await manager.initialize(id, self.record, only_if_exists=True)
         assert await manager.load(id) is None
         await manager.initialize(id, self.record)
-        assert not await manager.renew(id, replace(self.record, principal="somebody else"))
+        another = replace(self.record, principal="somebody else")
+        assert not await manager.initialize(id, another, only_if_exists=True)
         assert await manager.load(id) == self.record
         await new_manager().delete(id)
-        assert not await manager.renew(id, self.record)
+        assert not await manager.initialize(id, self.record, only_if_exists=True)
         assert await manager.load(id) is None
         assert await manager.get_client_info(id) is None
 
@@ -104,14 +103,25 @@ class InfoSessionManagerContract:
         await manager.initialize(id, self.record)
         await manager.set_log_level(id, "warning")
         await manager.set_client_capabilities(id, {"sampling": {}})
-        await manager.mark_initialized(id)
-        await manager.mark_initialized(id)
+        await manager.update(id, initialized=True)
+        await manager.update(id, initialized=True)
         loaded = await new_manager().load(id)
         assert loaded is not None
         assert loaded.log_level == "warning"
         assert loaded.client_capabilities == {"sampling": {}}
         assert loaded.client_info == self.record.client_info
         assert loaded.initialized
+        await manager.update(id)
+        assert await new_manager().load(id) == loaded
+        await manager.update(id, log_level="error", initialized=False)
+        assert await new_manager().load(id) == replace(loaded, log_level="error", initialized=False)
+        assert await new_manager().get_log_level(id) == "error"
+
+    async def test_an_update_of_what_is_no_session_makes_none(self, new_manager: Any) -> None:
+        id, manager = new_id(), new_manager()
+        await manager.update(id, initialized=True)
+        assert await manager.load(id) is None
+        assert await manager.get_client_info(id) is None
 
     async def test_a_session_is_found_by_its_principal_only(self, new_manager: Any) -> None:
         id, manager = new_id(), new_manager()
@@ -136,9 +146,19 @@ class InfoSessionManagerContract:
         await manager.add_subscription(second, "x://3")
         assert await new_manager().get_subscriptions("x://3") == {first, second}
         assert await new_manager().get_subscriptions("x://4") == {first}
-        await manager.remove_subscription(first, "x://3")
-        await manager.remove_subscription(first, "x://3")
-        assert await new_manager().get_subscriptions("x://3") == {second}
+
+    async def test_a_subscription_is_taken_back_where_that_is_offered(self, new_manager: Any) -> None:
+        first, second, manager = new_id(), new_id(), new_manager()
+        for id in (first, second):
+            await manager.initialize(id, self.record)
+            await manager.add_subscription(id, "x://removed")
+        if not manager.can_remove_subscriptions:
+            with pytest.raises(NotImplementedError):
+                await manager.remove_subscription(first, "x://removed")
+            return
+        await manager.remove_subscription(first, "x://removed")
+        await manager.remove_subscription(first, "x://removed")
+        assert await new_manager().get_subscriptions("x://removed") == {second}
 
     async def test_delete_removes_the_session_and_nothing_of_another(self, new_manager: Any) -> None:
         gone, kept, manager = new_id(), new_id(), new_manager()
@@ -167,19 +187,3 @@ class InfoSessionManagerContract:
             await manager.add_subscription(id, text)
             assert await manager.get_subscriptions(text) == {id}
         assert await manager.load("'; DROP TABLE tmcp_session_context; --") is None
-
-    async def test_a_secret_is_the_first_that_was_proposed_or_there_is_none(self, new_manager: Any) -> None:
-        proposals = [new_manager().secret("name", f"proposal {number}") for number in range(8)]
-        assert len(set(await asyncio.gather(*proposals))) == 1
-        first = await new_manager().secret("name", "another")
-        assert first is None or first.startswith("proposal")
-        assert await new_manager().secret("another name", "its own") in (None, "its own")
-
-    async def test_what_may_be_used_once_is_used_once(self, new_manager: Any) -> None:
-        token = new_id()
-        try:
-            outcomes = await asyncio.gather(*(new_manager().spend(token, seconds=60) for _ in range(8)))
-        except ConfigurationError:
-            pytest.skip("optional: this manager keeps no record of what was used")
-        assert sorted(outcomes) == [False] * 7 + [True]
-        assert await new_manager().spend(new_id(), seconds=60)

@@ -1,0 +1,60 @@
+"""Shared secrets and spent tokens over Postgres."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tmcp_serverless.postgres.components import keys_component
+from tmcp_serverless.postgres.database import Database
+from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
+from tmcp_serverless.postgres.tables import PostgresManager, Tables
+from tmcp_serverless.sessions.manager import SessionManager
+
+__all__ = ["PostgresKeyStore"]
+
+
+class PostgresKeyStore(PostgresManager, SessionManager):
+    """A `KeyStore` that every instance reaches.
+
+    Args:
+        dsn: A libpq connection string with user, password and any `sslmode`; or a `Database` to share.
+        table_name: The table of secrets. The name of the other one comes from it.
+        create: Whether missing tables are created; if not, no DDL is ever issued.
+        namespace: The part of the tables that is meant. Of others, expired tokens are removed.
+        schema: The schema of tables whose names say none: by default the database's, or the first that the
+            role may use.
+
+    """
+
+    def __init__(
+        self,
+        dsn: str | Database,
+        *,
+        table_name: str = "tmcp_secrets",
+        create: bool = True,
+        namespace: str = DEFAULT_NAMESPACE,
+        schema: str | None = None,
+    ) -> None:
+        self._given = isinstance(dsn, Database)
+        database = dsn if isinstance(dsn, Database) else Database(dsn)
+        self._tables = Tables(
+            database, partial(keys_component, table_name), create=create, namespace=namespace, schema=schema
+        )
+
+    async def secret(self, name: str, proposed: str) -> str:
+        """Return the secret of this name: the first that was proposed by any instance."""
+        key = self._tables.namespace.key(name)
+        row = None
+        while row is None:
+            # It finds no row where another instance's proposal was committed while it ran.
+            row = await self._tables.fetchrow("secret", key, proposed, idempotent=True)
+        return row[0]
+
+    async def spend(self, token: str, *, seconds: float) -> bool:
+        """Record that the token was used; false when it had been used before.
+
+        A reply that is lost counts as a use: the statement is not run again. A few expired tokens are
+        removed with each.
+        """
+        key = self._tables.namespace.key(token)
+        return await self._tables.fetchrow("spend", key, seconds, idempotent=False) is not None
