@@ -14,6 +14,7 @@ __all__ = [
     "INTERNAL_ERROR",
     "INVALID_PARAMS",
     "INVALID_REQUEST",
+    "METHOD_NOT_FOUND",
     "PARSE_ERROR",
     "ASGIApp",
     "Headers",
