@@ -4,7 +4,7 @@ BIN := .venv/bin
 LATEST := .venv-latest/bin
 
 # Tests wait more than they compute: more processes than cores.
-WORKERS ?= 4
+WORKERS = 4
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help dev demo lambda-demo picture docs test test-quick test-latest durations adversity conformance check format bench clean
@@ -39,6 +39,8 @@ docs: .venv  ## Write docs/configuration.md and the overrides' types from the se
 test: .venv  ## Every test (ARGS='tests/cli -k dev': some; WORKERS=0: in one process).
 	$(PYTEST) $(ARGS)
 
+# These compute more than they wait, and each process collects every test.
+test-quick: WORKERS = 2
 test-quick: .venv  ## The tests that need no database and start no process, within a minute.
 	$(PYTEST) --quick $(ARGS)
 
