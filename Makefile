@@ -5,7 +5,7 @@ LATEST := .venv-latest/bin
 
 # Tests wait more than they compute: more processes than cores.
 WORKERS = 4
-PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help dev demo lambda-demo picture docs test test-quick test-latest durations adversity conformance check format bench clean
 
