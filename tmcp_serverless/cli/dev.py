@@ -158,8 +158,7 @@ def _refuse_given(context: click.Context, options: LambdaOptions) -> None:
 
 
 def _database(database_url: str | None, stack: contextlib.ExitStack) -> dict[str, str]:
-    """Return the variables that name the instances' database, over ours. Our own database ends with the
-    stack.
+    """Return the variables of the instances' database, over ours. Our own database ends with the stack.
 
     Raises:
         ConfigurationError: A setting is wrong, or the database cannot be used as it is configured.

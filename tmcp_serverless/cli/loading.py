@@ -42,8 +42,7 @@ class Target:
 
 
 def parse(text: str, *, folder: Path | None = None) -> Target:
-    """Read `MODULE:ATTR`, without importing anything. A file is looked for in `folder`, or in the current
-    one.
+    """Read `MODULE:ATTR`, without importing. A file is looked for in `folder`, or in the current folder.
 
     Raises:
         LoadError: It is none, or the file does not exist.
