@@ -1,4 +1,4 @@
-"""A small orders service: every kind of MCP message, on processes that forget everything.
+"""A small orders service: everything that an MCP server can say, on processes that forget everything.
 
 Run it on your machine with `make dev`, see it driven with `make demo`, deploy it as it is: Lambda calls
 `handler`, uvicorn serves `app`. It is an ordinary server on the official SDK. Two habits make it fit for

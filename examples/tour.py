@@ -40,8 +40,8 @@ async def tour(
     Args:
         url: The MCP endpoint.
         narrate: Gets one line for each step.
-        streams: Take the steps with a tool that asks while it runs, or a client that listens. They cannot be
-            taken if answers are delivered whole, as on a buffered function.
+        streams: True to take the steps with a tool that asks while it runs, or a client that listens. They
+            cannot be taken if answers are delivered whole, as on a buffered function.
         unsubscribe: True if the server's session managers can take a subscription back.
         kill: Kills the instance of that name and returns when it is dead. Without it that step is left out.
         limit_seconds: The time limit of a step.

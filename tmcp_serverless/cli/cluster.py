@@ -115,7 +115,7 @@ class Cluster:
 
     @property
     def failure(self) -> ClusterError | None:
-        """The reason if the cluster has given up."""
+        """The error that made the cluster give up; `None` if it has not."""
         return self._failure
 
     def instance_url(self, name: str) -> str:

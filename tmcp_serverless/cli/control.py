@@ -29,7 +29,7 @@ _REPORT_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The task of an instance."""
+    """The order to an instance."""
 
     target: str
     """`MODULE:ATTR`, as in `loading`."""

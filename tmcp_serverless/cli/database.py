@@ -1,4 +1,4 @@
-"""The parts that are common to the commands on the configured database."""
+"""Parts shared by the commands that work on the configured database."""
 
 from __future__ import annotations
 

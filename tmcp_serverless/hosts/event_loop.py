@@ -72,7 +72,7 @@ class _Interrupts:
 
     @contextlib.contextmanager
     def heard(self) -> Generator[_Interrupts]:
-        """Replace Python's own SIGINT handler. Any other handler stays, as do threads without signals."""
+        """Replace Python's own SIGINT handler. Do nothing about any other, or outside of the main thread."""
         if (
             threading.current_thread() is not threading.main_thread()
             or signal.getsignal(signal.SIGINT) is not signal.default_int_handler

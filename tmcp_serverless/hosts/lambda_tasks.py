@@ -34,7 +34,7 @@ _RESOURCE = "tmcp-serverless-schema"
 
 
 def sweep(event: Any, context: Any) -> dict[str, int | bool]:
-    """Remove all expired rows, and return the number of removed rows: `{"removed": 12, "more": false}`.
+    """Remove expired rows until there are none, and return their number: `{"removed": 12, "more": false}`.
 
     An event such as `{"limit": 1000}` bounds the rows of each kind, and the function's timeout bounds the
     time. `more` says that one of these has stopped the sweep, so that there may be more.

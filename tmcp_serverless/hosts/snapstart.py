@@ -27,7 +27,7 @@ def register(handler: Handler) -> bool:
 
     Returns `True` if the runtime has such hooks; elsewhere nothing happens. Call it at the end of the module
     that Lambda imports. Hooks run in the opposite order before a snapshot, so this one comes first, and a
-    later hook of yours may close its leftovers.
+    hook of yours may then close its leftovers.
     """
     try:
         import snapshot_restore_py as hooks  # noqa: PLC0415 - a part of AWS's runtime
@@ -41,8 +41,8 @@ def register(handler: Handler) -> bool:
 def before_snapshot(handler: Handler) -> None:
     """Import and build everything that the first request would have to wait for, and leave nothing open.
 
-    A server may not be primed because its lifespan needs resources that are not there at a deployment. The
-    version is published all the same: its first request waits a little longer.
+    Priming fails if the server's lifespan needs resources that are not there at a deployment. The version is
+    published all the same: its first request waits a little longer.
     """
     try:
         import_module("tmcp_serverless.hosts.lambda_buffered")

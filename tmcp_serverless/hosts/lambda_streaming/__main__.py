@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def _complete_path() -> None:
-    """Search for modules like AWS's runtime: in the function, in its layers, in AWS's own runtime."""
+    """Complete `sys.path` as AWS's runtime does: the function, its layers, AWS's own runtime."""
     function = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     layers = [f"/opt/python/lib/{version}/site-packages", "/opt/python"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["FAILURES", "Fault", "FaultError", "is_own_end", "words_of"]
 
 FAILURES = (Exception, asyncio.CancelledError)
-"""Errors that end users' code when it fails. Awaiting a task that was cancelled raises a `CancelledError`;
+"""Errors that users' code fails with. Awaiting a task that was cancelled raises a `CancelledError`;
 `is_own_end` tells it from the cancellation of the awaiting task itself."""
 
 _FRAMES = 50
