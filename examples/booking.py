@@ -1,12 +1,12 @@
 """A restaurant with one table: a tool that asks its client, written once for clients of both eras.
 
-A client of 2025-11-25 or before is asked while the tool runs. One of 2026-07-28 is not: the question is the
-result of its call, and it calls again with the answer, on any instance. `@replayable` has the tool run again
-then, from the start, and `ctx.elicit` returns at once what has been answered already. Three rules follow:
+A client of 2025-11-25 or before is asked while the tool runs. A client of 2026-07-28 is not: the question is
+the result of its call, and it calls again with the answer, on any instance. Then `@replayable` runs the tool
+again from the start, and `ctx.elicit` returns earlier answers at once. Three rules follow:
 
-* what stands before a question runs again each time, so it only reads;
+* code before a question runs again each time, so it only reads;
 * a question is made of the arguments and of earlier answers, so that it is the same each time;
-* what the tool does, it does after its last question, and so that doing it again changes nothing.
+* the tool acts after its last question, and so that acting again changes nothing.
 
 `booking_fastmcp.py` is the same on FastMCP, `orders.py` a larger server that keeps its connections.
 """

@@ -1,7 +1,7 @@
-"""`booking.py` on FastMCP: the same tool, whose `ctx.elicit` asks clients of both eras.
+"""`booking.py` on FastMCP: the same tool, with questions to clients of both eras by `ctx.elicit`.
 
 FastMCP itself refuses `ctx.elicit` to clients of 2026-07-28. With `@replayable` the kit asks them by way of
-the tool's result, and runs the tool again with the answers; `booking.py` says what that asks of the tool.
+the tool's result, and runs the tool again with the answers. `booking.py` names the rules for such a tool.
 """
 
 import json

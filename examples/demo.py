@@ -27,7 +27,7 @@ def say(line: object) -> None:
 
 
 def killer(cluster: Cluster) -> Callable[[str], Awaitable[None]]:
-    """Return what kills an instance of the cluster by its name, and waits until it is dead."""
+    """Return a function that kills an instance of the cluster by its name, and waits until it is dead."""
 
     async def kill(name: str) -> None:
         pid = cluster.pids[name]
@@ -51,7 +51,7 @@ def show() -> TourReport:
 
 
 def main() -> int:
-    """Show it, and return the exit status."""
+    """Show the tour, and return the exit status."""
     try:
         report = show()
     except (TourError, TmcpError) as error:

@@ -1,4 +1,4 @@
-"""Takes the official client through an MCP server step by step, and writes down who served each step.
+"""Guide of the official client: takes it through an MCP server step by step, and records the instances.
 
 Each step has a time limit. Responses name the instance that made them in the `x-tmcp-instance` header.
 """
@@ -35,7 +35,7 @@ class Guide:
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        """Send home the travellers who have not left, with force if the server does not let them go."""
+        """Send home the remaining travellers, with force if the server does not let them go."""
         leaving = {asyncio.create_task(traveller.leave()) for traveller in self._travellers}
         if leaving:
             _, stuck = await asyncio.wait(leaving, timeout=self._limit_seconds)
@@ -49,9 +49,10 @@ class Guide:
         elicitation: types.ElicitResult | None = None,
         mode: Literal["legacy", "auto"] = "legacy",
     ) -> Traveller:
-        """Connect a new traveller, who answers questions only if an answer is given.
+        """Connect a new traveller. It answers questions only if an answer is given.
 
-        In `legacy` mode they `initialize` and have a session; in `auto` mode they ask what the server speaks.
+        In `legacy` mode it sends `initialize` and has a session; in `auto` mode it asks for the server's
+        revisions.
         """
         traveller = Traveller(self, name, elicitation=elicitation, mode=mode)
         self._travellers.append(traveller)
@@ -73,18 +74,17 @@ class Guide:
         return response.status_code
 
     def note(self, by: str, response: httpx2.Response) -> None:
-        """Put a response's instance down."""
+        """Record a response and its instance."""
         what = response.request.method
         if what == "POST":
             what = json.loads(response.request.content).get("method", "answer")
         self.requests.append(Request(by, what, response.status_code, response.headers.get(INSTANCE_HEADER)))
 
     async def step(self, title: str, action: Awaitable[str], *, expected: str) -> None:
-        """Take one step: `action` returns what came back, in short.
+        """Take one step: `action` returns its outcome, in short.
 
         Raises:
             TourError: It failed, or took longer than the limit.
-
         """
         number = len(self.report.steps) + 1
         try:
@@ -99,7 +99,7 @@ class Guide:
         self._narrate(str(step))
 
     async def _first_of(self, action: asyncio.Future[str], lost: asyncio.Future[str]) -> str:
-        """Return what the action returns, or raise what stopped it: itself, a lost client, or the clock."""
+        """Return the action's result, or raise its own error, a lost client's, or that of the time limit."""
         try:
             done, _ = await asyncio.wait(
                 {action, lost}, timeout=self._limit_seconds, return_when=asyncio.FIRST_COMPLETED
@@ -112,12 +112,12 @@ class Guide:
             await asyncio.wait({action})
 
     def _new_requests(self) -> tuple[Request, ...]:
-        """Return the requests since the last step, those that a client made by itself in between included."""
+        """Return the requests since the last step, including those that a client made by itself."""
         return tuple(self.requests[len(self.report.requests) :])
 
 
 def _plain(error: BaseException) -> str:
-    """Say what an error was, and each one of a group."""
+    """Return the text of an error, or of each error of a group."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(_plain(one) for one in error.exceptions)
     return str(error) if isinstance(error, UnexpectedError) else f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""The least that a server needs: deployed as it is, on Lambda (`handler`) or Cloud Run (`app`)."""
+"""The smallest server: deployed as it is, on Lambda (`handler`) or Cloud Run (`app`)."""
 
 from mcp.server import MCPServer
 

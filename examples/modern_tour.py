@@ -1,4 +1,4 @@
-"""The passage of the tour in which Cy travels: a client of 2026-07-28, which has no session.
+"""Cy's part of the tour: a client of 2026-07-28, without a session.
 
 Each of Cy's requests goes to another instance, and none of them knows Cy.
 """
@@ -19,14 +19,14 @@ MODERN = "2026-07-28"
 OPEN_ORDERS = "orders://open"
 CALLS = 2
 TRIES = 8
-"""How often something is repeated until requests that belong together land on different instances."""
+"""Attempts until requests that belong together land on different instances."""
 
 Served: TypeAlias = tuple[str | None, str | None]
-"""The instances that served two requests, where responses name them."""
+"""The instances that served two requests, if responses name them."""
 
 
 class ModernPassage:
-    """Its steps, in order. Each method returns what came back, in short."""
+    """Cy's steps, in order. Each method returns its outcome, in short."""
 
     cy: Traveller
 
@@ -56,7 +56,7 @@ class ModernPassage:
         return f"{OPEN_ORDERS} changed by {changed}, told by {told}" if changed else "changed and told"
 
     async def _change(self, changes: Subscription) -> Served:
-        """Have Bob change something and Cy hear of it."""
+        """Have Bob change something, and have Cy be notified of it."""
         await self._bob.call("place_order", item="jug")
         change = await anext(changes)
         expect(change == ResourceUpdated(OPEN_ORDERS), change)
@@ -80,7 +80,7 @@ class ModernPassage:
         return _instance(calls[0]), _instance(calls[1])
 
     async def _until_elsewhere(self, act: Callable[[], Awaitable[Served]]) -> Served:
-        """Repeat something until its two requests were served by different instances; return by which."""
+        """Repeat something until different instances have served its two requests; return these instances."""
         served: Served = None, None
         for _ in range(TRIES):
             served = await act()

@@ -1,10 +1,10 @@
-"""A small orders service: everything an MCP server can say, on processes that forget everything.
+"""A small orders service: everything that an MCP server can say, on processes that forget everything.
 
-Run it on your machine with `make dev`, see it driven with `make demo`, deploy it as it is: `handler` is what
-Lambda calls, `app` is what uvicorn serves. It is an ordinary server on the official SDK. Two habits make it
-fit for functions, and they are all there is to learn:
+Run it on your machine with `make dev`, see it driven with `make demo`, deploy it as it is: Lambda calls
+`handler`, uvicorn serves `app`. It is an ordinary server on the official SDK. Two habits make it fit for
+functions, and there are no others to learn:
 
-* what has to last is in the database. Any request may be the first one that its process ever sees;
+* data that has to last is in the database. Any request may be the first one that its process ever sees;
 * news goes out through `handler.notifier`, because the clients it is for are connected to other processes.
 """
 
@@ -92,7 +92,7 @@ async def log(ctx: Context[None], level: LoggingLevel, text: str) -> None:
 
 
 async def announce(changed: list[Order]) -> None:
-    """Tell whoever is subscribed that these orders changed, wherever their connection is."""
+    """Tell every subscribed client that these orders changed, on any instance."""
     for uri in [OPEN_ORDERS, *(f"orders://{order.id}" for order in changed)]:
         await handler.notifier.resource_updated(uri)
 
@@ -121,7 +121,7 @@ async def ship_orders(ctx: Context[None]) -> list[Order]:
         await log(ctx, "debug", f"packing order {order.id}")
         if order.quantity > LARGE:
             await log(ctx, "warning", f"order {order.id} is large: {order.quantity} of {order.item}")
-        # Another process may be shipping too: the row says who was first.
+        # Another process may be shipping too: only the first to update the row gets it.
         sql = "UPDATE example_orders SET status = 'shipped' WHERE id = $1 AND status = 'open' RETURNING *"
         shipped += await orders.query(sql, order.id)
         await log(ctx, "info", f"order {order.id} is on its way")
@@ -141,7 +141,7 @@ async def cancel_order(order_id: int, ctx: Context[None]) -> str:
     if ctx.client_capabilities is None or ctx.client_capabilities.elicitation is None:
         raise ToolError("Cancelling needs the user's consent, and this client cannot ask (no elicitation).")
     try:
-        # The answer comes back as a request of its own, on any process, and finds its way to this line.
+        # The answer comes back as a request of its own, on any process, and is delivered to this line.
         answer = await ctx.elicit(f"Cancel {found[0].quantity} of {found[0].item}?", Confirmation)
     except NoBackChannelError as error:
         raise ToolError("Cancelling needs the user's consent, and no question can be asked here.") from error
@@ -188,7 +188,7 @@ async def dispatch_note(order_id: str) -> str:
 async def complete(
     _ref: PromptReference | ResourceTemplateReference, argument: CompletionArgument, _context: Any
 ) -> Completion | None:
-    """Offer the ids of orders that begin with what the user has typed."""
+    """Offer the ids of orders that begin with the user's input."""
     if argument.name != "order_id":
         return None
     sql = "SELECT * FROM example_orders WHERE starts_with(id::text, $1) ORDER BY id DESC LIMIT 100"

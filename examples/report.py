@@ -1,4 +1,4 @@
-"""What a tour is written down as: its steps, the requests that were made, and who served them."""
+"""The report of a tour: its steps, the requests that were made, and the instances that served them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ _FEW = 3
 
 
 class TourError(Exception):
-    """A step went wrong. The message names the step, what it expected and what it got instead."""
+    """A step failed. The message names the step, the expected outcome and the actual one."""
 
 
 class UnexpectedError(Exception):
-    """What a step got was not what it expected. The message is what it got."""
+    """A step had an unexpected outcome. The message is that outcome."""
 
 
 def expect(condition: object, got: object) -> None:
-    """Fail the running step unless the condition holds, and say what was there instead."""
+    """Fail the running step unless the condition holds, and report the actual value."""
     if not condition:
         raise UnexpectedError(f"{got!r}")
 
@@ -48,15 +48,15 @@ class Step:
 
 @dataclass(slots=True)
 class TourReport:
-    """What happened, step by step."""
+    """The record of a tour, step by step."""
 
     steps: list[Step] = field(default_factory=list[Step])
     delivered: int = 0
-    """How many notifications the clients waited for, and got."""
+    """The number of notifications that the clients waited for, and got."""
 
     @property
     def requests(self) -> list[Request]:
-        """Every HTTP request, in the order in which its response began."""
+        """Every HTTP request, in the order of the beginnings of their responses."""
         return [request for step in self.steps for request in step.requests]
 
     @property
@@ -72,7 +72,7 @@ class TourReport:
 
 
 def _named(instances: Sequence[str]) -> str:
-    """Name the instances where they are few, as in a cluster; where each request has its own, count them."""
+    """Name the instances if they are few, as in a cluster; count them if each request has its own."""
     match len(instances):
         case 0:
             return "instances without names"

@@ -1,7 +1,8 @@
 """A tour of `examples/orders.py` with the official client: every feature once.
 
-Two clients, Ann and Bob, each have a session. Whatever one does may be served by any instance, and what the
-other is told arrives on a stream that yet another instance holds. Cy, who speaks 2026-07-28, has none.
+Two clients, Ann and Bob, each have a session. Any instance may serve an action of one client. The
+notification to the other client arrives on a stream that yet another instance holds. Cy, a client of
+2026-07-28, has no session.
 """
 
 import json
@@ -22,7 +23,7 @@ OPEN_ORDERS = "orders://open"
 LARGE_QUANTITY = 250
 TIMES_ASKED = 3
 TRIES = 8
-"""How often a call is repeated until it lands on an instance that does not hold the stream."""
+"""Attempts of a call until it lands on an instance that does not hold the stream."""
 
 
 async def tour(
@@ -39,15 +40,14 @@ async def tour(
     Args:
         url: The MCP endpoint.
         narrate: Gets one line for each step.
-        streams: Whether to take the steps in which a tool asks while it runs, or a client listens. Where
-            answers are delivered whole, as on a buffered function, they cannot.
-        unsubscribe: Whether the server's session managers can take a subscription back.
+        streams: True to take the steps with a tool that asks while it runs, or a client that listens. They
+            cannot be taken if answers are delivered whole, as on a buffered function.
+        unsubscribe: True if the server's session managers can take a subscription back.
         kill: Kills the instance of that name and returns when it is dead. Without it that step is left out.
-        limit_seconds: How long a step may take.
+        limit_seconds: The time limit of a step.
 
     Raises:
         TourError: A step failed, or took longer than the limit.
-
     """
     async with Guide(url, narrate=narrate, limit_seconds=limit_seconds) as guide:
         await _Tour(guide, streams=streams, unsubscribe=unsubscribe, kill=kill).take()
@@ -55,7 +55,7 @@ async def tour(
 
 
 class _Tour:
-    """The steps, in order. Each method returns what came back, in short."""
+    """The steps, in order. Each method returns its outcome, in short."""
 
     ann: Traveller
     bob: Traveller
@@ -181,7 +181,7 @@ class _Tour:
         return f"{len(self.ann.progress)} progress notifications, {len(levels)} log messages"
 
     async def _ship_and_wait(self, traveller: Traveller) -> list[int]:
-        """Ship the open orders, of which there are some, and wait until the progress is complete."""
+        """Ship the open orders (there are some), and wait until the progress is complete."""
         traveller.logs.clear()
         traveller.progress.clear()
         shipped = await traveller.call("ship_orders")
@@ -208,7 +208,7 @@ class _Tour:
         return "a session of his own"
 
     async def _subscribe(self) -> str:
-        """Bob's orders must reach Ann, one at least from an instance that her stream is not on."""
+        """Have Bob's orders reach Ann, at least one of them from an instance that her stream is not on."""
         await self.ann.ask(types.SubscribeRequest(params=types.SubscribeRequestParams(uri=OPEN_ORDERS)))
         for told in range(1, TRIES + 1):
             self._last = (await self.bob.call("place_order", item="kettle"))["id"]
@@ -225,7 +225,7 @@ class _Tour:
         return f"{OPEN_ORDERS} changed and told"
 
     async def _death(self, kill: Callable[[str], Awaitable[None]]) -> str:
-        """Kill the instance that holds Ann's stream: her client opens another, and gets what it missed."""
+        """Kill the instance with Ann's stream. Her client opens another, and gets the missed notification."""
         held = self.ann.last("GET")
         expect(held is not None and held.instance is not None, held)
         killed = (held.instance if held else None) or ""
@@ -239,7 +239,7 @@ class _Tour:
         return f"{killed} was killed, {OPEN_ORDERS} changed, told by {told.instance if told else None}"
 
     async def _unsubscribe(self) -> str:
-        """What comes to one session comes in order: had it been told of the list, that had come first."""
+        """Unsubscribe Ann from the list. Messages to a session come in order: the list's would come first."""
         uri = f"orders://{self._last}"
         await self.ann.ask(types.SubscribeRequest(params=types.SubscribeRequestParams(uri=uri)))
         await self.ann.ask(types.UnsubscribeRequest(params=types.UnsubscribeRequestParams(uri=OPEN_ORDERS)))
@@ -267,7 +267,7 @@ class _Tour:
         return text.removeprefix("Error executing tool cancel_order: ")
 
     async def _cancels(self) -> str:
-        """The answer is a request of its own, and finds the tool that waits for it on another instance."""
+        """Have Bob cancel an order. The answer is a request of its own, and reaches the tool elsewhere."""
         told = await self.bob.call("cancel_order", order_id=self._cup)
         expect(self.bob.questions == ["Cancel 1 of cup?"], self.bob.questions)
         order = await self._read(f"orders://{self._cup}")
@@ -288,7 +288,7 @@ class _Tour:
         return "sessions deleted"
 
     async def _gone(self) -> str:
-        """Ask more than one instance: it must be gone from all of them."""
+        """Ask more than one instance: the session must be gone from all of them."""
         for _ in range(TIMES_ASKED):
             status = await self._guide.post(self.ann, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
             expect(status == HTTPStatus.NOT_FOUND, status)

@@ -1,4 +1,4 @@
-"""The official client on a tour: everything that reaches it is noted, and every request that it makes."""
+"""The official client on a tour: it notes every message that reaches it, and every request that it makes."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ __all__ = ["Traveller"]
 
 
 class Traveller:
-    """The official client, with a note of everything that reaches it."""
+    """The official client, with a record of every message that reaches it."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class Traveller:
         self._leaving = asyncio.Event()
 
     async def _stay(self) -> None:
-        """Open the session, keep it until `leave` is called, and end it with a DELETE; or do without one.
+        """Open the session, keep it until `leave`, and end it with a DELETE; or do without a session.
 
-        This has a task of its own: what the client's own tasks raise comes out here, and nowhere else.
+        This has a task of its own: errors of the client's own tasks come out here, and in no other place.
         """
         timeout = httpx2.Timeout(30, read=300)
         async with (
@@ -74,23 +74,23 @@ class Traveller:
         await asyncio.wait({self._task})
 
     async def vanish(self) -> None:
-        """End the client, whatever it is doing."""
+        """End the client at once, even during a request."""
         self._task.cancel()
         await asyncio.wait({self._task})
 
     async def tool(self, name: str, **arguments: Any) -> types.CallToolResult:
-        """Call a tool that must succeed, with a note of its progress."""
+        """Call a tool that must succeed, and record its progress."""
         result = await self.client.call_tool(name, arguments, progress_callback=self._on_progress)
         expect(not result.is_error, result.content)
         return result
 
     async def call(self, name: str, **arguments: Any) -> Any:
-        """Call a tool that must succeed; return its structured content, unwrapped where it is no object."""
+        """Call a tool that must succeed; return its structured content, unwrapped if it is no object."""
         content = (await self.tool(name, **arguments)).structured_content
         return content["result"] if content is not None and content.keys() == {"result"} else content
 
     async def ask(self, request: types.ClientRequest) -> None:
-        """Send a request whose result is empty. (The client's own methods warn that it is an older one.)"""
+        """Send a request with an empty result. (The client's own methods warn that it is an older one.)"""
         await self.client.session.send_request(request, types.EmptyResult)
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -100,13 +100,13 @@ class Traveller:
             await self._news.wait()
 
     def all(self, what: str) -> list[Request]:
-        """Return such requests of this traveller that were answered, in order."""
+        """Return this traveller's answered requests of that kind, in order."""
         return [
             request for request in self._guide.requests if (request.by, request.what) == (self.name, what)
         ]
 
     def last(self, what: str) -> Request | None:
-        """Return the last of them."""
+        """Return the last of these requests."""
         mine = self.all(what)
         return mine[-1] if mine else None
 

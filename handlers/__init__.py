@@ -1,1 +1,1 @@
-"""What is deployed: the notes server, behind each host. One module for each, a few lines over the factory."""
+"""The deployed handlers: the notes server, behind each host. Each module is a few lines over the factory."""

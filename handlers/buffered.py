@@ -1,6 +1,6 @@
-"""Lambda, answers delivered whole, on AWS's own runtime: behind an HTTP API or whatever there is already.
+"""Lambda with whole answers, on AWS's own runtime: behind an HTTP API or any other existing front door.
 
-Nothing can be asked here while a tool runs, and a GET is a long poll; in return it starts from a snapshot.
+No tool can ask its client here while it runs, and a GET is a long poll; in return it starts from a snapshot.
 """
 
 from handlers.notes.server import handler

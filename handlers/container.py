@@ -4,7 +4,7 @@ import logging
 
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 
-# The SDK's server sets up logging as well, unless somebody has been faster.
+# The SDK's server sets up logging as well, unless it is set up already.
 from handlers.notes.server import handler  # noqa: E402
 from tmcp_serverless.hosts.container import serve  # noqa: E402
 

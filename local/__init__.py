@@ -1,1 +1,1 @@
-"""Run what is deployed on your own machine. README.md beside this file says how."""
+"""Run the deployed functions on your own machine. README.md beside this file has the instructions."""

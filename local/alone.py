@@ -1,4 +1,4 @@
-"""A lock between processes: one installs, the others wait and find what it has installed."""
+"""A lock between processes: one installs, the others wait and find the installation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["alone_with"]
 
 @contextmanager
 def alone_with(folder: Path) -> Generator[None]:
-    """Hold the lock of this folder, which need not exist. The lock ends with its process."""
+    """Hold the lock of this folder; the folder need not exist. The lock ends with its process."""
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"tmcp-{os.getuid()}-{name}.lock"
     with path.open("w") as file:

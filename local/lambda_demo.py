@@ -1,9 +1,10 @@
 """The zip that `sam build` makes, run as Lambda runs it, and the official client on it: `make lambda-demo`.
 
-It is built for this machine, since it is run here: what is deployed is the same files, with the libraries of
-the template's runtime and processor. The environment is that of template.yaml. What stands in for AWS is
-`tmcp_serverless.cli.lambda_emulator`: sandboxes with one invocation at a time, frozen in between and killed
-at the deadline, and a front door that streams. The exit status is 0, or 1 with the step that failed.
+It is built for this machine, since it runs here. The deployed zip has the same files, with the libraries of
+the template's runtime and processor. The environment is that of template.yaml.
+`tmcp_serverless.cli.lambda_emulator` stands in for AWS: sandboxes with one invocation at a time, frozen in
+between and killed at the deadline, and a front door that streams. The exit status is 0, or 1 with the step
+that failed.
 """
 
 from __future__ import annotations
@@ -74,12 +75,11 @@ def function(template: Template, task_root: Path, *, database_url: str, seconds:
 
 
 async def drive(made: Function, log: Path) -> TourReport:
-    """Serve the function and take the tour. What the function prints goes into the log.
+    """Serve the function and take the tour. The function's output goes into the log.
 
     Raises:
         TourError: A step failed.
         TmcpError: The function cannot be served.
-
     """
     with log.open("wb") as output:
         async with LambdaEmulator(
@@ -97,7 +97,7 @@ async def drive(made: Function, log: Path) -> TourReport:
 
 
 def main() -> int:
-    """Show it, and return the exit status."""
+    """Show the tour, and return the exit status."""
     with tempfile.TemporaryDirectory(prefix="tmcp-lambda-") as name:
         folder = Path(name)
         log = folder / "log"

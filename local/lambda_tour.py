@@ -1,6 +1,6 @@
-"""A tour of the notes with the official client, on a function whose invocations end after a few seconds.
+"""A tour of the notes with the official client, on a function with invocations that end after a few seconds.
 
-Ann's stream is cut at every deadline, and continued in whatever sandbox is free; Bob writes all the while.
+Ann's stream is cut at every deadline, and continued in any free sandbox; Bob writes all the while.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SECTIONS = 10
 DOCUMENT = "\n".join(f"# Day {number}\nTea for {number}.\n" for number in range(1, SECTIONS + 1))
 PAUSE_SECONDS = 0.25
 TRIES = 8
-"""How often something is repeated that a busy machine may hide: who serves what, what comes before what."""
+"""Attempts of a step that a busy machine may disturb: the serving sandbox, or the order of events."""
 
 
 async def tour(
@@ -40,12 +40,11 @@ async def tour(
     Args:
         url: The MCP endpoint.
         narrate: Gets one line for each step.
-        deadline_seconds: How long an invocation may take.
-        sandboxes: Returns how many sandboxes live.
+        deadline_seconds: The time limit of an invocation.
+        sandboxes: Returns the number of live sandboxes.
 
     Raises:
         TourError: A step failed, or took longer than its limit.
-
     """
     async with _Guide(url, narrate=narrate, limit_seconds=10 + 3 * deadline_seconds) as guide:
         await _Tour(guide, sandboxes).take()
@@ -53,7 +52,7 @@ async def tour(
 
 
 class _Guide(Guide):
-    """A guide that also notes which streams were continued, and from which event."""
+    """A guide that also notes the continued streams, and the event that each continues after."""
 
     def __init__(self, url: str, *, narrate: Callable[[str], None], limit_seconds: float) -> None:
         super().__init__(url, narrate=narrate, limit_seconds=limit_seconds)
@@ -67,7 +66,7 @@ class _Guide(Guide):
 
 
 class _Tour:
-    """The steps, in order. Each method returns what came back, in short."""
+    """The steps, in order. Each method returns its outcome, in short."""
 
     ann: Traveller
     bob: Traveller
@@ -125,7 +124,7 @@ class _Tour:
         raise UnexpectedError(f"all of the progress with the result, {TRIES} times")
 
     async def _subscribe(self) -> str:
-        """Have Bob change something in another sandbox than that which holds Ann's stream."""
+        """Have Bob change something in another sandbox than that of Ann's stream."""
         self.bob = await self._guide.welcome("Bob")
         await self.ann.ask(types.SubscribeRequest(params=types.SubscribeRequestParams(uri=RECENT)))
         for told in range(1, TRIES + 1):

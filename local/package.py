@@ -21,7 +21,7 @@ _OF_OUR_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
 
 
 class BuildError(TmcpError):
-    """`sam build` failed; the message is what it said."""
+    """`sam build` failed; the message is its output."""
 
 
 def build(folder: Path, *functions: str) -> Path:
@@ -59,7 +59,7 @@ def pack(artifact: Path, zipped: Path) -> None:
 
 
 def unpack(zipped: Path, folder: Path) -> None:
-    """Unpack a zip where the function is to run, with the permissions of its files."""
+    """Unpack a zip into the folder that the function runs in, with the permissions of its files."""
     shutil.rmtree(folder, ignore_errors=True)
     with zipfile.ZipFile(zipped) as archive:
         for each in archive.infolist():

@@ -1,7 +1,7 @@
-"""AWS SAM's command line, and AWS's own emulator of the Runtime API, which its wheel carries.
+"""AWS SAM's command line, and AWS's own emulator of the Runtime API, from SAM's wheel.
 
-Neither is a dependency: SAM pins its own versions of much that is ours. What is fetched is kept in `.tools/`.
-`python -m local.sam` prints where both are.
+Neither is a dependency: SAM pins its own versions of many of our packages. Fetched files are kept in
+`.tools/`. `python -m local.sam` prints the paths of both.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "ar
 
 
 class UnavailableError(Exception):
-    """It cannot be had here; the message says why."""
+    """A tool is not available here; the message says why."""
 
 
 def sam() -> Path:
@@ -45,7 +45,7 @@ def sam() -> Path:
     """
     environment = _TOOLS / f"sam-{VERSION}"
     with alone_with(environment):
-        # A file of its own says that the installation went through: one that was cut off is made again.
+        # A separate file marks a complete installation: one that was cut off is made again.
         if not (environment / "complete").exists():
             _install(environment)
     return environment / "bin" / "sam"

@@ -1,4 +1,4 @@
-"""What `template.yaml` says, with its parameters filled in: as much of CloudFormation as it uses."""
+"""`template.yaml` with its parameters filled in: the part of CloudFormation that it uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["NO_VALUE", "Template"]
 
 NO_VALUE = object()
-"""What `AWS::NoValue` stands for: the property is left out."""
+"""Stands for `AWS::NoValue`: the property is left out."""
 
 _PSEUDO = {
     "AWS::NoValue": NO_VALUE,
@@ -36,12 +36,11 @@ _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
 
 
 class Template:
-    """A template with values for its parameters; where none is given, the default is taken.
+    """A template with values for its parameters; a parameter without one has its default.
 
     Args:
         path: Of the template, in YAML.
         **parameters: By their names.
-
     """
 
     def __init__(self, path: Path, **parameters: str) -> None:
@@ -50,14 +49,14 @@ class Template:
         self._parameters |= parameters
 
     def resource(self, name: str) -> dict[str, Any]:
-        """Return the properties of a function or another resource, with what the globals add."""
+        """Return the properties of a function or another resource, with those of the globals added."""
         properties = self.document["Resources"][name].get("Properties", {})
         if self.document["Resources"][name]["Type"] == "AWS::Serverless::Function":
             properties = _merged(self.document["Globals"]["Function"], properties)
         return self._resolved(properties)
 
     def exists(self, name: str) -> bool:
-        """Return whether the resource or output is made with these parameters."""
+        """Return `True` if the resource or output is made with these parameters."""
         found = self.document["Resources"].get(name) or self.document["Outputs"][name]
         return "Condition" not in found or self._holds(found["Condition"])
 
@@ -66,7 +65,7 @@ class Template:
         return {key: str(value) for key, value in self.resource(name)["Environment"]["Variables"].items()}
 
     def objections(self) -> list[str]:
-        """Return what the template's rules say against these parameters."""
+        """Return the failed assertions of the template's rules for these parameters."""
         return [
             assertion["AssertDescription"]
             for rule in self.document["Rules"].values()

@@ -42,7 +42,7 @@ Ctrl-C ends this database, and its data go."""
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One thing that was looked for."""
+    """A program that was looked for."""
 
     name: str
     there: bool
@@ -53,12 +53,12 @@ class Found:
 
 
 def look() -> list[Found]:
-    """Look for Docker, SAM and PostgreSQL, and say what each is good for."""
+    """Look for Docker, SAM and PostgreSQL, and note the use of each."""
     return [_docker(), _compose(), _sam(), _postgres()]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Say what is there, start a database, and return the exit status."""
+    """Print the findings, start a database, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m local.up", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="say what is there, and start nothing")
     options = parser.parse_args(arguments)
@@ -108,7 +108,7 @@ def _postgres() -> Found:
 
 
 def _output(*command: str) -> str | None:
-    """Return what a command prints; `None` where there is none, or it fails."""
+    """Return the output of a command; `None` if there is none, or it fails."""
     program = shutil.which(command[0])
     if program is None:
         return None

@@ -1,1 +1,1 @@
-"""A team's shared notes: a small MCP server that somebody may really want to use."""
+"""A team's shared notes: a small MCP server for real use."""

@@ -1,7 +1,7 @@
-"""Who may come in: `NOTES_TOKENS`, names and bearer tokens, such as `ann:9f8e...,bob:7d6c...`.
+"""Access to the notes by `NOTES_TOKENS`: names and bearer tokens, such as `ann:9f8e...,bob:7d6c...`.
 
-Enough for a team, whose clients are given a header. For OAuth, give the server a `token_verifier` that asks
-your identity provider; the rest stays as it is.
+Enough for a team that configures a header in its clients. For OAuth, give the server a `token_verifier` that
+asks your identity provider; the rest stays as it is.
 """
 
 from __future__ import annotations
@@ -25,32 +25,31 @@ _SHORTEST = 16
 
 
 def access() -> dict[str, Any]:
-    """Return the arguments of `MCPServer` that guard it, from `NOTES_TOKENS`; none where it is `open`."""
+    """Return the arguments of `MCPServer` that guard it, from `NOTES_TOKENS`; none if it is `open`."""
     listed = os.environ.get("NOTES_TOKENS", "")
     if listed in ("", _OPEN):
         if not listed:
             logger.warning("NOTES_TOKENS is not set: everybody may read and write the notes")
         return {}
-    # There is no issuer to be asked; the settings want one, and nobody is told of it.
+    # There is no issuer to ask. The settings require one, and no client is told of it.
     auth = AuthSettings(issuer_url=AnyHttpUrl("https://issuer.invalid"), resource_server_url=None)
     return {"auth": auth, "token_verifier": TokenList(listed)}
 
 
 def author() -> str:
-    """Return the name of whoever made the current request."""
+    """Return the name of the current request's caller."""
     token = get_access_token()
     return token.client_id if token is not None else "somebody"
 
 
 class TokenList:
-    """Knows its tokens by heart.
+    """Token verifier with a fixed list of tokens.
 
     Args:
         listed: `NAME:TOKEN` pairs, separated by commas.
 
     Raises:
         ValueError: A pair is none, or a token is shorter than 16 characters.
-
     """
 
     def __init__(self, listed: str) -> None:
@@ -65,7 +64,7 @@ class TokenList:
             self._names[token.encode()] = name
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Return whose token it is."""
+        """Return the access token with its owner's name; `None` if it is not in the list."""
         found = None
         for known, name in self._names.items():
             if hmac.compare_digest(known, token.encode()):  # takes as long for a wrong one

@@ -29,7 +29,7 @@ class Note(BaseModel):
 
 
 class Notebook:
-    """All notes. Nothing of them stays in the process, which may vanish at any time."""
+    """All notes. None of them stays in the process: it may vanish at any time."""
 
     def __init__(self) -> None:
         self._database: Database | None = None
@@ -37,7 +37,7 @@ class Notebook:
 
     @asynccontextmanager
     async def lifespan(self, _server: object) -> AsyncGenerator[None]:
-        """Keep the notes open. The first query connects, so that a cold start does not wait for it."""
+        """Open the notes' database. The first query connects, so that a cold start does not wait for it."""
         self._database = Database.from_settings(Settings.load())
         try:
             yield
@@ -67,7 +67,7 @@ class Notebook:
         return found[0] if found else None
 
     async def delete(self, id: int) -> bool:
-        """Remove a note; `False` where somebody else has been faster."""
+        """Remove a note; `False` if another client has been faster."""
         # Not again after a lost reply: it would look as if there had been no such note.
         return bool(
             await self._query(
@@ -86,7 +86,7 @@ class Notebook:
 
 
 async def _make(connection: Connection) -> None:
-    """Make the table, unless it is there: then no DDL is issued."""
+    """Create the table, unless it is there: then no DDL is issued."""
     if await connection.fetchval("SELECT to_regclass('team_notes') IS NOT NULL"):
         return
     async with connection.transaction():

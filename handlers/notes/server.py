@@ -1,6 +1,6 @@
 """The MCP server: four tools, a resource that changes, and a prompt.
 
-What is written by one instance is told to clients whose streams are on others (`handler.notifier`); that,
+When one instance writes a note, clients with streams on other instances are told (`handler.notifier`). That,
 and keeping nothing in the process, is all that makes it fit for functions.
 """
 
@@ -41,7 +41,7 @@ class Consent(BaseModel):
 
 
 async def tell(*notes: Note) -> None:
-    """Tell whoever is subscribed that these notes changed, wherever their streams are."""
+    """Tell every subscribed client that these notes changed, on any instance."""
     for uri in [RECENT, *(f"notes://{note.id}" for note in notes)]:
         await handler.notifier.resource_updated(uri)
 
@@ -89,7 +89,7 @@ async def delete_note(note_id: int, ctx: Context[None]) -> str:
     if ctx.client_capabilities is None or ctx.client_capabilities.elicitation is None:
         raise ToolError("Deleting needs the user's consent, and this client cannot ask.")
     try:
-        # The answer is a request of its own, on any instance, and finds its way to this line.
+        # The answer is a request of its own, on any instance, and is delivered to this line.
         answer = await ctx.elicit(f"Delete {note.title[:_SHOWN]!r}, by {note.author}?", Consent)
     except NoBackChannelError as error:
         raise ToolError("Deleting needs the user's consent, and no question can be asked here.") from error

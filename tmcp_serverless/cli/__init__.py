@@ -1,4 +1,4 @@
-"""The command `tmcp-serverless`. Importing this imports nothing else: the commands load what they need."""
+"""The command `tmcp-serverless`. Importing this imports nothing else: the commands load their own modules."""
 
 import sys
 from importlib.util import find_spec

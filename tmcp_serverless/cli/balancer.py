@@ -1,4 +1,4 @@
-"""A round robin without affinity: every connection goes to the next instance, whoever it comes from."""
+"""A round robin without affinity: every connection goes to the next instance, from any client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Balancer", "PortInUseError", "listen", "url_of"]
 
 _BACKLOG = 1024
 _CONNECTIONS = 400
-"""At once; two descriptors each, where there are so many. More wait to be accepted."""
+"""Connections at once, with two descriptors each, if there are so many. More wait to be accepted."""
 
 _CONNECT_SECONDS = 2.0
 _NONE_LIVE_SECONDS = 5.0
@@ -32,16 +32,15 @@ _HEAD = (
 
 
 class PortInUseError(TmcpError):
-    """Something else listens where the cluster should. The message names the address."""
+    """Something else listens at the cluster's address. The message names the address."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket that leaves the process some descriptors; port 0 is any that is free.
+    """Return a listening socket that leaves the process some descriptors; port 0 is any free port.
 
     Raises:
         PortInUseError: Something else listens there.
         OSError: The host is none of this machine.
-
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -50,15 +49,15 @@ def listen(host: str, port: int) -> socket.socket:
         if error.errno != errno.EADDRINUSE:
             raise
         raise PortInUseError(f"Port {port} on {host} is in use; choose another with --port.") from None
-    # Accepted connections inherit it; asyncio sets it only where a socket was made for TCP by number, and an
-    # answer in several pieces would wait 40 ms for its acknowledgement.
+    # Accepted connections inherit it. asyncio sets it only on a socket that was made for TCP by number, and
+    # an answer in several pieces would wait 40 ms for its acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setblocking(False)
     return listener
 
 
 def url_of(host: str, port: int) -> str:
-    """Return the address, without a path, by which this machine reaches who listens there."""
+    """Return the address, without a path, that leads from this machine to a listener there."""
     host = _LOOPBACK.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -66,7 +65,7 @@ def url_of(host: str, port: int) -> str:
 class Balancer:
     """Passes every connection on to one of the ports on 127.0.0.1 that `live` returns, in turn.
 
-    One that cannot be connected to is passed over. With none for 5 seconds, the answer is 503.
+    A port that cannot be connected to is skipped. With none for 5 seconds, the answer is 503.
     """
 
     def __init__(self, listener: socket.socket, live: Callable[[], Sequence[int]]) -> None:

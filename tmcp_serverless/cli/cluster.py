@@ -31,24 +31,23 @@ _TAIL_LINES = 40
 class Cluster:
     """A cluster for the time of a `with` block: `with Cluster("app.py:server", instances=3) as cluster: ...`.
 
-    The balancer runs in a thread of this process, the instances in processes of their own, named "1", "2"
-    and so on; one that dies is replaced. Every response says who gave it, in `x-tmcp-instance`: the
+    The balancer runs in a thread of this process. The instances run in processes of their own, named "1", "2"
+    and so on. An instance that dies is replaced. Every response names its origin in `x-tmcp-instance`: the
     instance's name, or with amnesia the id of the process that served this one request.
 
     Args:
         target: `MODULE:ATTR`: a handler, a server, or an ASGI application.
-        instances: How many.
-        database_url: What they get as `TMCP_DATABASE_URL`.
+        instances: The number of instances.
+        database_url: The instances' `TMCP_DATABASE_URL`.
         amnesia: Every request in a process that has served nothing before and ends afterwards.
         env: More environment variables for the instances, over ours.
-        host: Where the balancer listens.
-        port: Where the balancer listens; 0 is any that is free.
-        listener: Instead of host and port, a socket from `balancer.listen`. The cluster closes it.
+        host: The balancer's host.
+        port: The balancer's port; 0 is any free port.
+        listener: A socket from `balancer.listen`, instead of host and port. The cluster closes it.
         folder: The instances' working directory; by default ours.
         verbose: Instances log every request.
-        capture: Keep the instances' output for `output` and for errors; else it goes where ours goes.
+        capture: Keep the instances' output for `output` and for errors; else it goes to our own output.
         say: Told, from another thread, of instances that ended; by default it goes to the output.
-
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class Cluster:
 
     @property
     def port(self) -> int:
-        """Where the balancer listens."""
+        """The balancer's port."""
         return self._port
 
     @property
@@ -106,17 +105,17 @@ class Cluster:
 
     @property
     def path(self) -> str:
-        """Where the MCP endpoint is below that address; empty where the application does not say so."""
+        """The path of the MCP endpoint below that address; empty if the application does not name it."""
         return next((each.path for each in self._fleet.instances.values() if each.path), "")
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process ids of the instances that live, by name. With amnesia: of those that fork."""
+        """The process ids of the live instances, by name. With amnesia: of the processes that fork."""
         return {name: each.pid for name, each in self._fleet.instances.items() if each.pid is not None}
 
     @property
     def failure(self) -> ClusterError | None:
-        """Why the cluster has given up, if it has."""
+        """The error that made the cluster give up; `None` if it has not."""
         return self._failure
 
     def instance_url(self, name: str) -> str:
@@ -136,19 +135,19 @@ class Cluster:
         self._fleet.instances[name].send(number)
 
     def output(self) -> str:
-        """Return what the instances have written, if that is captured."""
+        """Return the output of the instances, if it is captured."""
         return "" if self._output is None else self._output.text()
 
     def running(self, timeout: float = 0.0) -> bool:
-        """Return whether the cluster still runs, after at most this many seconds; see `failure` if not."""
+        """Return `True` if the cluster still runs, after at most this many seconds; see `failure` if not."""
         return not self._ended.wait(timeout)
 
     def start(self) -> Self:
-        """Start, and return when every instance listens.
+        """Start the cluster, and return when every instance listens.
 
         Raises:
-            ClusterError: One does not; the message has one sentence, and the end of the captured output.
-
+            ClusterError: An instance does not listen. The message has one sentence, and the end of the
+                captured output.
         """
         self._thread.start()
         try:
@@ -203,7 +202,7 @@ class Cluster:
             await self._fleet.end()
 
     def _admit(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[None] | None) -> None:
-        """From now on, `stop` can cancel what runs in the thread."""
+        """Let `stop` cancel the thread's task from now on."""
         if task is not None:
             self._cancel = lambda: loop.is_closed() or loop.call_soon_threadsafe(task.cancel)
         self._entered.set()

@@ -1,4 +1,4 @@
-"""The group of commands, each loaded when it is asked for."""
+"""The group of commands. Each is loaded on its first use."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _COMMANDS = {
     "doctor": "tmcp_serverless.cli.doctor",
     "sessions": "tmcp_serverless.cli.sessions",
 }
-"""Module names; the command is the module's attribute of its own name."""
+"""Names of the modules; the command is the module's attribute of its own name."""
 
 
 class CommandError(click.ClickException):
-    """One sentence for standard error, and the exit code 2."""
+    """An error of one sentence for standard error, and the exit code 2."""
 
     exit_code = 2
 

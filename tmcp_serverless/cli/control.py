@@ -1,7 +1,7 @@
-"""What a cluster and its instances tell each other: one order, one report, and that the other is still there.
+"""Messages between a cluster and its instances: one order, one report, and a sign of life.
 
 The order is an argument of the instance's process. The report is one line of JSON on a socket pair that both
-keep open afterwards: its end tells an instance that the cluster is gone, whatever ended it.
+keep open afterwards. Its end tells an instance that the cluster is gone, for any reason.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from threading import Thread
 __all__ = ["GRACE_SECONDS", "KILL_SECONDS", "Control", "Order", "Report", "read_report"]
 
 GRACE_SECONDS = 3.0
-"""How long an instance lets responses end after SIGTERM."""
+"""Seconds that an instance lets responses end after SIGTERM."""
 
 KILL_SECONDS = 3.8
-"""How long after SIGTERM an instance that is still there gets SIGKILL."""
+"""Seconds after SIGTERM at which an instance that is still there gets SIGKILL."""
 
 _REPORT_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What an instance is to do."""
+    """The order to an instance."""
 
     target: str
     """`MODULE:ATTR`, as in `loading`."""
@@ -47,18 +47,18 @@ class Order:
 
     @classmethod
     def from_json(cls, text: str) -> Order:
-        """Read what `to_json` wrote."""
+        """Read the text that `to_json` wrote."""
         return cls(**json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of an instance's start: a port on 127.0.0.1, or one sentence that says what is wrong."""
+    """Result of an instance's start: a port on 127.0.0.1, or an error in one sentence."""
 
     port: int = 0
     error: str = ""
     path: str = ""
-    """Where the MCP endpoint is, where the application says so."""
+    """The path of the MCP endpoint, if the application names it."""
 
 
 class Control:
@@ -68,12 +68,12 @@ class Control:
         self.socket = socket.socket(fileno=descriptor)
 
     def report(self, report: Report) -> None:
-        """Tell the cluster; nothing happens when it is gone."""
+        """Send the report to the cluster; do nothing if it is gone."""
         with contextlib.suppress(OSError):
             self.socket.sendall(json.dumps(asdict(report)).encode() + b"\n")
 
     def follow(self) -> None:
-        """From now on, end this process when the cluster is gone: with SIGTERM, and at last by force."""
+        """End this process when the cluster is gone, from now on: with SIGTERM, and at last by force."""
         Thread(target=self._follow, name="tmcp-cluster-watch", daemon=True).start()
 
     def _follow(self) -> None:
@@ -85,7 +85,7 @@ class Control:
 
 
 async def read_report(control: socket.socket) -> Report | None:
-    """Return the instance's report, or None when it ended without one."""
+    """Return the instance's report, or None if it ended without one."""
     loop = asyncio.get_running_loop()
     line = b""
     while not line.endswith(b"\n") and len(line) < _REPORT_BYTES:

@@ -1,4 +1,4 @@
-"""What the commands share that work on the configured database."""
+"""Parts shared by the commands that work on the configured database."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ database_url_option = click.option(
 
 
 def settings_for(database_url: str | None) -> Settings:
-    """Return the settings of the environment; where a URL is given, for the database that it names.
+    """Return the settings of the environment; if a URL is given, for the database that it names.
 
     Raises:
         CommandError: There is no database, or a setting is wrong.
-
     """
     from tmcp_serverless.config import Settings  # noqa: PLC0415 - heavy, and --help does without
     from tmcp_serverless.postgres.configured import settings_at  # noqa: PLC0415 - the same
@@ -45,7 +44,7 @@ def settings_for(database_url: str | None) -> Settings:
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Return what the work returns, or end the command with one sentence."""
+    """Return the work's result, or end the command with one sentence."""
     try:
         return asyncio.run(work)
     except (TmcpError, OSError) as error:

@@ -130,8 +130,8 @@ def _check_machine() -> None:
 
 @contextlib.contextmanager
 def _until_interrupted() -> Generator[None]:
-    """Make SIGTERM and SIGINT the same as Ctrl-C: what was entered is left, in the opposite order."""
-    # SIGINT too: a shell starts what runs in its background with that signal ignored.
+    """Make SIGTERM and SIGINT the same as Ctrl-C: contexts are left in the opposite order."""
+    # SIGINT too: a shell starts background processes with that signal ignored.
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
@@ -151,18 +151,17 @@ def _in_one_sentence() -> Generator[None]:
 
 
 def _refuse_given(context: click.Context, options: LambdaOptions) -> None:
-    """Refuse what is about Lambda alone; an exec wrapper may be in the environment for other reasons."""
+    """Refuse the options of Lambda alone; an exec wrapper may be in the environment for other reasons."""
     for name in options:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise CommandError(f"--{name.replace('_', '-')} goes with --lambda.")
 
 
 def _database(database_url: str | None, stack: contextlib.ExitStack) -> dict[str, str]:
-    """Return the variables that name the instances' database, over ours. One of our own ends with the stack.
+    """Return the variables of the instances' database, over ours. Our own database ends with the stack.
 
     Raises:
         ConfigurationError: A setting is wrong, or the database cannot be used as it is configured.
-
     """
     from tmcp_serverless.config import Settings  # noqa: PLC0415 - heavy, and --help does without
     from tmcp_serverless.postgres import configured  # noqa: PLC0415 - the same
@@ -179,7 +178,7 @@ def _database(database_url: str | None, stack: contextlib.ExitStack) -> dict[str
 
 
 def _look(settings: Settings) -> None:
-    """Say which database it is, and whether it can be reached; the instances try by themselves."""
+    """Print the database's hosts, and a note if it is out of reach; the instances connect by themselves."""
     from tmcp_serverless.postgres.database import Database  # noqa: PLC0415 - imports the driver
     from tmcp_serverless.postgres.dsn import hosts_and_ports  # noqa: PLC0415 - the same
 

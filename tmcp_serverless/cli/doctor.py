@@ -1,4 +1,4 @@
-"""`tmcp-serverless doctor`: whether the configured database does what the kit needs."""
+"""`tmcp-serverless doctor`: checks that the configured database meets the kit's needs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def doctor(database_url: str | None) -> None:
 
 
 def _shown(settings: Settings) -> list[str]:
-    """Return what was set, without the values of what may hold a secret."""
+    """Return the given settings, without the values of those that may hold a secret."""
     return [
         f"{field.alias or name}={getattr(settings, name)!r}" if field.repr else f"{name} is set"
         for name, field in type(settings).model_fields.items()
@@ -47,7 +47,7 @@ def _shown(settings: Settings) -> list[str]:
 
 
 def _about_settings(settings: Settings) -> Iterator[tuple[str, str, str]]:
-    """Look at what needs no database: variables that nothing reads, and what logs and metrics need."""
+    """Check without the database: variables that nothing reads, and the needs of logs and metrics."""
     from tmcp_serverless.config import unknown_variables  # noqa: PLC0415 - heavy, and --help does without
     from tmcp_serverless.observability import observer_for  # noqa: PLC0415 - the same
 

@@ -1,4 +1,4 @@
-"""What runs in an instance's process: `python -m tmcp_serverless.cli.instance ORDER`."""
+"""The program of an instance's process: `python -m tmcp_serverless.cli.instance ORDER`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOT_LOADED = 2
 
 
 class _Server(DrainingServer):
-    """uvicorn, which also reports that it is listening."""
+    """uvicorn that also reports that it is listening."""
 
     def __init__(self, config: uvicorn.Config, report: Callable[[], None]) -> None:
         super().__init__(config)
@@ -39,7 +39,7 @@ class _Server(DrainingServer):
 
 
 def main(arguments: list[str]) -> int:
-    """Load what the order names and serve it until SIGTERM; return the exit code."""
+    """Load the order's target and serve it until SIGTERM; return the exit code."""
     raise_descriptor_limit()
     order = Order.from_json(arguments[0])
     control = Control(order.control)

@@ -28,7 +28,7 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 
 class LambdaOptions(TypedDict):
-    """What the options of `lambda_options` are called."""
+    """Names and types of the options that `lambda_options` adds."""
 
     timeout: float
     sandboxes: int
@@ -90,11 +90,11 @@ def serve_lambda(
 ) -> None:
     """Serve a handler from the emulator until SIGINT or SIGTERM, with these variables over ours.
 
-    `ready` is called with the address, and the endpoint's path where it is known, when a first sandbox waits.
+    `ready` is called when a first sandbox waits. Its arguments are the address, and the endpoint's path if it
+    is known.
 
     Raises:
         TmcpError: The handler cannot be served.
-
     """
     from tmcp_serverless.cli.lambda_emulator import LambdaEmulator  # noqa: PLC0415 - needs uvicorn
     from tmcp_serverless.cli.lambda_emulator.sandbox import InitializationError  # noqa: PLC0415 - the same
@@ -114,7 +114,7 @@ def serve_lambda(
 
 
 def _endpoint(target: str, function: Function) -> str:
-    """Return the endpoint's path; of a package that brings its own libraries it is not known here."""
+    """Return the endpoint's path; it is not known here for a package that brings its own libraries."""
     if function.isolated:
         return function.environment.get("TMCP_PATH", "")
     from tmcp_serverless.cli.endpoint import ask_endpoint  # noqa: PLC0415 - only this command needs it
@@ -123,7 +123,7 @@ def _endpoint(target: str, function: Function) -> str:
 
 
 def _hint(failure: str, function: Function) -> str:
-    """Return a sentence about a module that `PYTHONPATH` would have found: Lambda knows no such variable."""
+    """Return a sentence about a module that is on `PYTHONPATH`: Lambda does not read that variable."""
     missing = re.search(r"No module named '([^']+)'", failure)
     if missing is None:
         return ""
@@ -165,7 +165,7 @@ def _function(
 
 
 def _is_given(name: str) -> bool:
-    """Return whether an option is on the command line: a wrapper in the environment may be for others."""
+    """Return `True` if an option is on the command line: a wrapper in the environment may be for others."""
     context = click.get_current_context(silent=True)
     return context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 

@@ -1,4 +1,4 @@
-"""From what is written on the command line, `MODULE:ATTR`, to an ASGI application."""
+"""Loading of an ASGI application by its name on the command line, `MODULE:ATTR`."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _CANDIDATES = 8
 
 
 class LoadError(TmcpError):
-    """What the command line names cannot be served. The message is one sentence, a cause the user's own."""
+    """The command line's target cannot be served. The message is one sentence, a cause the user's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A module, by its dotted name or the path of its file, and the name of something in it."""
+    """A module, by its dotted name or the path of its file, and the name of an attribute in it."""
 
     module: str
     attribute: str
 
     @property
     def is_file(self) -> bool:
-        """Whether the module is given by its path."""
+        """True if the module is given by its path."""
         return self.module.endswith(".py")
 
     def __str__(self) -> str:
@@ -42,11 +42,10 @@ class Target:
 
 
 def parse(text: str, *, folder: Path | None = None) -> Target:
-    """Read `MODULE:ATTR`, without importing anything. A file is looked for in `folder`, or where we are.
+    """Read `MODULE:ATTR`, without importing. A file is looked for in `folder`, or in the current folder.
 
     Raises:
         LoadError: It is none, or the file does not exist.
-
     """
     module, colon, attribute = text.rpartition(":")
     if not colon or not module or not attribute:
@@ -59,13 +58,13 @@ def parse(text: str, *, folder: Path | None = None) -> Target:
 
 
 def load(target: Target) -> ASGIApp:
-    """Import the module and return the ASGI application of what the attribute is.
+    """Import the module and return the attribute's ASGI application.
 
-    That is a handler made by `create_handler`, a server (which gets one), or an ASGI application.
+    The attribute is a handler made by `create_handler`, a server (a handler is made for it), or an ASGI
+    application.
 
     Raises:
         LoadError: There is no such module or attribute, its import failed, or it is nothing of that kind.
-
     """
     module = _import(target)
     value: Any = module
@@ -88,11 +87,10 @@ def endpoint_of(app: Any) -> str:
 
 
 def lambda_name(target: Target, *, folder: Path) -> tuple[str, Path]:
-    """Return what Lambda calls a handler, `MODULE.NAME`, and the folder that its import starts from.
+    """Return a handler's name on Lambda, `MODULE.NAME`, and the folder that its import starts from.
 
     Raises:
-        LoadError: The attribute has dots in it, which Lambda would take for those of the module.
-
+        LoadError: The attribute has dots in it; Lambda would take them for those of the module.
     """
     if "." in target.attribute:
         raise LoadError(f"On Lambda a handler is MODULE:NAME, and {target.attribute!r} is no plain name.")
@@ -166,7 +164,7 @@ def _application(value: Any, target: Target) -> ASGIApp:
 
 
 def is_asgi(value: object) -> bool:
-    """Return whether this is an ASGI 3 application: a coroutine function of scope, receive and send."""
+    """Return `True` if this is an ASGI 3 application: a coroutine function of scope, receive and send."""
     if isinstance(value, type) or not callable(value):
         return False
     if not inspect.iscoroutinefunction(value) and not inspect.iscoroutinefunction(type(value).__call__):

@@ -1,4 +1,4 @@
-"""`tmcp-serverless migrate`: the tables, made or brought up to date."""
+"""`tmcp-serverless migrate`: creates the tables, or brings them up to date."""
 
 from __future__ import annotations
 

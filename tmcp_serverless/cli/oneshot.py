@@ -1,4 +1,4 @@
-"""One connection, one request, in a process that then ends: uvicorn's protocol without uvicorn's server."""
+"""One connection and one request in a process that then ends: uvicorn's protocol without uvicorn's server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["serve_connection"]
 
 _SILENT_SECONDS = 30.0
-"""How long a client may keep a connection, and so a process, without asking for anything."""
+"""Seconds that a client may keep a connection, and so a process, without a request."""
 
 _CANCEL_SECONDS = 0.3
 _LIFESPAN_SECONDS = 3.0
@@ -38,7 +38,7 @@ _HEAD = (
 
 
 class _OneRequest(H11Protocol):
-    """An HTTP/1.1 connection that says whether anything has come, and when it is over."""
+    """An HTTP/1.1 connection that notes if anything has come, and when it is over."""
 
     def __init__(self, config: uvicorn.Config, state: ServerState, app_state: dict[str, Any]) -> None:
         super().__init__(config, state, app_state)

@@ -1,4 +1,4 @@
-"""What several processes write into one file, and what has been written so far."""
+"""Output of several processes in one file, and its text so far."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Output:
 
     @property
     def descriptor(self) -> int:
-        """What a process is given as its standard output."""
+        """The descriptor that a process gets as its standard output."""
         return self._file.fileno()
 
     def write(self, line: str) -> None:
@@ -33,6 +33,6 @@ class Output:
         return os.pread(self.descriptor, size, 0).decode(errors="replace")
 
     def close(self) -> None:
-        """Let go of the file. Idempotent."""
+        """Close the file, and keep its text. Idempotent."""
         self._kept = self.text()
         self._file.close()

@@ -25,17 +25,17 @@ _BACKOFF_SECONDS = 0.5
 
 
 class ClusterError(TmcpError):
-    """The cluster does not start, or not any more. The message says which instance, and what it said last."""
+    """The cluster does not start, or not any more. The message names the instance, and has its last words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the instances' processes are given."""
+    """The environment of the instances' processes."""
 
     environment: Mapping[str, str]
     folder: Path | None
     output: int | None
-    """The descriptor where their output goes; None is where ours goes."""
+    """The descriptor for their output; None is our own output."""
 
     start_seconds: float
 
@@ -47,17 +47,17 @@ class Instance:
     order: Order
     process: asyncio.subprocess.Process | None = None
     port: int | None = None
-    """Where it listens on 127.0.0.1; None while it does not."""
+    """The port on 127.0.0.1; None while it does not listen."""
 
     path: str = ""
-    """Where the MCP endpoint is, where the application says so."""
+    """The path of the MCP endpoint, if the application names it."""
 
     starts: list[float] = field(default_factory=list)
     control: socket.socket | None = None
 
     @property
     def name(self) -> str:
-        """The name that the cluster knows it by."""
+        """The instance's name in the cluster."""
         return self.order.name
 
     @property
@@ -101,20 +101,20 @@ class Instance:
         self.port, self.path = report.port, report.path
 
     async def wait(self) -> str:
-        """Return when the process has ended, and say how."""
+        """Wait until the process has ended, and return its exit code or signal as text."""
         code = 0 if self.process is None else await self.process.wait()
         self.forget()
         return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
     def forget(self) -> None:
-        """Let go of what belongs to a process that has ended; what it has forked ends with that."""
+        """Close the resources of an ended process; its forked children end with that."""
         self.port = None
         if self.control is not None:
             self.control.close()
             self.control = None
 
     def send(self, number: int) -> None:
-        """Send a signal: SIGTERM and SIGINT to the process, any other to what it has forked, too."""
+        """Send a signal: SIGTERM and SIGINT to the process, any other to its forked children, too."""
         if (pid := self.pid) is None:
             return
         try:
@@ -126,7 +126,7 @@ class Instance:
             return
 
     async def end(self) -> None:
-        """End the process with SIGTERM, and by force what is still there afterwards."""
+        """End the process with SIGTERM, and by force if it is still there afterwards."""
         if self.process is not None:
             self.send(signal.SIGTERM)
             try:
@@ -149,22 +149,21 @@ class Fleet:
         self._say = say
 
     def ports(self) -> list[int]:
-        """Return where connections can go."""
+        """Return the ports that accept connections."""
         return [each.port for each in self.instances.values() if each.port is not None]
 
     async def start(self) -> None:
-        """Start all, side by side; raise what the first that failed says."""
+        """Start all, side by side; raise the error of the first that failed."""
         starting = [each.start(self._surroundings) for each in self.instances.values()]
         for result in await asyncio.gather(*starting, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
 
     async def keep(self, instance: Instance) -> None:
-        """Replace an instance whenever it ends, until it has ended too often in too short a time.
+        """Replace an instance each time it ends, until it has ended too often in too short a time.
 
         Raises:
             ClusterError: It has.
-
         """
         loop = asyncio.get_running_loop()
         while True:

@@ -1,4 +1,4 @@
-"""Bytes between two connected sockets, both ways, as they come, until the answering side is through."""
+"""Bytes between two connected sockets, both ways, as they come, until the answering side has ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LINGER_SECONDS = 1.0
 
 
 class _End(Enum):
-    """Why bytes no longer flow in one direction."""
+    """The reason that bytes no longer flow in one direction."""
 
     FINISHED = auto()
     """The source sent all it had; the sink has been told (half-close)."""
@@ -22,15 +22,15 @@ class _End(Enum):
     """The source's connection was reset."""
 
     SINK_LOST = auto()
-    """The sink takes nothing any more."""
+    """The sink accepts nothing any more."""
 
 
 async def relay(client: socket.socket, server: socket.socket) -> None:
     """Pipe until the server has closed, or the client is gone; both sockets are closed then.
 
-    Nothing is buffered beyond one chunk per direction, so that a slow reader slows its writer down. A side
-    that closes is seen on the other side at once: as a half-close where more may come from there, as a close
-    where nothing will be read any more.
+    Nothing is buffered beyond one chunk per direction, so that a slow reader slows its writer down. The other
+    side sees at once that a side closes: as a half-close if more may come from there, as a close if nothing
+    will be read any more.
     """
     for each in (client, server):
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -50,7 +50,8 @@ async def relay(client: socket.socket, server: socket.socket) -> None:
 
 async def _until_answered(asking: asyncio.Task[_End], answering: asyncio.Task[_End]) -> None:
     await asyncio.wait({asking, answering}, return_when=asyncio.FIRST_COMPLETED)
-    # A client that has sent everything, or whose body the server does not want, is still owed the answer.
+    # The answer still goes to a client that has sent everything, or has sent a body that the server does not
+    # want.
     if not answering.done() and asking.result() is not _End.SOURCE_LOST:
         await asyncio.wait({answering})
 
@@ -80,7 +81,7 @@ def _shut(sink: socket.socket) -> None:
 
 
 async def _linger(client: socket.socket, asking: asyncio.Task[_End]) -> None:
-    """Read what the client is still sending: closing with bytes unread would reset the answer away."""
+    """Read the rest that the client still sends: closing with bytes unread would reset the answer away."""
     await asyncio.wait({asking})
     if not asking.cancelled() and asking.result() is not _End.SINK_LOST:
         return

@@ -1,4 +1,4 @@
-"""`tmcp-serverless sessions`: which sessions there are, and the end of one."""
+"""`tmcp-serverless sessions`: lists the sessions, or ends one."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def delete(
 ) -> None:
     """End the session ID, and its streams wherever they are, as its client could."""
     settings = settings_for(database_url or group[0])
-    # What is no session's id may be the address of everybody's topic, which is deleted with what is below it.
+    # A text that is no session's id may be the address of a topic of all sessions. That would be deleted with
+    # everything below it.
     found: list[str] = run(_namespaces_of(settings, id)) if is_session_id(id) else []
     chosen = [each for each in found if each == (namespace or group[1] or each)]
     if not chosen:
@@ -107,7 +108,7 @@ async def _namespaces_of(settings: Settings, id: str) -> list[str]:
 async def _delete(settings: Settings, id: str, namespace: str) -> None:
     from tmcp_serverless.managers import managers_for  # noqa: PLC0415 - imports the driver
 
-    # No tables are made for the sake of deleting something from them.
+    # No tables are created for a deletion.
     there = {"create_tables": False, "namespace": namespace}
     async with managers_for(settings.model_copy(update=there)) as managers:
         await managers.info.delete(id)
@@ -140,5 +141,5 @@ def _span(seconds: float) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return what a client says of itself without what a terminal would obey."""
+    """Return the client's own text without characters that a terminal would obey."""
     return "".join(character if character.isprintable() else "?" for character in text)[:60]

@@ -1,4 +1,4 @@
-"""`tmcp-serverless sweep`: expired rows, removed now."""
+"""`tmcp-serverless sweep`: removes expired rows now."""
 
 from __future__ import annotations
 

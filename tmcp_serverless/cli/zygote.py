@@ -1,7 +1,7 @@
-"""A process that has imported the application and does nothing else but fork: one child for each connection.
+"""A process that has imported the application and only forks: one child for each connection.
 
-The child has served nothing before and serves nothing after. What it needs and does not find in the database
-is therefore missing, which is what amnesia mode is for.
+The child has served nothing before and serves nothing after. State that it needs and does not find in the
+database is therefore missing. Amnesia mode is there to show that.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["CHILDREN", "Zygote"]
 
 CHILDREN = 64
-"""How many requests one instance serves at once; further connections wait to be accepted."""
+"""Requests that one instance serves at once; further connections wait to be accepted."""
 
 _POLL_SECONDS = 0.02
 _IMPORTED_LATE = ("anyio._backends._asyncio", "tmcp_serverless.sdk")
-"""What every request to an MCP server would import in its own process. Imported code is no memory."""
+"""Modules that every request to an MCP server would import in its own process. Imported code is no memory."""
 
 _END_SECONDS = GRACE_SECONDS + 0.4
 
@@ -155,4 +155,4 @@ class Zygote:
 
 
 def _wake_up(_signal: int, _frame: object) -> None:
-    """Do nothing: a signal that is handled writes to the wakeup pipe."""
+    """Do nothing: a handled signal writes to the wakeup pipe."""

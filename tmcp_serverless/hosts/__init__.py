@@ -1,1 +1,1 @@
-"""What calls us: Lambda, containers, the local cluster."""
+"""The platforms that call the kit: Lambda, containers, the local cluster."""

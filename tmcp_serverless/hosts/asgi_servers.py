@@ -1,7 +1,7 @@
 """The ASGI servers that run in an event loop, found in the coroutines of its tasks.
 
-A server has no public way to be found by its application: `uvicorn.Server` may run in a thread, in somebody's
-task, or in a worker of gunicorn, and hypercorn's server is one coroutine. What they all have is a task that
+An application has no public way to find its server. `uvicorn.Server` may run in a thread, in a task of
+another program, or in a worker of gunicorn. hypercorn's server is one coroutine. All of them have a task that
 waits in their code. Nothing of them is imported or patched.
 """
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["AsgiServer", "servers_in_this_loop"]
 
 _GRACE_SECONDS = 1.0
-"""How long requests may run on where the server sets no limit: a reload waits for it."""
+"""Grace period of requests if the server sets no limit: a reload waits for it."""
 
 _RESERVE_SECONDS = 2.0
-"""How long before the server's own limit requests end: their clients are told, and the lifespan is left."""
+"""Time before the server's own limit at which requests end: their clients are told, and the lifespan is
+left."""
 
 
 class AsgiServer:
@@ -36,21 +37,21 @@ class AsgiServer:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it has begun to stop."""
+        """True if the server has begun to stop."""
         raise NotImplementedError
 
     @property
     def has_stopped(self) -> bool:
-        """Whether it serves nothing any more."""
+        """True if the server serves nothing any more."""
         return self._coroutine.cr_frame is None
 
     @property
     def grace_seconds(self) -> float:
-        """How long requests may run on once it stops."""
+        """Seconds that requests may run on once the server stops."""
         raise NotImplementedError
 
     def serves(self, task: asyncio.Task[Any]) -> bool:
-        """Return whether a request's task is known to be this server's."""
+        """Return `True` if a request's task is known to be this server's."""
         del task
         return False
 
@@ -120,7 +121,7 @@ _KINDS: dict[tuple[str, str], type[AsgiServer]] = {
     ("hypercorn.asyncio.run", "worker_serve"): _Hypercorn,
     ("gunicorn.workers.gasgi", "_serve"): _Gunicorn,
 }
-"""By the module and the name of the coroutine function in which the server waits."""
+"""Server classes by the module and the name of the coroutine function that the server waits in."""
 
 
 def servers_in_this_loop() -> tuple[AsgiServer, ...]:
@@ -145,7 +146,7 @@ def _server_of(coroutine: CoroutineType[Any, Any, Any]) -> AsgiServer | None:
 
 
 def _coroutines(task: asyncio.Task[Any]) -> Iterator[CoroutineType[Any, Any, Any]]:
-    """Yield the coroutines in which a task waits, the outermost first."""
+    """Yield the coroutines that a task waits in, the outermost first."""
     waiting: Any = task.get_coro()
     while isinstance(waiting, CoroutineType):
         yield waiting

@@ -1,4 +1,4 @@
-"""The container host: uvicorn, with settings for processes that are told to go at any moment."""
+"""The container host: uvicorn, with settings for processes that are told to stop at any moment."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ __all__ = ["GRACE_SECONDS", "DrainingServer", "configure", "serve"]
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS = 3
-"""How long responses may take to end after SIGTERM. An SSE stream has no end of its own, and Cloud Run sends
+"""Seconds that responses have to end after SIGTERM. An SSE stream has no end of its own, and Cloud Run sends
 SIGKILL after 10 seconds: the rest is for the application's own shutdown."""
 
 _RESERVE_SECONDS = 0.5
-"""How long before the end of the grace period requests are ended, so that their clients are told."""
+"""Time before the end of the grace period at which requests are ended, so that their clients are told."""
 
 _KEEP_ALIVE_SECONDS = 620
-"""Longer than load balancers keep an idle connection (AWS 60 s, Google 600 s): the side that gives up first
-while a request is on its way makes it a 502."""
+"""Longer than load balancers keep an idle connection (AWS 60 s, Google 600 s). If the server closes first
+while a request is on its way, the client gets a 502."""
 
 
 def configure(app: ASGIApp, **overrides: Any) -> uvicorn.Config:
@@ -58,13 +58,12 @@ def serve(
 ) -> None:
     """Serve an ASGI application until SIGTERM or SIGINT, then let responses end for `GRACE_SECONDS`.
 
-    `host` is a name or an address; by default, as `*`, `::` or "", all of IPv4 and of IPv6. `port` is by
-    default what the variable `PORT` says, as on Cloud Run, else 8080. uvicorn's `uds` or `fd` is instead of
+    `host` is a name or an address. The default is all of IPv4 and of IPv6, as with `*`, `::` or "". `port` is
+    by default the value of the variable `PORT`, as on Cloud Run, else 8080. uvicorn's `uds` or `fd` replaces
     both. The process may open as many files as its hard limit allows; connections leave some of them.
 
     Raises:
         ConfigurationError: `PORT` is no port number, or nothing can listen there.
-
     """
     raise_descriptor_limit()
     port = _port() if port is None else port
@@ -75,11 +74,11 @@ def serve(
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn, which tells the application to end its streams before it waits for responses to end."""
+    """uvicorn that tells the application to end its streams before it waits for responses to end."""
 
     @property
     def request_grace_seconds(self) -> float | None:
-        """How long requests may run on: nearly until uvicorn would cancel them, and log it."""
+        """Seconds that requests may run on: nearly until uvicorn would cancel them, and log it."""
         limit = self.config.timeout_graceful_shutdown
         return None if limit is None else limit - _RESERVE_SECONDS
 
@@ -93,7 +92,7 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets=sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, then shut down as uvicorn does."""
+        """Drain the application, then shut down as uvicorn does."""
         drain = getattr(self.config.app, "drain", None)
         if drain is not None:
             try:

@@ -1,8 +1,8 @@
-"""Requests run for as long as their invocations last, and no longer.
+"""Deadlines of requests: a request runs for as long as its invocation lasts, and no longer.
 
-What is killed at the deadline closes nothing, in Postgres either, and takes the sandbox along. So a request
-is cancelled before that; one that does not end then is left behind, since the client wants an answer, and the
-sandbox its next invocation.
+A process that is killed at the deadline closes nothing, in Postgres either, and the sandbox ends with it. So
+a request is cancelled before that. A request that does not end then is left behind, since the client needs an
+answer, and the sandbox its next invocation.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["ANSWER_SECONDS", "RESERVE_SECONDS", "DeadlineRunner", "TimeIsOverErr
 logger = logging.getLogger(__name__)
 
 RESERVE_SECONDS = 0.5
-"""How long before its deadline a request is cancelled."""
+"""Time before the deadline at which a request is cancelled."""
 
 _ENDING_SECONDS = 0.25
-"""How much of that it has for ending."""
+"""The part of that time that a cancelled request has for ending."""
 
 ANSWER_SECONDS = 0.1
-"""How long before the deadline nothing more is sent: what is left is for asking for the next invocation."""
+"""Time before the deadline that is left for asking for the next invocation: nothing more is sent then."""
 
 
 class TimeIsOverError(Exception):
@@ -44,13 +44,12 @@ class DeadlineRunner:
     async def run(self, request: Awaitable[None], *, deadline: float | None, name: str) -> None:
         """Run a request in a task of its own, until shortly before its deadline, by `time.monotonic()`.
 
-        Cancelled from outside, it cancels the request. Nothing is left running when this returns, but for a
-        request that does not end: that is logged under its name, and kept until it does.
+        If this call is cancelled, it cancels the request. Nothing is left running when it returns, except a
+        request that does not end. That request is logged under its name, and kept until it ends.
 
         Raises:
             TimeIsOverError: The request was cancelled, however it then ended.
-            BaseException: What the request raises.
-
+            BaseException: The request's own error.
         """
         task = asyncio.create_task(_as_coroutine(request), name=name)
         limit = None if deadline is None else deadline - RESERVE_SECONDS - time.monotonic()

@@ -1,4 +1,4 @@
-"""File descriptors of a process: as many as it may have, and some that connections never take."""
+"""File descriptors of a process: as many as its limit allows, and a reserve that connections never take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["BoundedListener", "LoopErrors", "bounded", "connection_descriptors",
 logger = logging.getLogger(__name__)
 
 _MOST = 65_536
-"""The highest soft limit that is asked for: some libraries walk through all of them."""
+"""The highest soft limit that is requested: some libraries walk through all descriptors."""
 
 _RESERVE_MOST = 256
 _RESERVE_SHARE = 8
@@ -30,7 +30,7 @@ _WARNING_SECONDS = 60.0
 
 
 def raise_descriptor_limit() -> None:
-    """Raise the soft limit of open files to the hard one, or to 65,536 where that is higher."""
+    """Raise the soft limit of open files to the hard limit, but not above 65,536."""
     if sys.platform == "win32":
         return
     import resource  # noqa: PLC0415 - Unix only
@@ -45,15 +45,14 @@ def raise_descriptor_limit() -> None:
 class BoundedListener(socket.socket):
     """A listening socket that leaves the process some descriptors.
 
-    Connections beyond that wait in the socket's backlog: asyncio accepts again after a second.
+    Connections beyond that wait in the socket's backlog. asyncio accepts again after a second.
     """
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection.
 
         Raises:
-            OSError: EMFILE, where only the reserve is left.
-
+            OSError: EMFILE, if only the reserve is left.
         """
         lowest_free = os.dup(self.fileno())
         os.close(lowest_free)
@@ -63,7 +62,7 @@ class BoundedListener(socket.socket):
 
 
 def bounded(listener: socket.socket) -> BoundedListener:
-    """Return a listening socket as one that is bounded; the given one is of no use then."""
+    """Return a bounded socket in place of a listening socket; the given socket is of no use then."""
     return BoundedListener(fileno=listener.detach())
 
 
@@ -89,7 +88,7 @@ class LoopErrors:
         self._warned_at = float("-inf")
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log what a callback or an abandoned task has raised."""
+        """Log an error of a callback or of an abandoned task."""
         with contextlib.suppress(Exception):
             error = context.get("exception")
             if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES and "socket" in context:
@@ -98,7 +97,7 @@ class LoopErrors:
                 loop.default_exception_handler(context)
 
     def _warn(self, error: OSError) -> None:
-        """Log that connections wait, once in a minute."""
+        """Log that connections wait, once a minute."""
         now = time.monotonic()
         if now - self._warned_at >= _WARNING_SECONDS:
             self._warned_at = now

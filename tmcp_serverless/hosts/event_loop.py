@@ -1,4 +1,4 @@
-"""Event loops that outlive the tasks which exit on them, and the one of a sandbox on AWS's own runtime."""
+"""Event loops that outlive a task that exits on them, and the loop of a sandbox on AWS's own runtime."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def sandbox_loop() -> asyncio.AbstractEventLoop:
-    """Return the one loop that everything is served on, for the life of the sandbox; it is made at first."""
+    """Return the sandbox's event loop, the same for its whole life; the first call makes it."""
     try:
         return asyncio.get_event_loop()
     except RuntimeError:
@@ -38,14 +38,13 @@ def run(
 def run_until_complete(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine to its end, though other tasks may exit.
 
-    asyncio ends its loop when any task raises `SystemExit` or `KeyboardInterrupt`, such as one that a tool
-    has started in the background. Such an exit is logged, and the loop goes on. Ctrl-C cancels the coroutine,
-    as with `asyncio.run`, and ends the loop when it comes again.
+    asyncio ends its loop when any task raises `SystemExit` or `KeyboardInterrupt`, such as a task that a tool
+    has started in the background. Such an exit is logged, and the loop goes on. The first Ctrl-C cancels the
+    coroutine, as with `asyncio.run`. The second ends the loop.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.
         BaseException: The coroutine's own error.
-
     """
     task = loop.create_task(main)
     with _Interrupts(loop, task).heard() as interrupts:
@@ -73,7 +72,7 @@ class _Interrupts:
 
     @contextlib.contextmanager
     def heard(self) -> Generator[_Interrupts]:
-        """Take the place of Python's own handler. Any other is left alone, as are threads without signals."""
+        """Replace Python's own SIGINT handler. Do nothing about any other, or outside of the main thread."""
         if (
             threading.current_thread() is not threading.main_thread()
             or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
@@ -96,4 +95,4 @@ class _Interrupts:
 
 
 def _wake_up() -> None:
-    """Do nothing: a loop that waits for its sockets runs its tasks then."""
+    """Do nothing: the call wakes a loop that waits for its sockets, and the loop runs its tasks."""

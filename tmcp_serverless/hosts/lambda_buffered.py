@@ -1,7 +1,7 @@
-"""AWS Lambda, answers delivered whole: Mangum over the ASGI application.
+"""AWS Lambda with whole answers: Mangum over the ASGI application.
 
-Mangum collects the body, so nothing streams; and it would enter and leave the ASGI lifespan at every
-invocation, so it is told not to: the application enters the server's lifespan itself, once per sandbox.
+Mangum collects the body, so nothing streams. It would enter and leave the ASGI lifespan at every invocation,
+so that is turned off: the application enters the server's lifespan itself, once per sandbox.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def buffered(app: ASGIApp, handle_event: Callable[[Any, Any], Awaitable[Any]]) -
 
 
 async def answer_whole(app: ASGIApp, event: Any, context: Any, runner: DeadlineRunner) -> dict[str, Any]:
-    """Answer an HTTP event: with what the application says, or with 504 shortly before the deadline."""
+    """Answer an HTTP event with the application's response, or with 504 shortly before the deadline."""
     request = _Request.read(app, event, context)
     if request is None:
         return dict(_UNREADABLE)
@@ -78,17 +78,17 @@ async def answer_whole(app: ASGIApp, event: Any, context: Any, runner: DeadlineR
 
 
 class _Request(NamedTuple):
-    """What Mangum makes of an event."""
+    """A request as Mangum reads it from an event."""
 
     answer: LambdaHandler
-    """Called with what the application says, it returns the answer in the words of the event's front door."""
+    """Called with the application's response, it returns the answer in the form of the event's front door."""
 
     scope: Scope
     body: bytes
 
     @classmethod
     def read(cls, app: ASGIApp, event: dict[str, Any], context: Any) -> Self | None:
-        """Return the request that an event is; `None` where it cannot be read."""
+        """Return the request of an event; `None` if it cannot be read."""
         try:
             front_door = front_door_of(event)
             if isinstance(front_door, VpcLattice):
@@ -104,7 +104,7 @@ class _Request(NamedTuple):
 
 
 class _LatticeAnswer(ALB):
-    """The answer to VPC Lattice: in the form of a load balancer's, which is Mangum's."""
+    """The answer to VPC Lattice: it has the form of a load balancer's, and Mangum makes that."""
 
     def __init__(self, request: VpcLattice, context: Any) -> None:
         super().__init__(request.event, context, Mangum(request, lifespan="off").config)  # type: ignore[arg-type]
@@ -145,5 +145,6 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
     try:
         return await awaitable
     except asyncio.CancelledError as error:
-        # Nobody cancels us. It is no `Exception`, and would end AWS's runtime, and the sandbox with it.
+        # The kit cancels nothing here. A `CancelledError` is no `Exception`: it would end AWS's runtime, and
+        # the sandbox with it.
         raise RuntimeError("a task that the function awaited was cancelled") from error

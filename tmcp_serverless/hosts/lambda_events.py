@@ -1,9 +1,9 @@
-"""Lambda events that are HTTP requests: which front door sent one, and what it is in ASGI's words.
+"""Lambda events that are HTTP requests: the front door of an event, and its ASGI scope.
 
-Only Function URLs and REST APIs pass an answer on as it comes; for the others this module just says which
-events are theirs. (docs.aws.amazon.com: Lambda, "Invoking Lambda function URLs"; API Gateway, "Input format
-of a Lambda function for proxy integration" and "Response transfer mode"; VPC Lattice, "Lambda functions as
-targets")
+Only Function URLs and REST APIs pass an answer on as it comes; for the others this module only finds the
+events that are theirs. (docs.aws.amazon.com: Lambda, "Invoking Lambda function URLs"; API Gateway, "Input
+format of a Lambda function for proxy integration" and "Response transfer mode"; VPC Lattice, "Lambda
+functions as targets")
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class FrontDoor:
     """One HTTP request, as a front door hands it to the function."""
 
     streams: ClassVar[bool] = False
-    """Whether the client sees the answer as it is written."""
+    """True if the client sees the answer as it is written."""
 
     def __init__(self, event: dict[str, Any]) -> None:
         self.event = event
 
     @staticmethod
     def infer(event: dict[str, Any]) -> bool:
-        """Return whether the event is one of this front door's."""
+        """Return `True` if the event is one of this front door's."""
         raise NotImplementedError
 
     @property
@@ -41,14 +41,14 @@ class FrontDoor:
 
     @property
     def place(self) -> dict[str, Any]:
-        """Where the request goes, in the words of an ASGI scope: `path`, `raw_path` and `root_path`."""
+        """Address of the request as parts of an ASGI scope: `path`, `raw_path` and `root_path`."""
         root, path = self._paths()
         raw_path = _encoded(root + path)
         root_path = unquote(_encoded(root).decode())
         return {"path": unquote(raw_path.decode()), "raw_path": raw_path, "root_path": root_path}
 
     def _paths(self) -> tuple[str, str]:
-        """Return what the application is reached under, and the path inside of it; both as they were sent."""
+        """Return the path to the application, and the path inside of it; both as they were sent."""
         return "", self.event.get("path") or "/"
 
     @property
@@ -64,7 +64,7 @@ class FunctionUrl(FrontDoor):
 
     @staticmethod
     def infer(event: dict[str, Any]) -> bool:
-        """Return whether it is payload 2.0, and its host that of a Function URL; HTTP APIs send that, too."""
+        """Return `True` if it is payload 2.0 with a Function URL's host. HTTP APIs send payload 2.0, too."""
         context = event["requestContext"]
         return "http" in context and ".lambda-url." in (context.get("domainName") or ".lambda-url.")
 
@@ -89,18 +89,18 @@ class FunctionUrl(FrontDoor):
 
 
 class RestApi(FrontDoor):
-    """API Gateway, REST: payload format 1.0, which has no version."""
+    """API Gateway, REST: payload format 1.0, without a version."""
 
     streams = True
 
     @staticmethod
     def infer(event: dict[str, Any]) -> bool:
-        """Return whether it has a resource and a method, and no version, as an HTTP API's 1.0 would have."""
+        """Return `True` if it has a resource and a method, and no version: an HTTP API's 1.0 has one."""
         return "resource" in event and "httpMethod" in event and "version" not in event
 
     @property
     def scope(self) -> Scope:
-        """The ASGI scope of the request; stage and base path are its `root_path`."""
+        """The ASGI scope of the request. Stage and base path are its `root_path`."""
         query = self.event.get("multiValueQueryStringParameters") or self.event.get("queryStringParameters")
         return _scope(
             self.place,
@@ -111,7 +111,7 @@ class RestApi(FrontDoor):
         )
 
     def _paths(self) -> tuple[str, str]:
-        """Return what the API is reached under, and the path inside the API.
+        """Return the path that leads to the API, and the path inside the API.
 
         `path` is without the stage, but with the base path of a custom domain. `resource` has neither.
         """
@@ -134,13 +134,13 @@ class HttpApi(FrontDoor):
 
     @staticmethod
     def infer(event: dict[str, Any]) -> bool:
-        """Return whether it is one of the two formats; asked after `FunctionUrl`."""
+        """Return `True` if it is one of the two formats. `FunctionUrl` is tried first."""
         return "http" in event["requestContext"] or ("httpMethod" in event and "version" in event)
 
     def _paths(self) -> tuple[str, str]:
         """Return the stage, or with format 1.0 a domain's base path, and the path inside of the API.
 
-        Format 2.0 leaves a base path out of what it says.
+        Format 2.0 does not contain a base path.
         """
         context = self.event["requestContext"]
         whole = self.event.get("rawPath") or context.get("path") or self.event.get("path") or "/"
@@ -159,16 +159,16 @@ class LoadBalancer(FrontDoor):
 
     @staticmethod
     def infer(event: dict[str, Any]) -> bool:
-        """Return whether it comes from a target group."""
+        """Return `True` if it comes from a target group."""
         return "elb" in event["requestContext"]
 
 
 class VpcLattice(FrontDoor):
-    """A service of VPC Lattice: event structure 1, which has no context, or 2. It never streams."""
+    """A service of VPC Lattice: event structure 1, without a context, or 2. It never streams."""
 
     @staticmethod
     def infer(event: dict[str, Any]) -> bool:
-        """Return whether it has a service network, or the names of event structure 1."""
+        """Return `True` if it has a service network, or the names of event structure 1."""
         context = event.get("requestContext")
         if isinstance(context, dict):
             return "method" in event and ("serviceNetworkArn" in context or "serviceArn" in context)
@@ -203,11 +203,11 @@ class VpcLattice(FrontDoor):
 
 _FRONT_DOORS = (FunctionUrl, LoadBalancer, RestApi, HttpApi)
 _AUTHORIZERS = {"methodArn", "routeArn"}
-"""Keys of the events by which API Gateway asks whether a request may pass; they look like requests."""
+"""Keys of the events that API Gateway sends to have requests authorized; they look like requests."""
 
 
 def front_door_of(event: Any) -> FrontDoor | None:
-    """Return the HTTP request that an event is; `None` where it is none."""
+    """Return the HTTP request that an event is; `None` if it is none."""
     if not isinstance(event, dict) or not _AUTHORIZERS.isdisjoint(event):
         return None
     if VpcLattice.infer(event):
@@ -220,7 +220,7 @@ def front_door_of(event: Any) -> FrontDoor | None:
 
 
 def _filled_in(route: str, event: dict[str, Any]) -> str:
-    """Return the path that a route such as `/{proxy+}` was found for."""
+    """Return the path that matched a route such as `/{proxy+}`."""
     for name, value in (event.get("pathParameters") or {}).items():
         route = route.replace(f"{{{name}+}}", value or "").replace(f"{{{name}}}", value or "")
     return route
@@ -228,7 +228,7 @@ def _filled_in(route: str, event: dict[str, Any]) -> str:
 
 def _body(event: dict[str, Any], *, encoded: bool) -> bytes:
     body = event.get("body") or ""
-    # Half of a surrogate pair is no text: whoever reads this as UTF-8 has to find that out.
+    # Half of a surrogate pair is no text: the code that reads this as UTF-8 finds that out.
     return base64.b64decode(body) if encoded else body.encode(errors="surrogatepass")
 
 
@@ -266,12 +266,12 @@ def _scope(
 
 
 def _encoded(text: str) -> bytes:
-    """Encode text that came as JSON, which has room for half of a surrogate pair: that is a `?`."""
+    """Encode text that came as JSON. JSON allows half of a surrogate pair: that becomes a `?`."""
     return text.encode(errors="replace")
 
 
 def _server(headers: Mapping[str, str], port: int) -> tuple[str, int]:
-    """Return the host and the port that were asked, as far as they can be read: clients may send anything."""
+    """Return the requested host and port, as far as they can be read: clients may send anything."""
     forwarded = headers.get("x-forwarded-port", "")
     if forwarded.isascii() and forwarded.isdecimal():
         port = int(forwarded)

@@ -27,21 +27,20 @@ __all__ = ["migrate", "sweep"]
 logger = logging.getLogger(__name__)
 
 _RESERVE_SECONDS = 5.0
-"""What is left of an invocation's time for saying how it went."""
+"""The part of an invocation's time that is left for reporting the result."""
 
 _LONGEST_SECONDS = 60.0
 _RESOURCE = "tmcp-serverless-schema"
 
 
 def sweep(event: Any, context: Any) -> dict[str, int | bool]:
-    """Remove expired rows, until there are none, and return how many went: `{"removed": 12, "more": false}`.
+    """Remove expired rows until there are none, and return their number: `{"removed": 12, "more": false}`.
 
-    An event such as `{"limit": 1000}` bounds how many of each kind, and the function's timeout bounds it.
-    `more` says that it stopped for one of these, so that there may be more.
+    An event such as `{"limit": 1000}` bounds the rows of each kind, and the function's timeout bounds the
+    time. `more` says that one of these has stopped the sweep, so that there may be more.
 
     Raises:
         TmcpError: The limit is no whole number above 0.
-
     """
     limit = None
     if isinstance(event, dict) and "limit" in event:
@@ -56,9 +55,9 @@ def sweep(event: Any, context: Any) -> dict[str, int | bool]:
 
 
 def migrate(event: Any, context: Any) -> dict[str, list[str]]:
-    """Create or update the tables, and return what was applied: `{"applied": ["info_0001"]}`.
+    """Create or update the tables, and return the applied migrations: `{"applied": ["info_0001"]}`.
 
-    As a custom resource of CloudFormation it also tells CloudFormation how it went. When the resource is
+    As a custom resource of CloudFormation it also reports the result to CloudFormation. When the resource is
     deleted the tables stay.
     """
     resource: dict[str, Any] = event if isinstance(event, dict) and "ResponseURL" in event else {}
@@ -69,7 +68,7 @@ def migrate(event: Any, context: Any) -> dict[str, list[str]]:
     except Exception as error:
         if not resource:
             raise
-        # CloudFormation waits for an hour where nobody answers; any failure has to be told.
+        # CloudFormation waits for an hour if no reply comes, so any failure has to be reported.
         logger.exception("the migration failed")
         reason = str(error) if isinstance(error, (TmcpError, TimeoutError)) else type(error).__name__
         _tell(resource, "FAILED", reason or "it took too long", applied)

@@ -1,4 +1,4 @@
-"""Sockets that a container listens on: one for each address that its host stands for."""
+"""Listening sockets of a container: one for each address that its host stands for."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ def listen(host: str, port: int) -> list[socket.socket]:
     """Return sockets that are bound to every address of the host; `*`, `::` and "" are all of IPv4 and IPv6.
 
     Each family has a socket of its own, so that peers over IPv4 have IPv4 addresses. An address family that
-    the machine does not have is left out. Where the port is 0, all have the same free one.
+    the machine does not have is left out. With port 0, all sockets have the same free port.
 
     Raises:
         ConfigurationError: The host has no address here, or something else listens there.
-
     """
     bound: list[socket.socket] = []
     problem: OSError | None = None

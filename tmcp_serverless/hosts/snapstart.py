@@ -1,9 +1,8 @@
-"""SnapStart: a Lambda function whose sandboxes begin with a snapshot of one that was initialized before.
+"""SnapStart: a Lambda function's sandboxes begin with a snapshot of a sandbox that was initialized before.
 
-For handlers on AWS's own runtime, which answer whole; it is that runtime that calls the hooks. A snapshot
-must not hold what may not be the same in all of its copies, which is random numbers to come, nor what does
-not survive the time in between, which is connections.
-(docs.aws.amazon.com/lambda: "Lambda SnapStart runtime hooks for Python")
+For handlers on AWS's own runtime with whole answers: that runtime calls the hooks. Two things must not be in
+a snapshot. Future random numbers may not be the same in all of its copies, and connections do not survive the
+time in between. (docs.aws.amazon.com/lambda: "Lambda SnapStart runtime hooks for Python")
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ logger = logging.getLogger(__name__)
 def register(handler: Handler) -> bool:
     """Prime the handler before a snapshot; reseed `random` after each restore.
 
-    Returns whether the runtime has such hooks; elsewhere nothing happens. Call it at the end of the module
-    that Lambda imports: hooks run in the opposite order before a snapshot, so this one comes first, and one
-    of yours may close what it left.
+    Returns `True` if the runtime has such hooks; elsewhere nothing happens. Call it at the end of the module
+    that Lambda imports. Hooks run in the opposite order before a snapshot, so this one comes first, and a
+    hook of yours may then close its leftovers.
     """
     try:
         import snapshot_restore_py as hooks  # noqa: PLC0415 - a part of AWS's runtime
@@ -40,10 +39,10 @@ def register(handler: Handler) -> bool:
 
 
 def before_snapshot(handler: Handler) -> None:
-    """Import and build what the first request would have to wait for, and leave nothing open.
+    """Import and build everything that the first request would have to wait for, and leave nothing open.
 
-    A server that cannot be primed, for its lifespan needs what is not there at a deployment, does not keep
-    the version from being published: its first request waits a little longer.
+    Priming fails if the server's lifespan needs resources that are not there at a deployment. The version is
+    published all the same: its first request waits a little longer.
     """
     try:
         import_module("tmcp_serverless.hosts.lambda_buffered")
@@ -53,9 +52,9 @@ def before_snapshot(handler: Handler) -> None:
 
 
 def after_restore() -> None:
-    """Begin with random numbers of one's own.
+    """Seed `random` anew, so that each copy has random numbers of its own.
 
-    `secrets`, `uuid4` and TLS ask the kernel, whose numbers AWS sees to; the module `random` has a state
-    that is in the snapshot. Logins and tokens are fetched for a connection, and none was made.
+    `secrets`, `uuid4` and TLS ask the kernel, and AWS takes care of the kernel's numbers. The module `random`
+    has a state that is in the snapshot. Logins and tokens are fetched for a connection, and none was made.
     """
     random.seed()

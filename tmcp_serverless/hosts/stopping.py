@@ -1,9 +1,9 @@
-"""The stop of an ASGI server, seen from inside the application.
+"""The stop of an ASGI server, detected from inside the application.
 
 uvicorn and hypercorn tell an application nothing when they begin to stop: they wait until every response has
 ended, and send `lifespan.shutdown` afterwards. An SSE stream has no end of its own. So while requests are
-under way, the server that runs in this event loop is looked at ten times a second. Without requests, or
-without such a server (as on Lambda), nothing runs.
+under way, the server that runs in this event loop is checked ten times a second. Without requests, or without
+such a server (as on Lambda), nothing runs.
 """
 
 from __future__ import annotations
@@ -26,21 +26,20 @@ __all__ = ["Stopping"]
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.1
-"""How often the server is looked at: as often as uvicorn looks at its own flag."""
+"""Interval of the checks of the server: uvicorn checks its own flag as often."""
 
 _DRAIN_SECONDS = 1.0
-"""How long draining may take before the requests' time is looked at again."""
+"""Seconds that draining has before the requests' time is checked again."""
 
 
 class Stopping:
     """Ends an application's streams when its server begins to stop, and its requests shortly after.
 
-    Streams end at once, by `drain`. What still runs then, such as a tool, has the server's own grace period
-    less a reserve; afterwards its task is cancelled, and its client is told.
+    Streams end at once, by `drain`. A request that still runs then, such as a tool, has the server's own
+    grace period less a reserve. Afterwards its task is cancelled, and its client is told.
 
     Args:
-        drain: Ends the open streams. Called repeatedly, for a stream may be just being opened.
-
+        drain: Ends the open streams. Called repeatedly, since a stream may just be opening.
     """
 
     def __init__(self, drain: Callable[[], Awaitable[None]]) -> None:
@@ -68,9 +67,9 @@ class Stopping:
         self._under_way.discard(task)
 
     def absorbs(self, task: asyncio.Task[Any]) -> bool:
-        """Return whether the cancellation of a request ends here: its server is stopping.
+        """Return `True` if the cancellation of a request ends here: its server is stopping.
 
-        The request has been answered as far as it can be; a server would log a traceback.
+        The request has been answered as far as possible; a server would log a traceback.
         """
         if not self._is_stopping():
             return False
@@ -78,7 +77,7 @@ class Stopping:
         return True
 
     def close(self) -> None:
-        """Stop looking. The next request begins again."""
+        """Stop the checks. The next request starts them again."""
         if self._timer is not None:
             self._timer.cancel()
         self._loop = self._timer = None
@@ -107,7 +106,7 @@ class Stopping:
         return any(server.is_stopping for server in self._ours())
 
     def _ours(self) -> Sequence[AsgiServer]:
-        """Return the servers of these requests; all of them, where middleware has put tasks in between."""
+        """Return the servers of these requests; all of them if middleware has put tasks in between."""
         if not self._servers or any(server.has_stopped for server in self._servers):
             self._servers = servers_in_this_loop()
         if len(self._servers) < 2:  # noqa: PLR2004  # no choice

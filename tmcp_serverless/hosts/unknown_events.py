@@ -1,4 +1,4 @@
-"""Lambda events that are HTTP requests, or like them, of front doors that are not served."""
+"""Lambda events that are HTTP requests, or look like them, from front doors that are not served."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PATH_NAMES = ("path", "rawPath", "raw_path", "uri", "url", "rawUrl")
 
 
 class UnknownRequestError(TmcpError):
-    """An HTTP request came by a front door that is not served, and nothing has answered it."""
+    """An HTTP request came from a front door that is not served, and nothing has answered it."""
 
     def __init__(self, front_door: str) -> None:
         super().__init__(
@@ -24,9 +24,9 @@ class UnknownRequestError(TmcpError):
 
 
 def unknown_front_door(event: Any) -> str | None:
-    """Return the name of the front door whose request an event plainly is; `None` for any other event.
+    """Return the front door's name if an event is plainly an HTTP request; `None` for any other event.
 
-    Asked for events that are no request of a front door which is served.
+    Called for events that are no request of a served front door.
     """
     if not isinstance(event, dict):
         return None

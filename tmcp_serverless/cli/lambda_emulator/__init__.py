@@ -1,7 +1,7 @@
 """Lambda on a laptop: the streaming Runtime API, sandboxes that freeze and are killed, and a front door.
 
-It starts a function's process as the managed runtime would, gives it one invocation at a time, passes on what
-it writes as it comes, stops the process between invocations, and kills it at the deadline.
+It starts a function's process as the managed runtime would, and gives it one invocation at a time. It passes
+the answer on as it is written, stops the process between invocations, and kills it at the deadline.
 """
 
 from tmcp_serverless.cli.lambda_emulator.emulator import LambdaEmulator

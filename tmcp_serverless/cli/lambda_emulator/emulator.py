@@ -32,13 +32,12 @@ class LambdaEmulator:
     """A function behind a front door, for the time of an `async with` block.
 
     Args:
-        function: What is run.
-        sandboxes: How many there may be at once; a request that finds all busy for a second is a 429.
-        front_door: Whose events it makes of requests: `function-url` or `rest-api`.
-        listener: Where it listens; by default any free port on 127.0.0.1.
-        output: The descriptor where the function's output goes; `None`: where ours goes.
+        function: The function that runs.
+        sandboxes: The concurrency limit. A request that finds all sandboxes busy for a second is a 429.
+        front_door: The kind of events that it makes of requests: `function-url` or `rest-api`.
+        listener: The socket that it listens on; by default any free port on 127.0.0.1.
+        output: The descriptor for the function's output; `None` is our own output.
         say: Told of invocations that fail.
-
     """
 
     def __init__(
@@ -64,35 +63,33 @@ class LambdaEmulator:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The front door's port."""
         return self._listener.getsockname()[1]
 
     @property
     def url(self) -> str:
-        """Its address without a path."""
+        """The front door's address without a path."""
         return url_of(*self._listener.getsockname()[:2])
 
     @property
     def sandboxes(self) -> list[Sandbox]:
-        """The sandboxes that live, oldest first."""
+        """The live sandboxes, oldest first."""
         return list(self._pool.sandboxes)
 
     async def warm(self) -> None:
-        """Start a sandbox, where there is none, and have it wait.
+        """Start a sandbox if there is none, and have it wait.
 
         Raises:
             InitializationError: The function cannot be initialized.
-
         """
         await self._pool.give_back(await self._pool.take())
 
     async def invoke(self, event: bytes) -> Invocation:
-        """Invoke the function. Its answer is read from what this returns.
+        """Invoke the function, and return the invocation; its answer is read from that.
 
         Raises:
             ThrottledError: All sandboxes are busy.
             InitializationError: A new sandbox did not come up.
-
         """
         sandbox = await self._pool.take()
         invocation = Invocation(event, timeout_seconds=self._function.timeout_seconds)
@@ -125,7 +122,7 @@ class LambdaEmulator:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn in somebody else's event loop: signals are not its own."""
+    """uvicorn in another program's event loop: it does not handle signals."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -146,4 +143,4 @@ def _configure(app: Any) -> uvicorn.Config:
 
 
 def _say_nothing(_: str) -> None:
-    """Be told nothing by default."""
+    """Drop the sentence: the default of `say`."""

@@ -1,4 +1,4 @@
-"""From an HTTP request to the event that a front door makes of it."""
+"""Conversion of an HTTP request to the event that a front door makes of it."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def function_url(scope: Scope, body: bytes) -> dict[str, Any]:
 
 
 def rest_api(scope: Scope, body: bytes) -> dict[str, Any]:
-    """Return payload 1.0, as a REST API sends it whose one resource is `/{proxy+}`.
+    """Return payload 1.0, as sent by a REST API with one resource, `/{proxy+}`.
 
-    It is reached with its stage, as on AWS, or without.
+    The resource is reached with its stage, as on AWS, or without.
     """
     headers = _joined(scope)
     path = _path(scope)
@@ -97,7 +97,7 @@ FRONT_DOORS: Mapping[str, Callable[[Scope, bytes], dict[str, Any]]] = {
     "function-url": function_url,
     "rest-api": rest_api,
 }
-"""By what the command line calls them."""
+"""Event makers by their names on the command line."""
 
 
 def _joined(scope: Scope) -> dict[str, str]:
@@ -113,7 +113,7 @@ def _joined(scope: Scope) -> dict[str, str]:
 
 
 def _path(scope: Scope) -> str:
-    """Return the path as the client has written it: whoever reads the event decodes it."""
+    """Return the path as the client has written it: the event's reader decodes it."""
     return quote(scope["raw_path"], safe="/%:@!$&'()*+,;=")
 
 
@@ -122,7 +122,7 @@ def _client(scope: Scope) -> str:
 
 
 def _body(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    """Return the body as text where its type says that it is text, else in base64."""
+    """Return the body as text if its content type is text, else in base64."""
     if not body:
         return {"body": None, "isBase64Encoded": False}
     if headers.get("content-type", "").startswith(_TEXT):

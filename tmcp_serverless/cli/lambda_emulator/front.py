@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["INVOKE_PATH", "Front"]
 
 INVOKE_PATH = "/2015-03-31/functions/function/invocations"
-"""What is posted here becomes the event as it is, as with AWS's own emulator."""
+"""A POST to this path passes its body on as the event, as with AWS's own emulator."""
 
 _DELIMITER = bytes(8)
 _JSON: Headers = [(b"content-type", b"application/json")]
@@ -33,10 +33,9 @@ NewEvent: TypeAlias = "Callable[[Scope, bytes], dict[str, Any]]"
 class Front:
     """Passes requests to a function, by way of `invoke`, as the events that `new_event` makes of them.
 
-    The function refuses the pages that it does not want, but does not learn that a connection ends at a
-    loopback address. So a page whose own name was made to lead there (DNS rebinding) is refused here, unless
-    the function is `told_of_hosts`: it has been configured with who may come in. Events of their own are not
-    for pages at all.
+    The function refuses unwanted pages, but does not learn that a connection ends at a loopback address. So a
+    page is refused here if its own name was made to lead there (DNS rebinding), unless the function is
+    `told_of_hosts`: its permitted hosts or origins are configured. Pages may not send raw events at all.
     """
 
     def __init__(self, invoke: Invoke, new_event: NewEvent, *, told_of_hosts: bool = False) -> None:
@@ -94,7 +93,7 @@ class Front:
 
 
 def _is_own_origin(scope: Scope) -> bool:
-    """Return whether the page that asks, if it is one, has the name that it asks for."""
+    """Return `True` if the request comes from no page, or from a page with the name that it asks for."""
     try:
         OriginPolicy().check_scope({**scope, "server": None})
     except HttpProblem:
@@ -103,7 +102,7 @@ def _is_own_origin(scope: Scope) -> bool:
 
 
 async def _pass_on(chunks: AsyncGenerator[bytes], send: Send, extra: Headers) -> bool:
-    """Pass a streamed answer on as it comes; return whether its head was there."""
+    """Pass a streamed answer on as it comes; return `True` if its head was there."""
     head = bytearray()
     async for chunk in chunks:
         head += chunk
@@ -122,7 +121,7 @@ async def _pass_on(chunks: AsyncGenerator[bytes], send: Send, extra: Headers) ->
 
 
 async def _answer_whole(whole: bytes, send: Send, extra: Headers) -> None:
-    """Answer with a result that is JSON: a response, where it has a status, else the body of one."""
+    """Answer with a result that is JSON: a response if it has a status, else the body of a response."""
     result = json.loads(whole or b"null")
     if not isinstance(result, dict) or "statusCode" not in result:
         await respond(send, 200, whole, [*_JSON, *extra])
@@ -133,7 +132,7 @@ async def _answer_whole(whole: bytes, send: Send, extra: Headers) -> None:
 
 
 async def _fail(send: Send, failure: Failure) -> None:
-    """Answer as a Function URL does; what it was is in the header, where Lambda's own says less."""
+    """Answer as a Function URL does. The header has the failure's type; Lambda's own says less."""
     headers = [*_JSON, (b"x-amzn-errortype", failure.type.encode())]
     await respond(send, 502, b'{"Message":"Internal Server Error"}', headers)
 

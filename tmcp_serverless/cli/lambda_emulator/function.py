@@ -1,4 +1,4 @@
-"""The function: where its code is, and how its process is started."""
+"""The function: the place of its code, and the start of its process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["Function"]
 
 _TASK = "/var/task/"
-"""Where the function's code is on Lambda; a template names the wrapper by its place there."""
+"""The folder of the function's code on Lambda; a template names the wrapper by its place there."""
 
 _RUNTIME_FILE = "/var/runtime/bootstrap.py"
-"""What AWS's own runtime would run. Wrappers replace it."""
+"""The program that AWS's own runtime would run. Wrappers replace it."""
 
 _NOT_PASSED_ON = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
@@ -41,21 +41,20 @@ class Function:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
     isolated: bool = False
-    """Whether imports come from the task root and the standard library alone, as on Lambda."""
+    """True if imports come from the task root and the standard library alone, as on Lambda."""
 
     exec_wrapper: str | None = None
-    """What `AWS_LAMBDA_EXEC_WRAPPER` says, `/var/task/` being the task root. By default the kit's own script;
-    not where imports are isolated, for `sam build` leaves that one without its executable bit."""
+    """The value of `AWS_LAMBDA_EXEC_WRAPPER`; its `/var/task/` is the task root. The default is the kit's own
+    script, unless imports are isolated, for `sam build` leaves that script without its executable bit."""
 
     name: str = "function"
     memory_mb: int = 1024
 
     def command(self) -> list[str]:
-        """Return what is run: the wrapper, with the command of AWS's own runtime.
+        """Return the command: the wrapper, with the command of AWS's own runtime.
 
         Raises:
             ConfigurationError: There is no such wrapper, or it is not executable; in Lambda's words.
-
         """
         wrapper = self._wrapper()
         if not wrapper.is_file():

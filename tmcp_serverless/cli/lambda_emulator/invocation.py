@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "Invocation"]
 
 _CHUNKS = 32
-"""How many pieces wait for a slow client before the function has to."""
+"""Pieces that wait for a slow client before the function has to wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an invocation has no answer, or no whole one."""
+    """The reason for an invocation without an answer, or without a whole one."""
 
     type: str
     body: bytes
-    """JSON: what callers of the function get."""
+    """The body for callers of the function, as JSON."""
 
     @classmethod
     def of(cls, type: str, message: str) -> Failure:
@@ -51,10 +51,10 @@ class Invocation:
         self.timeout_seconds = timeout_seconds
         self.started_at = time.time()
         self.sandbox = ""
-        """The name of the sandbox that has it."""
+        """The name of the sandbox that serves it."""
 
         self.streamed = False
-        """Whether the answer is delivered as it is written."""
+        """True if the answer is delivered as it is written."""
 
         self.content_type = ""
         self.ended = False
@@ -67,7 +67,7 @@ class Invocation:
 
     @property
     def deadline_ms(self) -> int:
-        """When the sandbox is killed, in milliseconds since 1970."""
+        """Time at which the sandbox is killed, in milliseconds since 1970."""
         return round((self.started_at + self.timeout_seconds) * 1000)
 
     def begin(self, headers: Mapping[str, str]) -> None:
@@ -77,7 +77,7 @@ class Invocation:
         self._begun.set()
 
     async def write(self, data: bytes) -> None:
-        """Add a piece of the answer; waits while the client is slow."""
+        """Add a piece of the answer; wait while the client is slow."""
         while len(self._chunks) >= _CHUNKS and not self._abandoned and not self.ended:
             self._room.clear()
             await self._room.wait()
@@ -94,7 +94,7 @@ class Invocation:
                 event.set()
 
     def abandon(self) -> None:
-        """Stop reading: what is still written goes nowhere. The function does not notice."""
+        """Stop reading: later pieces are dropped. The function does not notice."""
         self._abandoned = True
         self._chunks.clear()
         self._room.set()
@@ -104,7 +104,7 @@ class Invocation:
         await self._begun.wait()
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """Read the answer, to its end or its failure."""
+        """Yield the pieces of the answer, to its end or its failure."""
         while True:
             while self._chunks:
                 yield self._chunks.popleft()

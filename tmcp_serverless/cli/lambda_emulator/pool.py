@@ -1,4 +1,4 @@
-"""The sandboxes of a function: idle ones first, new ones where there is none, up to the concurrency limit."""
+"""The sandboxes of a function: idle ones first, new ones if there is none, up to the concurrency limit."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["Pool", "ThrottledError"]
 
 _SETTLING_SECONDS = 0.1
-"""How long a request waits for a sandbox that has answered and is about to be free, before another starts."""
+"""Seconds that a request waits for a sandbox that has answered and is about to be free, before another
+starts."""
 
 _THROTTLED_SECONDS = 1.0
-"""How long a request waits where no other may start."""
+"""Seconds that a request waits if no other sandbox may start."""
 
 
 class ThrottledError(TmcpError):
@@ -26,11 +27,11 @@ class ThrottledError(TmcpError):
 
 
 class Pool:
-    """Up to `limit` sandboxes, which `new` makes: it is called with a name."""
+    """Up to `limit` sandboxes. `new` makes a sandbox from a name."""
 
     def __init__(self, new: Callable[[str], Sandbox], *, limit: int) -> None:
         self.sandboxes: list[Sandbox] = []
-        """All whose process lives, oldest first."""
+        """All sandboxes with a live process, oldest first."""
 
         self._new = new
         self._limit = limit
@@ -40,12 +41,11 @@ class Pool:
         self._closed = False
 
     async def take(self) -> Sandbox:
-        """Return a sandbox that is nobody else's: the one that was used last, or a new one.
+        """Return a sandbox that is in no other use: the last used one, or a new one.
 
         Raises:
             ThrottledError: There is none.
             InitializationError: A new one did not come up.
-
         """
         try:
             async with self._freed, asyncio.timeout(self._patience()):
@@ -61,7 +61,7 @@ class Pool:
         return sandbox
 
     async def give_back(self, sandbox: Sandbox) -> None:
-        """Take a sandbox back; one whose process has ended is forgotten."""
+        """Take a sandbox back; it is forgotten if its process has ended."""
         async with self._freed:
             if sandbox.pid is not None:
                 self._idle.append(sandbox)
@@ -70,7 +70,7 @@ class Pool:
             self._freed.notify()
 
     async def shut_down(self) -> None:
-        """End all, side by side; there will be no others."""
+        """End all sandboxes, side by side; there will be no others."""
         self._closed = True
         await asyncio.gather(*(each.shut_down() for each in self.sandboxes))
         self.sandboxes.clear()

@@ -1,6 +1,7 @@
 """The server's side of the Runtime API and the Extensions API, for one sandbox: h11 over asyncio's streams.
 
-An ASGI server would not do: the runtime says in a request's trailers why a streamed answer ends early.
+An ASGI server would not do: the runtime puts the reason for an early end of a streamed answer in a request's
+trailers.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _HEAD_BYTES = 1_048_576
 """The longest head of a request."""
 
 _TRAILER_BYTES = 4_096
-"""The longest trailers, as they are written. Lambda's own Runtime API ends where they are longer."""
+"""The longest trailers, as they are written. Lambda's own Runtime API ends if they are longer."""
 
 _ANSWER = re.compile(r"/2018-06-01/runtime/invocation/([^/]+)/(response|error)")
 _ERROR_TYPE = "lambda-runtime-function-error-type"
@@ -38,21 +39,21 @@ _ERROR_BODY = "lambda-runtime-function-error-body"
 
 
 class Runtime(Protocol):
-    """What the requests of a sandbox's process are handed to."""
+    """Receiver of the requests that a sandbox's process makes."""
 
     @property
     def current(self) -> Invocation | None:
         """The invocation that the process has to answer."""
 
     async def next(self) -> Invocation:
-        """Wait until there is an invocation."""
+        """Wait until there is an invocation, and return it."""
         raise NotImplementedError
 
     def initialization_failed(self, failure: Failure) -> None:
-        """Hear that the process cannot serve."""
+        """Note that the process cannot serve."""
 
     def extension_registered(self) -> None:
-        """Hear that the process wants SIGTERM."""
+        """Note that the process wants SIGTERM."""
 
 
 class RuntimeServer:
@@ -160,7 +161,7 @@ class _Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
 
     async def request(self) -> h11.Request | None:
-        """Return the next request's head; `None` when no more comes."""
+        """Return the next request's head; `None` if no more comes."""
         if self._http.our_state is h11.DONE:
             self._http.start_next_cycle()
         event = await self._event()
@@ -174,7 +175,7 @@ class _Connection:
         return bytes(body)
 
     async def pass_on(self, invocation: Invocation) -> Failure | None:
-        """Write the body to the invocation as it comes; return what its trailers say went wrong."""
+        """Write the body to the invocation as it comes; return the failure that its trailers report."""
         while isinstance(event := await self._event(), h11.Data):
             await invocation.write(bytes(event.data))
         if not isinstance(event, h11.EndOfMessage):

@@ -1,4 +1,4 @@
-"""A sandbox: one process of the function. It lives by invocations, and is stopped in between."""
+"""A sandbox: one process of the function. It runs during invocations, and is stopped in between."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["InitializationError", "Sandbox"]
 
 _INIT_SECONDS = 10.0
 _AGAIN = 20
-"""How often a process may ask for an invocation while it has one that it has not answered."""
+"""Times that a process may ask for an invocation while it has an unanswered one."""
 
 _SHUTDOWN_SECONDS = 0.5
-"""How long a process with an internal extension has after SIGTERM; one without has nothing."""
+"""Seconds that a process with an internal extension has after SIGTERM; a process without one has none."""
 
 
 class InitializationError(TmcpError):
-    """A sandbox did not come up; `failure` is what the client is told."""
+    """A sandbox did not come up; the client is told the `failure`."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(f"The function could not be initialized: {failure.message}")
@@ -38,19 +38,18 @@ class Sandbox:
     """One process, and its Runtime API.
 
     Args:
-        name: How it is called in logs and headers.
-        function: What is run in it.
-        output: The descriptor where the process's output goes; `None`: where ours goes.
-
+        name: The sandbox's name in logs and headers.
+        function: The function that runs in it.
+        output: The descriptor for the process's output; `None` is our own output.
     """
 
     def __init__(self, name: str, function: Function, *, output: int | None = None) -> None:
         self.name = name
         self.frozen = False
-        """Whether the process is stopped."""
+        """True while the process is stopped."""
 
         self.served = 0
-        """How many invocations it has been given."""
+        """The number of invocations that it has been given."""
 
         self._function = function
         self._output = output
@@ -73,7 +72,7 @@ class Sandbox:
 
     @property
     def current(self) -> Invocation | None:
-        """The invocation that it has."""
+        """The invocation that it serves."""
         return self._current
 
     async def start(self) -> None:
@@ -81,7 +80,6 @@ class Sandbox:
 
         Raises:
             InitializationError: It did not get there within 10 seconds.
-
         """
         address = await self._server.start()
         self._process = await asyncio.create_subprocess_exec(
@@ -91,8 +89,8 @@ class Sandbox:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,
-            # A group of its own, so that its children are stopped, too; and no session of its own, so that
-            # the kernel ends a stopped group whose parent was killed (POSIX: orphaned process groups).
+            # A group of its own, so that its children are stopped, too. No session of its own, so that the
+            # kernel ends a stopped group after its parent was killed (POSIX: orphaned process groups).
             process_group=0,
         )
         self._exit = asyncio.create_task(self._process.wait())
@@ -103,7 +101,7 @@ class Sandbox:
         self.freeze()
 
     async def run(self, invocation: Invocation) -> None:
-        """Have an invocation served. When this returns the sandbox is frozen, or its process is no more."""
+        """Have an invocation served. Afterwards the sandbox is frozen, or its process is no more."""
         self._current = invocation
         self.served += 1
         self._again = 0
@@ -114,7 +112,7 @@ class Sandbox:
         if await self._asks_within(invocation.timeout_seconds):
             if not self._ending:
                 self.freeze()
-            # One that has ended stays as it is.
+            # An invocation that has ended stays as it is.
             invocation.end(Failure.of("Runtime.NoAnswer", f"The runtime asked {_AGAIN} times for another"))
         else:
             seconds = f"Task timed out after {invocation.timeout_seconds:.2f} seconds"
@@ -123,7 +121,7 @@ class Sandbox:
         self._current = None
 
     def freeze(self) -> None:
-        """Stop the process. In an invocation this is what a host that stalls does to it."""
+        """Stop the process. In an invocation, this is like a host that stalls."""
         self.frozen = True
         self._signal(signal.SIGSTOP)
 
@@ -149,9 +147,9 @@ class Sandbox:
         await self.kill()
 
     async def next(self) -> Invocation:
-        """Serve the process: it waits for another invocation.
+        """Return the process's next invocation.
 
-        One that it has not answered comes again, as on Lambda: there until its deadline, here 20 times.
+        An unanswered invocation comes again, as on Lambda: there until its deadline, here 20 times.
         """
         open_one = self._current
         if open_one is not None and not open_one.ended and self._again < _AGAIN and self._handed.empty():
@@ -161,15 +159,15 @@ class Sandbox:
         return await self._handed.get()
 
     def initialization_failed(self, failure: Failure) -> None:
-        """Serve the process: it cannot go on."""
+        """Note that the process cannot go on."""
         self._init_failure = failure
 
     def extension_registered(self) -> None:
-        """Serve the process: it wants SIGTERM."""
+        """Note that the process wants SIGTERM."""
         self._wants_sigterm = True
 
     async def _asks_within(self, seconds: float) -> bool:
-        """Wait until the process asks for an invocation; it may end first, or take too long."""
+        """Wait until the process asks for an invocation. It may end first, or take too long."""
         assert self._exit is not None  # noqa: S101 - it was started
         asked = asyncio.create_task(self._asked.wait())
         try:

@@ -1,4 +1,4 @@
-"""`python -m tmcp_serverless.hosts.lambda_streaming`: what runs instead of AWS's own runtime."""
+"""`python -m tmcp_serverless.hosts.lambda_streaming`: the program that runs instead of AWS's own runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("tmcp_serverless.hosts.lambda_streaming")
 def main() -> int:
     """Import the handler, serve until the sandbox ends, and return the exit code."""
     _complete_path()
-    # What the kit needs may be in another layer than the kit.
+    # The kit's dependencies may be in another layer than the kit.
     from tmcp_serverless.hosts.event_loop import run  # noqa: PLC0415
     from tmcp_serverless.hosts.lambda_streaming.loading import (  # noqa: PLC0415
         InitializationError,
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def _complete_path() -> None:
-    """Look for modules where AWS's runtime does: in the function, in its layers, in AWS's own runtime."""
+    """Complete `sys.path` as AWS's runtime does: the function, its layers, AWS's own runtime."""
     function = os.environ.get("LAMBDA_TASK_ROOT", "/var/task")
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     layers = [f"/opt/python/lib/{version}/site-packages", "/opt/python"]

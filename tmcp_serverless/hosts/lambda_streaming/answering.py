@@ -1,4 +1,4 @@
-"""Answering one invocation: an HTTP request with the application, anything else with the user's function."""
+"""Answers to one invocation: the application answers HTTP requests, the user's function any other event."""
 
 from __future__ import annotations
 
@@ -33,11 +33,10 @@ _INCOMPLETE = Fault("Runtime.IncompleteAnswer", "The application returned withou
 async def answer(
     invocation: Invocation, handler: LambdaHandler, api: RuntimeApi, runner: DeadlineRunner
 ) -> None:
-    """Answer the invocation. A request is over then, or was left behind by the runner, and logged.
+    """Answer the invocation. Its request has ended then, or the runner has logged it and left it behind.
 
     Raises:
         OSError: The answer did not arrive.
-
     """
     result, content_type = b"", "application/json"
     try:
@@ -61,7 +60,7 @@ async def answer(
 
 
 def _scope(front_door: FrontDoor | None, invocation: Invocation, context: LambdaContext) -> Scope | None:
-    """Return the ASGI scope of a request whose answer is streamed; `None` for any other event."""
+    """Return the ASGI scope of a request if its answer is streamed; `None` for any other event."""
     if front_door is None or not front_door.streams:
         return None
     return {
@@ -94,7 +93,7 @@ async def _stream(
     runner: DeadlineRunner,
 ) -> None:
     name = f"{scope['method']} {loggable_path(scope)}"
-    # A client that does not read can keep anything that is sent waiting, the end of the answer included.
+    # A client that does not read can block anything that is sent, the end of the answer included.
     cut = asyncio.get_running_loop().call_at(invocation.deadline - ANSWER_SECONDS, response.abort)
     try:
         request = handler.app(scope, response.receive, response.send)

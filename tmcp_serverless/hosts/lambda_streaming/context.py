@@ -1,4 +1,4 @@
-"""What a handler is told about its invocation, under the names that AWS's own runtime gives it."""
+"""The context object of an invocation, with the names that AWS's own runtime uses."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class LambdaContext:
         self._deadline = invocation.deadline
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return how long it is until the sandbox is killed."""
+        """Return the milliseconds until the sandbox is killed."""
         return max(0, round((self._deadline - time.monotonic()) * 1000))
 
     def w3c(self) -> dict[str, str]:
@@ -75,7 +75,7 @@ class LambdaContext:
         return dict(self._w3c)
 
     def log(self, text: object) -> None:
-        """Write to the function's log, as it is."""
+        """Write to the function's log, unchanged."""
         sys.stdout.write(str(text))
 
     def __repr__(self) -> str:
@@ -98,7 +98,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _record(value: Any, names: Sequence[str]) -> SimpleNamespace | None:
-    """Return an object with these attributes, `None` where they are not in the value."""
+    """Return an object with these attributes; an attribute is `None` if the value does not have it."""
     if value is None:
         return None
     return SimpleNamespace(**{name: _object(value).get(name) for name in names})

@@ -1,4 +1,4 @@
-"""What went wrong with an initialization or an invocation, as the Runtime API is told."""
+"""Faults of an initialization or an invocation, in the form that the Runtime API expects."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 __all__ = ["FAILURES", "Fault", "FaultError", "is_own_end", "words_of"]
 
 FAILURES = (Exception, asyncio.CancelledError)
-"""What users' code ends with when it fails. Awaiting a task that somebody has cancelled is a
-`CancelledError`; `is_own_end` tells it from the one that ends the task which awaits."""
+"""Errors that users' code fails with. Awaiting a task that was cancelled raises a `CancelledError`;
+`is_own_end` tells it from the cancellation of the awaiting task itself."""
 
 _FRAMES = 50
 _NAME_CHARACTERS = 150
 _MESSAGE_BYTES = 1_000
 _XRAY_BYTES = 60_000
-"""Less than the head of a request may have; AWS's own runtime leaves it out above 1 MiB."""
+"""Less than the limit for the head of a request; AWS's own runtime leaves it out above 1 MiB."""
 
 _TRAILER_BYTES = 2_400
-"""How long the JSON in a trailer may be; in base64 it is 3,200. The Runtime API reads trailers in a buffer of
-4 KiB: where they do not fit, it and the sandbox end (Go, net/http: "suspiciously long trailer")."""
+"""Bytes that the JSON in a trailer may have; in base64 they are 3,200. The Runtime API reads trailers in a
+buffer of 4 KiB. If they do not fit, the API and the sandbox end (Go, net/http: "suspiciously long
+trailer")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,11 @@ class Fault:
     message: str
     trace: list[str] = field(default_factory=list)
     xray_cause: str = ""
-    """The same for X-Ray, as JSON; empty where nothing was raised."""
+    """The same for X-Ray, as JSON; empty if nothing was raised."""
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """Return what is said about an exception: its last 50 frames at the most."""
+        """Return the fault of an exception, with its last 50 frames at the most."""
         if isinstance(error, FaultError):
             return cast("Self", error.fault)
         frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
@@ -54,15 +55,15 @@ class Fault:
 
     @property
     def header(self) -> str:
-        """The error type as the Runtime API takes it: `Runtime.<Reason>` or `Function.<Reason>`.
+        """The error type in the Runtime API's form: `Runtime.<Reason>` or `Function.<Reason>`.
 
-        A header's value is ASCII without spaces, and a class may be called anything.
+        A header's value is ASCII without spaces, and the name of a class may have any characters.
         """
         name = self.type if self.type.startswith("Runtime.") else f"Function.{self.type}"
         return re.sub(r"[^A-Za-z0-9._]", "_", name)[:_NAME_CHARACTERS]
 
     def as_json(self, request_id: str = "") -> bytes:
-        """Return the body that callers of the function get."""
+        """Return the body for callers of the function."""
         body = {
             "errorMessage": self.message,
             "errorType": self.type,
@@ -72,14 +73,14 @@ class Fault:
         return json.dumps(body).encode()
 
     def trailers(self) -> list[tuple[str, str]]:
-        """Return what ends an answer that has begun. What is too long there is cut."""
+        """Return the trailers that end an answer after its beginning. Their text is cut if it is too long."""
         return [
             ("Lambda-Runtime-Function-Error-Type", self.header),
             ("Lambda-Runtime-Function-Error-Body", base64.b64encode(self._cut().as_json()).decode()),
         ]
 
     def _cut(self) -> Self:
-        """Return the beginning of the name and of the message, and as many of the last frames as fit."""
+        """Return the fault with its name and message cut, and with as many of the last frames as fit."""
         message = self.message[:_MESSAGE_BYTES]
         while len(json.dumps(message)) > _MESSAGE_BYTES:
             message = message[: len(message) // 2]
@@ -90,7 +91,7 @@ class Fault:
 
 
 class FaultError(Exception):
-    """Raised where a fault is to be told as it is."""
+    """An error that carries a fault to be reported as it is."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(f"{fault.type}: {fault.message}")
@@ -109,7 +110,7 @@ def _xray_cause(name: str, words: str, frames: Sequence[traceback.FrameSummary])
 
 
 def words_of(error: BaseException) -> str:
-    """Return what an exception says of itself, whose `__str__` may fail as well as anything of the user's."""
+    """Return the text of an exception. Its `__str__` may fail, like any code of the user's."""
     try:
         return str(error)
     except Exception as worse:  # noqa: BLE001 - the same
@@ -117,6 +118,6 @@ def words_of(error: BaseException) -> str:
 
 
 def is_own_end(error: BaseException) -> bool:
-    """Return whether an error is that the running task itself was cancelled."""
+    """Return `True` if an error is the cancellation of the running task itself."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

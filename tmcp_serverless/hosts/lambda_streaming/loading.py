@@ -1,4 +1,4 @@
-"""From `_HANDLER`, as in `app.handler`, to the object that it names."""
+"""Import of the handler that `_HANDLER` names, as in `app.handler`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["InitializationError", "LambdaHandler", "load_handler"]
 
 
 class LambdaHandler(Protocol):
-    """What the loop asks of a handler; `tmcp_serverless.Handler` is one."""
+    """The part of a handler that the loop uses; `tmcp_serverless.Handler` is one."""
 
     @property
     def app(self) -> ASGIApp:
-        """Serves HTTP requests."""
+        """The application that serves HTTP requests."""
         raise NotImplementedError
 
     async def handle_event(self, event: Any, context: Any) -> Any:
@@ -31,11 +31,11 @@ class LambdaHandler(Protocol):
         """End the open streams."""
 
     async def aclose(self) -> None:
-        """Close what is open."""
+        """Close the handler's resources."""
 
 
 class InitializationError(TmcpError):
-    """The function cannot be initialized; `fault` is what the Runtime API is told."""
+    """The function cannot be initialized; the Runtime API is told the `fault`."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(f"{fault.type}: {fault.message}")
@@ -83,7 +83,7 @@ def load_handler(name: str) -> LambdaHandler:
 
 
 def _handler_of(server: Any) -> LambdaHandler:
-    """Return a handler with the settings of the environment."""
+    """Return a handler for the server, with the settings of the environment."""
     from tmcp_serverless.handler import create_handler  # noqa: PLC0415 - heavy, and only servers need it
 
     try:

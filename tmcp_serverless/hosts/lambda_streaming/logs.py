@@ -1,7 +1,7 @@
-"""Where log records go on Lambda, when it is our loop that runs and not AWS's.
+"""Log output on Lambda when the kit's loop runs instead of AWS's.
 
-Text or JSON, as the function's `LoggingConfig` says, in the same form as AWS's own runtime for Python writes
-them. For CloudWatch, a line that ends in a carriage return goes on in the next one.
+Text or JSON, as the function's `LoggingConfig` says, in the form that AWS's own runtime for Python writes. In
+CloudWatch, a line that ends in a carriage return continues in the next line.
 """
 
 from __future__ import annotations

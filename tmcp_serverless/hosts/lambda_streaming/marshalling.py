@@ -1,7 +1,7 @@
 """Events and answers as JSON, in the form that AWS's own runtime for Python reads and writes.
 
 That runtime writes with simplejson: a `Decimal` is a number, a named tuple an object, `bytes` are text. An
-answer that is `bytes` itself is passed on as it is. (awslambdaric, `lambda_runtime_marshaller`)
+answer of type `bytes` is passed on unchanged. (awslambdaric, `lambda_runtime_marshaller`)
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from tmcp_serverless.hosts.lambda_streaming.faults import Fault, FaultError, wor
 __all__ = ["marshal", "unmarshal"]
 
 _NUMBER = uuid4().hex
-"""Begins the text that stands for a `Decimal` until the JSON is written; no text of a user's has it."""
+"""Prefix of the text that stands for a `Decimal` until the JSON is written; no text of a user's contains
+it."""
 
 _UNESCAPED = {f"AWS_Lambda_python3.{minor}" for minor in (12, 13, 14, 15)}
-"""Runtimes that write non-ASCII characters as they are."""
+"""Runtimes that write non-ASCII characters unescaped."""
 
 
 def unmarshal(event: bytes) -> Any:
-    """Return the event that this JSON is.
+    """Return the event of this JSON.
 
     Raises:
         FaultError: It is no JSON.
-
     """
     try:
         return json.loads(event)
@@ -42,8 +42,7 @@ def marshal(answer: Any) -> tuple[bytes, str]:
     """Return an answer's bytes and their content type.
 
     Raises:
-        FaultError: It has something that JSON does not have.
-
+        FaultError: The answer has a value that JSON does not have.
     """
     if isinstance(answer, bytes):
         return answer, "application/unknown"

@@ -24,17 +24,16 @@ __all__ = ["StreamedResponse", "prelude"]
 
 _DELIMITER = bytes(8)
 _OF_THE_CONNECTION = {"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"}
-"""Headers that are the front door's to set: it chooses the framing."""
+"""Headers that the front door sets: it chooses the framing."""
 
 
 class StreamedResponse:
     """The ASGI side of one invocation: its `receive` and its `send`.
 
     Args:
-        api: Where the answer goes.
+        api: The API that takes the answer.
         id: The invocation.
-        request: Whose body `receive` returns.
-
+        request: The request; `receive` returns its body.
     """
 
     def __init__(self, api: RuntimeApi, id: str, request: FrontDoor) -> None:
@@ -46,11 +45,11 @@ class StreamedResponse:
         self._over = asyncio.Event()
         self._failed = False
         self.complete = False
-        """Whether the whole answer was sent."""
+        """True if the whole answer was sent."""
 
     @property
     def lost(self) -> bool:
-        """Whether it ended before it was complete: nothing more of it arrives."""
+        """True if the answer ended before it was complete: nothing more of it arrives."""
         return self._over.is_set() and not self.complete
 
     async def receive(self) -> Message:
@@ -65,11 +64,10 @@ class StreamedResponse:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Take an ASGI message. The head leaves with the first piece of the body.
+        """Send an ASGI message. The head leaves with the first piece of the body.
 
         Raises:
-            OSError: Nothing that is sent arrives any more.
-
+            OSError: The answer does not arrive any more.
         """
         if self._failed:
             raise ConnectionResetError("this answer was ended, for its time was over or it had failed")
@@ -85,7 +83,7 @@ class StreamedResponse:
     async def fail(self, fault: Fault, *, status: int = 500) -> None:
         """End an answer that the application has not ended: with the status, or in trailers if it has begun.
 
-        Does nothing where the answer is complete, or does not arrive. The application can send nothing more.
+        Does nothing if the answer is complete, or does not arrive. The application can send nothing more.
         """
         self._failed = True
         if self._over.is_set():
@@ -98,7 +96,7 @@ class StreamedResponse:
         await self._finish(self._stream, fault.trailers())
 
     def abort(self) -> None:
-        """End an answer at once. One that has begun is cut off."""
+        """End an answer at once. An answer that has begun is cut off."""
         if self._stream is not None and not self.complete:
             self._stream.close()
         self._over.set()
@@ -107,7 +105,7 @@ class StreamedResponse:
         try:
             if self._stream is None:
                 assert self._start is not None  # noqa: S101 - every caller has looked
-                # What cannot be written as a head is an error before anything of the answer has left.
+                # A head that cannot be written is an error before anything of the answer has left.
                 data = prelude(self._start) + data
                 self._stream = await self._api.stream(self._id)
             if data:
@@ -127,7 +125,7 @@ class StreamedResponse:
 
 
 def prelude(start: Message) -> bytes:
-    """Return the head of an answer, up to where its body begins."""
+    """Return the head of an answer, up to the beginning of its body."""
     headers: dict[str, str] = {}
     cookies: list[str] = []
     for raw_name, raw_value in start.get("headers", ()):
@@ -135,7 +133,7 @@ def prelude(start: Message) -> bytes:
         if name == "set-cookie":
             cookies.append(value)
         elif name not in _OF_THE_CONNECTION:
-            # A header that is repeated is one list (RFC 9110, section 5.3).
+            # A repeated header is one list (RFC 9110, section 5.3).
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
     head: dict[str, Any] = {"statusCode": start["status"], "headers": headers, "cookies": cookies}
     return json.dumps(head, separators=(",", ":")).encode() + _DELIMITER

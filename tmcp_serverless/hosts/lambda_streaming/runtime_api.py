@@ -1,7 +1,7 @@
 """The Runtime API and the Extensions API, as far as a runtime uses them.
 
 (docs.aws.amazon.com/lambda: "Using the Lambda runtime API for custom runtimes", "Using the Lambda Extensions
-API"; the streaming answer is in "Response streaming", and otherwise as AWS's own runtimes do it)
+API"; the streaming answer is in "Response streaming", and otherwise as in AWS's own runtimes)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Invocation", "RuntimeApi", "RuntimeApiError", "StreamedBody"]
 
 StreamedBody: TypeAlias = Connection
-"""A request whose body is the answer of an invocation: `write` it, then `finish` it."""
+"""A request that carries the answer of an invocation in its body: `write` it, then `finish` it."""
 
 _RUNTIME = "/2018-06-01/runtime"
 _EXTENSION = "/2020-01-01/extension"
@@ -36,7 +36,7 @@ _STREAMED = [
 
 
 class RuntimeApiError(OSError):
-    """The Runtime API refuses; the message has its words."""
+    """The Runtime API refuses a request; the message has its words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class Invocation:
     """JSON."""
 
     deadline: float
-    """When the sandbox is killed, by `time.monotonic()`."""
+    """Time at which the sandbox is killed, by `time.monotonic()`."""
 
     trace_id: str
-    """Empty where the invocation is not traced."""
+    """Empty if the invocation is not traced."""
 
     function_arn: str
     client_context: str = ""
-    """JSON, as are the next; empty where there is none."""
+    """JSON, as are the next; empty if there is none."""
 
     cognito_identity: str = ""
     tenant_id: str = ""
@@ -80,7 +80,7 @@ class Invocation:
 class RuntimeApi:
     """The Runtime API of one sandbox, over one connection that is kept, and one for waiting as an extension.
 
-    Every method raises `OSError` when it cannot be reached, `RuntimeApiError` when it refuses.
+    Every method raises `OSError` if the API cannot be reached, `RuntimeApiError` if it refuses.
     """
 
     def __init__(self, address: str) -> None:
@@ -93,7 +93,7 @@ class RuntimeApi:
         try:
             answer = await (await self._connected()).request("GET", path)
         except ConnectionError:
-            # A kept connection may have been closed from the other side, before it saw the request.
+            # The other side may have closed a kept connection before it saw the request.
             self.close()
             answer = await (await self._connected()).request("GET", path)
         return Invocation.of(_checked(answer, _OK))
@@ -109,18 +109,18 @@ class RuntimeApi:
         await self._post(f"{_RUNTIME}/invocation/{id}/response", result, [], content_type)
 
     async def fail(self, id: str, fault: Fault) -> None:
-        """Say that an invocation has failed, before anything of its answer was sent."""
+        """Report that an invocation has failed, before anything of its answer was sent."""
         await self._post_fault(f"{_RUNTIME}/invocation/{id}/error", fault, id)
 
     async def fail_initialization(self, fault: Fault) -> None:
-        """Say that there will be no invocation; the process has to end."""
+        """Report that the initialization has failed; the process has to end."""
         await self._post_fault(f"{_RUNTIME}/init/error", fault)
 
     async def register_extension(self) -> str:
         """Register the process as an extension without events, and return the extension's id.
 
-        That is all that it takes for SIGTERM to be sent before the sandbox is ended; AWS's runtime for Rust
-        does the same (lambda_runtime, `spawn_graceful_shutdown_handler`).
+        That is enough for SIGTERM to be sent before the sandbox is ended; AWS's runtime for Rust does the
+        same (lambda_runtime, `spawn_graceful_shutdown_handler`).
         """
         headers = [("Lambda-Extension-Name", _EXTENSION_NAME), ("Content-Type", "application/json")]
         connection = await self._connected()
@@ -128,7 +128,7 @@ class RuntimeApi:
         return _checked(answer, _OK).headers["lambda-extension-identifier"]
 
     async def wait_as_extension(self, id: str) -> None:
-        """Wait for an extension's event. None comes, but a sandbox is ready only when it was asked for."""
+        """Wait for an extension's event. None comes, but a sandbox is ready only after this request."""
         connection = await Connection.open(self._address)
         try:
             headers = [("Lambda-Extension-Identifier", id)]

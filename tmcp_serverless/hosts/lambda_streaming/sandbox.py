@@ -1,4 +1,4 @@
-"""The loop: one sandbox, one event loop, one invocation after another."""
+"""The loop of a sandbox: one event loop, one invocation after another."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = ["Sandbox"]
 logger = logging.getLogger(__name__)
 
 _STEP_SECONDS = 0.1
-"""How long each of two steps may take in which a request ends after SIGTERM."""
+"""Seconds for each of the two steps of a request's end after SIGTERM."""
 
 _CLOSE_SECONDS = 0.2
-"""How long closing may take afterwards: 500 ms after SIGTERM the process is killed."""
+"""Seconds for closing afterwards: 500 ms after SIGTERM the process is killed."""
 
 _LOST = Fault("Runtime.AnswerLost", "The answer did not arrive")
 
@@ -44,11 +44,10 @@ class Sandbox:
         self._answering = False
 
     async def run(self) -> None:
-        """Serve invocations until SIGTERM, then close what is open.
+        """Serve invocations until SIGTERM, then close the handler and the API.
 
         Raises:
             OSError: The Runtime API is gone, or in no state to go on; the process has to end.
-
         """
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop_requested.set)
         stopping = asyncio.create_task(self._stop_requested.wait())
@@ -63,7 +62,7 @@ class Sandbox:
             self._api.close()
 
     async def _register(self) -> str | None:
-        """Become an extension, so that SIGTERM is sent.
+        """Register as an extension, so that SIGTERM is sent.
 
         Best effort: without SIGTERM the leases simply expire.
         """
@@ -105,7 +104,7 @@ class Sandbox:
         try:
             await answer(invocation, self._handler, self._api, self._runner)
         except OSError as error:
-            # What is wrong with this answer need not be wrong with the sandbox: `next` finds that out.
+            # An error of this answer need not be an error of the sandbox: `next` finds that out.
             logger.warning("an answer did not arrive: %s", str(error) or repr(error))
             # Mostly the invocation is over, and this is refused. If it is not, `next` would bring it again.
             with contextlib.suppress(OSError):
@@ -114,7 +113,7 @@ class Sandbox:
 
 
 async def _briefly(ending: Awaitable[None], seconds: float) -> None:
-    """Await something that must not keep us."""
+    """Await an ending for a limited time."""
     try:
         async with asyncio.timeout(seconds):
             await ending

@@ -24,7 +24,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    """By their names in lower case."""
+    """Values by header names in lower case."""
 
     body: bytes
 
@@ -32,7 +32,7 @@ class Answer:
 class Connection:
     """A connection that carries one request after another.
 
-    Every method raises `OSError` when the other side is gone, or does not speak HTTP; the connection is of no
+    Every method raises `OSError` if the other side is gone, or does not speak HTTP. The connection is of no
     use then.
     """
 
@@ -52,7 +52,7 @@ class Connection:
 
     @property
     def usable(self) -> bool:
-        """Whether another request can be sent, as far as this side knows."""
+        """True if another request can be sent, as far as this side knows."""
         return (
             self._http.our_state is h11.IDLE
             and not self._reader.at_eof()
@@ -72,7 +72,7 @@ class Connection:
         self._queue(h11.Request(method=method, target=path, headers=[("Host", self._host), *headers]))
 
     async def write(self, data: bytes) -> None:
-        """Send a piece of the body, at once; waits while the other side is slow."""
+        """Send a piece of the body at once; wait while the other side is slow."""
         self._queue(h11.Data(data))
         await self._flush()
 
@@ -88,7 +88,7 @@ class Connection:
         return answer
 
     def close(self) -> None:
-        """Close the connection, whatever is under way on it."""
+        """Close the connection at once, even during a request."""
         self._writer.transport.abort()
 
     def _queue(self, event: h11.Event) -> None:
