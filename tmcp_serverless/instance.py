@@ -1,4 +1,4 @@
-"""Where this process is, in words that an operator finds it by."""
+"""The instance's name, by which an operator finds this process."""
 
 from __future__ import annotations
 
