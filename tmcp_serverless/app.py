@@ -38,9 +38,9 @@ class App:
 
     The era is decided request by request, by the `MCP-Protocol-Version` header: some clients try the modern
     one and then fall back to `initialize`, on the same URL. `extra_apps` are served at other paths, behind
-    the same authentication, and `health` in front of it. `policy` checks each request to the transports
-    once; it does not concern the server's own routes. `handshake` and `extra_apps` do not check `Host` and
-    `Origin` themselves. `disconnect` is called when the last of the requests under way has ended, and
+    the same authentication, and `health` in front of it. `policy` checks each request to the endpoint and to
+    `extra_apps` once; it does not concern the server's own routes. `handshake` and `extra_apps` do not check
+    `Host` and `Origin` themselves. `disconnect` is called when the last of the requests under way has ended.
     `observer` sees every request. The functions in `closing` are called at the end, the last first.
     """
 

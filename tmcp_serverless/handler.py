@@ -1,4 +1,4 @@
-"""`create_handler`: makes a handler that Lambda and Cloud Run can run of an MCP server."""
+"""`create_handler`: turns an MCP server into a handler that Lambda and Cloud Run can run."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ Options = TypeVar("Options", HttpOptions, ModernOptions)
 class Handler(Closable):
     """An MCP server that any instance can serve.
 
-    Called with `(event, context)` it is a Lambda handler that sends whole responses (Function URL, API Gateway
-    REST and HTTP API, ALB; needs the extra `aws`). Run by `tmcp_serverless.hosts.lambda_streaming`, it
-    streams. `app` is the ASGI application for containers.
+    Called with `(event, context)` it is a Lambda handler that sends whole responses (Function URL, API
+    Gateway REST and HTTP API, ALB; needs the extra `aws`). Run by `tmcp_serverless.hosts.lambda_streaming`,
+    it streams. `app` is the ASGI application for containers.
 
     An ASGI server that sends its start and stop (`lifespan`), as uvicorn does, closes it; elsewhere,
     `async with create_handler(server) as handler: ...` or `aclose` does.
@@ -134,7 +134,7 @@ class Handler(Closable):
         return (await sweep(self.managers, limit=limit)).removed
 
     async def prime(self) -> None:
-        """Warm up: do the work beforehand that would delay the first request, and leave nothing open. For hosts.
+        """Do beforehand the work that would delay the first request, and leave nothing open. For hosts.
 
         The server's lifespan is entered and left again, and its exceptions are raised. No store is touched.
         """
@@ -174,7 +174,7 @@ class Handler(Closable):
         await self.app.drain()
 
     async def aclose(self) -> None:
-        """Leave the server's lifespan, end the streams, and close the connections opened for them. Idempotent.
+        """Leave the server's lifespan, end the streams, and close everything opened for them. Idempotent.
 
         Session managers that were given to `create_handler` stay open: their maker closes them. An exception
         of the lifespan on leaving is raised when the rest is closed. The handler can be used again, and then

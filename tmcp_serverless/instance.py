@@ -1,4 +1,4 @@
-"""The instance's name, by which an operator finds this process."""
+"""The instance's name, for an operator to find this process."""
 
 from __future__ import annotations
 

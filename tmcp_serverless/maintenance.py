@@ -32,7 +32,7 @@ async def sweep(
     """Remove expired rows, batch after batch, until there are none.
 
     Args:
-        managers: The owners of the rows.
+        managers: The managers of the rows.
         limit: The most rows of each kind to remove: sessions, leases, messages, mailboxes.
         seconds: The time after which no further batch is begun.
 

@@ -17,10 +17,10 @@ __all__ = ["managers_for"]
 logger = logging.getLogger(__name__)
 
 _UNUSED_IDLE_TIMES = 7
-"""The multiple of a session's idle time for which its cursor is kept: longer than it can live."""
+"""The multiple of a session's idle time that its topic cursor is kept: longer than it can live."""
 
 _UNUSED_SECONDS = 7 * 86_400.0
-"""The least time for that in a database, which may have other servers' sessions in it."""
+"""The least time for that in a database: other servers' sessions may be in it."""
 
 _LINGER_SECONDS = 2.0
 """The time that the LISTEN connection outlasts the last stream of a process that goes on running."""

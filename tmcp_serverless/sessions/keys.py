@@ -1,4 +1,4 @@
-"""The contract for the secrets and tokens of request states, and its in-memory implementation."""
+"""The contract for the shared secrets and tokens of request states, and its in-memory implementation."""
 
 from __future__ import annotations
 
