@@ -59,7 +59,7 @@ def request_fields() -> dict[str, str]:
 def observer_for(settings: Settings, *, namespace: str | None = None) -> Observer | None:
     """Return the observer of requests; `None` if nothing is to be observed. Sets up the logger for JSON.
 
-    `namespace` is logged and counted with every request, if there is one.
+    `namespace` is in the log lines and metrics of every request, if there is one.
 
     Raises:
         ConfigurationError: Powertools is not installed, and was asked for.

@@ -79,7 +79,7 @@ class Call:
 
     @property
     def can_send_request(self) -> bool:
-        """True if the client can be asked something on this POST's stream."""
+        """True if the client can be asked on this POST's stream."""
         return self.transport.can_send_request and not self._closed
 
     @property

@@ -103,7 +103,7 @@ class SharedRequestState:
         return await (await self._ready(ctx))(ctx, answered)
 
     def _once(self, state: Any, call_next: CallNext) -> CallNext:
-        """Return the step behind the boundary: it records the use of a genuine state, and goes on."""
+        """Return the step behind the boundary: it lets each genuine state pass once, if uses are recorded."""
         used = self._keys.used
         if used is None:
             return call_next

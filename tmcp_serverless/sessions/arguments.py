@@ -34,7 +34,7 @@ def checked_session_ids(sessions: Iterable[str]) -> list[str]:
 
 
 def refuse_reserved_id(id: str) -> None:
-    """Refuse the id of something that is no session: a topic of the deployment, or everything.
+    """Refuse to delete a topic of the deployment, or everything: the id must be a session's.
 
     Raises:
         ValueError: The id is empty, or begins with a slash.

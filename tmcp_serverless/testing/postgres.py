@@ -193,7 +193,7 @@ class EmbeddedPostgres:
                 return
             self._end(IMMEDIATE)
             tail = "\n".join(self.log().splitlines()[-_TAIL_LINES:])
-            # Another process may have taken the port between our search for a free one and the server's start.
+            # Another process may have taken the port after our search, and before the server's start.
             if self._port is not None or attempt + 1 == _PORT_ATTEMPTS or "in use" not in tail:
                 raise PostgresStartError(f"PostgreSQL {self.major_version} did not start:\n{tail}")
 
