@@ -1,4 +1,4 @@
-"""Base class of both session managers: a store that is opened, checked and closed."""
+"""Base class of session managers: a store that is opened, checked and closed."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class InMemoryInfoSessionManager(InfoSessionManager):
 
     Args:
         idle_seconds: The time that an unused session is kept.
-        streams: The manager of the sessions' streams. An expired session's stream is deleted with it.
+        streams: The manager of the sessions' streams. It deletes an expired session's stream and messages.
 
     """
 
