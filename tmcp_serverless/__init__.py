@@ -1,4 +1,4 @@
-"""Run a Python MCP server on functions and containers: every request on another process, nothing lost.
+"""Python MCP servers on functions and containers: every request on another process, nothing lost.
 
 Importing the package opens nothing and imports no driver; each name is imported when it is first used.
 """

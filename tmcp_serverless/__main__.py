@@ -1,4 +1,4 @@
-"""`python -m tmcp_serverless`: the command line, where its script is not on the path."""
+"""`python -m tmcp_serverless`: the command line, if its script is not on the path."""
 
 from tmcp_serverless.cli import main
 

@@ -1,4 +1,4 @@
-"""The ASGI front door: which era, which transport, and whether the caller may come in at all."""
+"""The ASGI front door: dispatch by era and path, admission, and the lifespan."""
 
 from __future__ import annotations
 
@@ -37,12 +37,11 @@ class App:
     """An ASGI application that serves both protocol eras on one URL.
 
     The era is decided request by request, by the `MCP-Protocol-Version` header: some clients try the modern
-    one and then fall back to `initialize`, on the same URL. `extra_apps` is what is served at other paths,
-    behind the same authentication, and `health` what is served in front of it. `policy` is asked once for
-    each request to any of these; it does not concern the server's own routes. `handshake` and `extra_apps`
-    do not check `Host` and `Origin` themselves. `disconnect` is called when
-    the last of the requests under way has ended, and `observer` sees every one of them. `closing` is called
-    at the end, the last first.
+    one and then fall back to `initialize`, on the same URL. `extra_apps` are served at other paths, behind
+    the same authentication, and `health` in front of it. `policy` checks each request to the endpoint and to
+    `extra_apps` once; it does not concern the server's own routes. `handshake` and `extra_apps` do not check
+    `Host` and `Origin` themselves. `disconnect` is called when the last of the requests under way has ended.
+    `observer` sees every request. The functions in `closing` are called at the end, the last first.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class App:
         """Ends the open streams; a host calls it before it stops."""
 
         self.path = path or "/"
-        """Where the MCP endpoint is."""
+        """The path of the MCP endpoint."""
 
         self._stopping = Stopping(drain)
         self._metadata_at_root = False
@@ -77,7 +76,7 @@ class App:
         self._policy = policy
         self._health = health
         self.serving = Serving(disconnect) if disconnect else None
-        """What is to be entered around everything that is served; `None` where connections stay open."""
+        """The context to enter around all work that is served; `None` if connections stay open."""
 
         self._serve: ASGIApp = self._serve_http if disconnect is None else self._serve_and_disconnect
         if observer is not None:
@@ -86,9 +85,9 @@ class App:
             )
 
     async def aclose(self) -> None:
-        """Leave the server's lifespan, and close what is open, each of it though another one raises.
+        """Leave the server's lifespan, and close everything open, even if one of the closings raises.
 
-        Idempotent. A request that comes afterwards enters the lifespan again, and opens what it needs.
+        Idempotent. A later request enters the lifespan again, and opens the connections that it needs.
         """
         self._stopping.close()
         async with AsyncExitStack() as stack:
@@ -97,7 +96,7 @@ class App:
             stack.push_async_callback(self._runtime.aclose)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve an ASGI connection: HTTP, or the lifespan, at whose end is closed what is open."""
+        """Serve an ASGI connection: HTTP, or the lifespan, which closes everything open at its end."""
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         elif scope["type"] == "http":
@@ -164,7 +163,7 @@ class App:
         await (self._modern if modern else self._handshake)(scope, receive, send)
 
     async def startup(self) -> None:
-        """Enter the server's lifespan. What that raises is raised."""
+        """Enter the server's lifespan. Its exceptions are raised."""
         self._stopping.close()  # A server that starts has to be found.
         await self._runtime.lifespan_state()
 

@@ -1,4 +1,4 @@
-"""What is closed when it is left."""
+"""Base class for async context managers that call `aclose()` on exit."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Closable"]
 
 
 class Closable:
-    """An asynchronous context manager that is closed when it is left."""
+    """An asynchronous context manager that calls `aclose()` on exit."""
 
     async def aclose(self) -> None:
-        """Let go of what was opened. Idempotent."""
+        """Close everything that was opened. Idempotent."""
 
     async def __aenter__(self) -> Self:
         return self

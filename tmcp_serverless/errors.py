@@ -1,4 +1,4 @@
-"""What can go wrong, named after the state that the caller is in.
+"""Exceptions of the kit, named after the state that the caller is in.
 
 TmcpError
 ├── ConfigurationError       a setting is wrong; the message names it

@@ -47,7 +47,7 @@ class Contained:
 def raising_exceptions_only(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function in a thread; its exits are `ExitError`s there.
 
-    So is `StopIteration`: an asyncio future does not take one, and its caller would wait forever.
+    So is `StopIteration`: an asyncio future does not take it, and the caller would wait forever.
     """
     try:
         return function(*arguments)
@@ -68,7 +68,7 @@ def current_task() -> asyncio.Task[object] | None:
 
 
 def is_end_of(task: asyncio.Task[object] | None, error: BaseException) -> bool:
-    """Return whether an error ends the task from outside: its host cancelled it, or drops its coroutine."""
+    """Return true if an error ends the task from outside: its host cancelled it, or drops its coroutine."""
     if isinstance(error, asyncio.CancelledError):
         return task is not None and task.cancelling() > 0
     # A coroutine that is dropped is closed by another task, or by none.

@@ -1,4 +1,4 @@
-"""What settings have to look like, where a value of the right type may still be one that cannot work."""
+"""Checks of settings' values: a value of the right type may still be one that cannot work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHORTEST_KEY_BYTES = 32
 
 
 def check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
-    """Let values of `Host` pass, with or without a port; `name:*` is any port."""
+    """Return the values of `Host`, with or without a port (`name:*` is any port), if each is valid."""
     for host in hosts:
         if not _ALLOWED_HOST.fullmatch(host):
             raise ValueError(f"{host!r} is no value of Host, such as `mcp.example.com` or `localhost:*`")
@@ -28,7 +28,7 @@ def check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
-    """Let values of `Origin` pass, which have a scheme and no path; `*` is any."""
+    """Return the values of `Origin`, which have a scheme and no path (`*` is any), if each is valid."""
     for origin in origins:
         if not _ALLOWED_ORIGIN.fullmatch(origin):
             raise ValueError(f"{origin!r} is no origin, such as `https://app.example.com`, or `*` for any")
@@ -36,7 +36,7 @@ def check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
-    """Let keys pass that are long enough, and no two the same."""
+    """Return the keys, if they are long enough and no two are the same."""
     if any(len(key.encode()) < _SHORTEST_KEY_BYTES for key in keys):
         raise ValueError("a key has 32 bytes: python -c 'import secrets; print(secrets.token_hex(32))'")
     if len(set(keys)) < len(keys):
@@ -45,7 +45,7 @@ def check_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_schema(schema: str) -> str:
-    """Let a schema's name pass, which is an identifier, in double quotes where it has a dot in it."""
+    """Return a schema's name, if it is an identifier, in double quotes if it has a dot."""
     quoted = len(schema) > 2 and schema[0] == schema[-1] == '"'  # noqa: PLR2004 - the quotes
     if not schema or "\0" in schema or ("." in schema and not quoted):
         raise ValueError(f'{schema!r} is no schema, such as `tenant` or `"my.tenant"`')
@@ -53,16 +53,16 @@ def check_schema(schema: str) -> str:
 
 
 def check_path(path: str) -> str:
-    """Let a path pass that begins with a slash, or is empty."""
+    """Return the path, if it begins with a slash or is empty."""
     if path and not path.startswith("/"):
         raise ValueError(f"{path!r} does not begin with a slash")
     return path
 
 
 def clash_of_paths(settings: Settings) -> str | None:
-    """Return which path is where another one is already; `None` where each has a place of its own."""
+    """Return a message about a path that another setting has already; `None` if all are different."""
     names = ["path"] if settings.disable_legacy_sse else ["path", "sse_path", "message_path"]
-    # Where these two are empty, they are nowhere.
+    # If these two are empty, they are not served.
     names += [name for name in ("health_path", "ready_path") if getattr(settings, name)]
     taken: dict[str, str] = {}
     for name in names:

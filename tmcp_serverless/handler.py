@@ -1,4 +1,4 @@
-"""`create_handler`: from somebody's MCP server to something that Lambda and Cloud Run can run."""
+"""`create_handler`: turns an MCP server into a handler that Lambda and Cloud Run can run."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ Options = TypeVar("Options", HttpOptions, ModernOptions)
 class Handler(Closable):
     """An MCP server that any instance can serve.
 
-    Called with `(event, context)` it is a Lambda handler that answers whole (Function URL, API Gateway REST
-    and HTTP API, ALB; needs the extra `aws`); run by `tmcp_serverless.hosts.lambda_streaming`, one that
-    streams. `app` is the ASGI application for containers.
+    Called with `(event, context)` it is a Lambda handler that sends whole responses (Function URL, API
+    Gateway REST and HTTP API, ALB; needs the extra `aws`). Run by `tmcp_serverless.hosts.lambda_streaming`,
+    it streams. `app` is the ASGI application for containers.
 
-    An ASGI server that says when it starts and stops (`lifespan`), as uvicorn does, closes it; elsewhere,
+    An ASGI server that sends its start and stop (`lifespan`), as uvicorn does, closes it; elsewhere,
     `async with create_handler(server) as handler: ...` or `aclose` does.
     """
 
@@ -62,10 +62,10 @@ class Handler(Closable):
         """The ASGI application: both protocol eras on one URL, and HTTP+SSE beside it."""
 
         self.managers = managers
-        """Where sessions and their streams are."""
+        """The managers of sessions and their streams."""
 
         self.notifier = Notifier(managers)
-        """Tells clients that something changed."""
+        """Tells clients about changes."""
 
         self._runtime = runtime
         self._lambda: Callable[[Any, Any], Any] | None = None
@@ -80,21 +80,21 @@ class Handler(Closable):
         return self._lambda(event, context)
 
     def on_event(self, function: EventFunction) -> EventFunction:
-        """Have a function answer the Lambda events that are no HTTP requests. It is a decorator.
+        """Register a function for Lambda events that are no HTTP requests. Use it as a decorator.
 
             @handler.on_event
             async def every_hour(event, context):
                 await handler.notifier.tools_changed()
 
-        It may be a coroutine function or an ordinary one, which runs in a thread. What it returns becomes
-        JSON; what it raises, the invocation's error. Without one, such events are answered with `null`.
-        A request of a front door that is not served is one as well; `null` is no answer to that.
+        It may be a coroutine function or an ordinary one, which runs in a thread. Its result becomes JSON;
+        an exception becomes the invocation's error. Without a function, such events are answered with `null`.
+        A request of a front door that is not served is such an event as well; `null` is no answer to that.
         """
         self._on_event = function
         return function
 
     async def handle_event(self, event: Any, context: Any) -> Any:
-        """Answer a Lambda event that is no HTTP request. For hosts. What the function raises is raised.
+        """Answer a Lambda event that is no HTTP request. For hosts. The function's exceptions are raised.
 
         Raises:
             UnknownRequestError: The event is an HTTP request of a front door that is not served, and the
@@ -124,7 +124,7 @@ class Handler(Closable):
                 return await answer
 
     async def sweep(self, *, limit: int | None = None) -> int:
-        """Remove expired rows, with a `limit` at most so many of each kind, and return how many went.
+        """Remove expired rows, at most `limit` of each kind if given, and return the number removed.
 
         Raises:
             ConfigurationError: A setting is wrong, the tables are missing, or the role may not do it.
@@ -134,9 +134,9 @@ class Handler(Closable):
         return (await sweep(self.managers, limit=limit)).removed
 
     async def prime(self) -> None:
-        """Do beforehand what the first request would have to wait for, and leave nothing open. For hosts.
+        """Do beforehand the work that would delay the first request, and leave nothing open. For hosts.
 
-        The server's lifespan is entered and left again, and what it raises is raised. No store is touched.
+        The server's lifespan is entered and left again, and its exceptions are raised. No store is touched.
         """
         from tmcp_serverless.priming import rehearse  # noqa: PLC0415 - for hosts that take snapshots
 
@@ -174,11 +174,11 @@ class Handler(Closable):
         await self.app.drain()
 
     async def aclose(self) -> None:
-        """Leave the server's lifespan, end the streams, and close what was opened for them. Idempotent.
+        """Leave the server's lifespan, end the streams, and close everything opened for them. Idempotent.
 
-        Session managers that were given to `create_handler` stay open: close them where they were made. What
-        the lifespan raises on leaving is raised when the rest is closed. The handler can be used again, and
-        opens again what it needs.
+        Session managers that were given to `create_handler` stay open: their maker closes them. An exception
+        of the lifespan on leaving is raised when the rest is closed. The handler can be used again, and then
+        opens its connections again.
         """
         await self.app.aclose()
 
@@ -195,12 +195,13 @@ def create_handler(
 
     Args:
         server: An `MCPServer`, a lowlevel `Server` (mcp 2.x), or a `FastMCP` (4.x).
-        session_manager: Where sessions are; by default Postgres at `TMCP_DATABASE_URL`, or, without one, the
-            memory of this process. It stays the caller's: the handler does not close it.
-        settings: The settings, whole: what they leave out has its default. By default they are read from
+        session_manager: The store of sessions; by default Postgres at `TMCP_DATABASE_URL`, or, without one,
+            the memory of this process. It stays the caller's: the handler does not close it.
+        settings: The settings, whole: a setting left out has its default. By default they are read from
             `TMCP_*` environment variables, as `Settings.load` does.
-        principal: Returns who is asking, from the ASGI scope, as text; by default the SDK's authenticated
-            user. A session is found by its principal only, and a request state opened for nobody else.
+        principal: Returns the caller's principal, from the ASGI scope, as text; by default the SDK's
+            authenticated user. A session is found by its principal only, and a request state is opened for
+            no other principal.
         **overrides: Single settings, such as `database_url=` or `disable_sse=`, over those of `settings`.
 
     Raises:
@@ -213,7 +214,7 @@ def create_handler(
     runtime = ServerRuntime(server, answer_session_methods=settings.answer_session_methods, bus=bus)
     policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
     transports = _Transports(runtime, managers, bus, policy=policy, settings=settings, principal=principal)
-    # Who made the managers may use them for others: only the streams that were opened here end then.
+    # The maker of given managers may use them elsewhere too: then only the streams opened here end.
     close_streams = managers.aclose if session_manager is None else transports.drain
     app = App(
         runtime,
@@ -237,7 +238,7 @@ def create_handler(
 
 
 def _effective(settings: Settings | None, overrides: SettingsOverrides) -> Settings:
-    """Return the settings that are given, with the overrides on top; else those of the environment."""
+    """Return the given settings with the overrides on top; without any, those of the environment."""
     if settings is not None:
         return settings.but(**overrides) if overrides else settings
     for sentence in unknown_variables():
@@ -248,7 +249,7 @@ def _effective(settings: Settings | None, overrides: SettingsOverrides) -> Setti
 def _managers(
     server: Any, settings: Settings, given: SessionManagers | None
 ) -> tuple[SessionManagers, str | None]:
-    """Return the managers, and their namespace where they have one.
+    """Return the managers, and their namespace if they have one.
 
     Raises:
         ConfigurationError: A setting is wrong, or the given managers are in another namespace than is set.
@@ -275,7 +276,7 @@ def _managers(
 
 
 class _Transports:
-    """What serves each kind of client, over the same server and the same sessions."""
+    """The transports for each kind of client, over the same server and the same sessions."""
 
     def __init__(
         self,
@@ -318,7 +319,7 @@ class _Transports:
 
     @property
     def extra_apps(self) -> dict[str, ASGIApp]:
-        """What is served beside the endpoint, by its path."""
+        """The applications served beside the endpoint, by path."""
         return {} if self._legacy is None else dict.fromkeys(self._legacy.paths, self._legacy.answer)
 
     async def drain(self) -> None:

@@ -1,7 +1,7 @@
-"""What platforms ask of a process: whether it serves (`/healthz`), and whether its database does (`/readyz`).
+"""Health checks of platforms: liveness of the process (`/healthz`), readiness of its database (`/readyz`).
 
 Both are outside of authentication, and of the `Host` and `Origin` lists: a platform's probes come with a
-`Host` of their own and with no credential. So they say what is wrong in general; the log says it in full.
+`Host` of their own and with no credential. So an answer names a problem in general; the log has it in full.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 _CHECK_SECONDS = 5.0
 _KEPT_SECONDS = 1.0
-"""Anybody may ask: the database is asked once in this time, however many do."""
+"""Any client may ask: the database is asked once in this time, for any number of requests."""
 
 _Verdict: TypeAlias = tuple[int, dict[str, str]]
 _READY: _Verdict = (200, {"status": "ready"})
@@ -36,9 +36,9 @@ class Health:
     """Answers at two paths.
 
     Args:
-        check: Finds out whether the store can be used, and raises what is wrong.
-        health_path: Always answered with 200. Empty: nowhere.
-        ready_path: Answered with 200, or with 503 and what is wrong. Empty: nowhere.
+        check: Checks that the store can be used, and raises an error if not.
+        health_path: The path that is always answered with 200. Empty: not served.
+        ready_path: The path that is answered with 200, or with 503 and the problem. Empty: not served.
 
     """
 
@@ -54,7 +54,7 @@ class Health:
         self._asked_at = float("-inf")
 
     def answers(self, scope: Scope) -> bool:
-        """Return whether the request is for one of the two paths."""
+        """Return true if the request is for one of the two paths."""
         path: str = scope["path"]
         return path.rstrip("/").endswith(self._paths) and path_of(scope) in self._paths
 
@@ -86,14 +86,14 @@ class Health:
             logger.warning("not ready: %s", error or "the database did not answer in time")
             return 503, {"status": "not ready", **_told(error)}
         except Exception as error:
-            # A bug of ours, or of a session manager of somebody's own: such a process is not ready either.
+            # A bug of ours, or of a custom session manager: such a process is not ready either.
             logger.exception("not ready")
             return 503, {"status": "not ready", **_told(error)}
         return _READY
 
 
 def _told(error: BaseException) -> dict[str, str]:
-    """Return what may be told to anybody: no address, no user, no setting's value."""
+    """Return a description for any client: it has no address, no user, no setting's value."""
     match error:
         case SchemaError():
             what = "the tables are missing or older than this release; run `tmcp-serverless migrate`"

@@ -1,4 +1,4 @@
-"""Where this process is, in words that an operator finds it by."""
+"""The instance's name, for an operator to find this process."""
 
 from __future__ import annotations
 

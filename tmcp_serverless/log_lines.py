@@ -1,4 +1,4 @@
-"""What log lines have in common, whoever writes them: a level, an invocation, paths without line breaks."""
+"""Common parts of all log lines: a level, an invocation, paths without line breaks."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 __all__ = ["INVOCATION_ID", "TENANT_ID", "level_from", "loggable_path"]
 
 INVOCATION_ID: ContextVar[str] = ContextVar("tmcp_invocation_id", default="")
-"""The Lambda invocation that a record belongs to, where our own loop runs it."""
+"""The Lambda invocation that a record belongs to, if our own loop runs it."""
 
 TENANT_ID: ContextVar[str] = ContextVar("tmcp_tenant_id", default="")
-"""The tenant of that invocation, where the function isolates tenants."""
+"""The tenant of that invocation, if the function isolates tenants."""
 
 _OTHER_NAMES = {"TRACE": "DEBUG"}
-"""What Lambda calls levels that `logging` does not have."""
+"""Lambda's names of levels that `logging` does not have."""
 
 
 def level_from(*variables: str) -> str | None:
-    """Return the log level that the first of some environment variables names; `None` where none does.
+    """Return the log level that the first of some environment variables names; `None` if none does.
 
-    Case does not matter, and what is no level is passed over: a typing error is no reason not to serve.
+    Case does not matter, and an unknown level is skipped: a typing error is no reason not to serve.
     """
     for variable in variables:
         level = os.environ.get(variable, "").strip().upper()

@@ -1,4 +1,4 @@
-"""What runs now and then, apart from requests: sweeping, and bringing the tables up to date."""
+"""Maintenance apart from requests: sweeping, and bringing the tables up to date."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["Swept", "migrate", "sweep", "sweep_database"]
 
 _BATCH_ROWS = 1_000
-"""So many rows of each kind go in one statement: locks are short, and a statement ends in its time."""
+"""The rows of each kind that one statement removes: locks are short, and a statement ends in its time."""
 
 
 class Swept(NamedTuple):
-    """What came of a sweep."""
+    """The result of a sweep."""
 
     removed: int
     more: bool
-    """Whether it stopped at its limit or its time, so that there may be more."""
+    """True if the sweep stopped at its limit or its time, so that there may be more."""
 
 
 async def sweep(
@@ -32,9 +32,9 @@ async def sweep(
     """Remove expired rows, batch after batch, until there are none.
 
     Args:
-        managers: Whose rows.
-        limit: How many at the most of each kind: sessions, leases, messages, mailboxes.
-        seconds: After this time no further batch is begun.
+        managers: The managers of the rows.
+        limit: The most rows of each kind to remove: sessions, leases, messages, mailboxes.
+        seconds: The time after which no further batch is begun.
 
     """
     ends_at = float("inf") if seconds is None else time.monotonic() + seconds
@@ -53,7 +53,7 @@ async def sweep(
 async def sweep_database(
     settings: Settings, *, limit: int | None = None, seconds: float | None = None
 ) -> Swept:
-    """Do what `sweep` does, in the configured database, over connections of its own.
+    """Run `sweep` in the configured database, over connections of its own.
 
     Raises:
         ConfigurationError: There is no database, or a setting is wrong.
@@ -70,7 +70,7 @@ async def sweep_database(
 
 
 async def migrate(settings: Settings) -> list[str]:
-    """Create or update the tables of the configured database, and return the names of what was applied.
+    """Create or update the tables of the configured database, and return the names of the applied migrations.
 
     Raises:
         ConfigurationError: There is no database, or a setting is wrong.

@@ -1,4 +1,4 @@
-"""The session managers that the settings ask for."""
+"""The session managers that the settings configure."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["managers_for"]
 logger = logging.getLogger(__name__)
 
 _UNUSED_IDLE_TIMES = 7
-"""For how many times a session's idle time its place in the topic is kept: longer than it can live."""
+"""The multiple of a session's idle time that its topic cursor is kept: longer than it can live."""
 
 _UNUSED_SECONDS = 7 * 86_400.0
-"""For how long at the least, where a database may have other servers' sessions in it."""
+"""The least time for that in a database: other servers' sessions may be in it."""
 
 _LINGER_SECONDS = 2.0
-"""How long the connection that LISTENs outlasts the last stream of a process that goes on running."""
+"""The time that the LISTEN connection outlasts the last stream of a process that goes on running."""
 
 
 def managers_for(settings: Settings, *, namespace: str | None = None) -> SessionManagers:
     """Return the managers over the configured database; without one, over this process's memory.
 
-    `namespace` is used where the settings say none.
+    `namespace` is used if the settings have none.
 
     Raises:
         ConfigurationError: Two settings contradict each other.
@@ -65,7 +65,7 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
             database,
             create=settings.create_tables,
             doorbell=settings.doorbell,
-            # Other servers' mailboxes are swept too, whose sessions may be kept for longer than ours.
+            # The sweep also covers other servers' mailboxes. Their sessions may be kept for longer than ours.
             unused_seconds=max(unused_seconds, _UNUSED_SECONDS),
             linger_seconds=_linger_seconds(),
             namespace=namespace,
@@ -82,6 +82,6 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
 
 
 def _linger_seconds() -> float:
-    # Lambda freezes a sandbox when its invocation ends, with whatever is still open.
+    # Lambda freezes a sandbox when its invocation ends, with every connection that is still open.
     on_lambda = "AWS_LAMBDA_FUNCTION_NAME" in os.environ or "AWS_LAMBDA_RUNTIME_API" in os.environ
     return 0.0 if on_lambda else _LINGER_SECONDS

@@ -1,4 +1,4 @@
-"""Marking tools that may be run again from the start."""
+"""The mark of tools that may be run again from the start."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def replayable(function: _Function) -> _Function:
             answer = await ctx.elicit("Which day?", Day)
 
     A client of the 2026-07-28 revision cannot be asked while a tool runs. For a tool so marked, the kit ends
-    the run at the question, with the question as its result, and runs the tool again when the client comes
-    back with the answer, on whatever instance: `ctx.elicit`, sampling and roots then return the answers given
-    so far, in order, until the tool finishes. What stands before a question runs again each time, so it
-    should only read. A tool that asks something else than before is stopped with an error.
+    the run at the question, with the question as its result. It runs the tool again when the client comes
+    back with the answer, on any instance: `ctx.elicit`, sampling and roots then return the answers given so
+    far, in order, until the tool finishes. The code before a question runs again each time, so it should
+    only read. A tool that asks something else than before is stopped with an error.
 
     For clients of earlier revisions nothing changes: they are asked while the tool runs.
     """
@@ -32,5 +32,5 @@ def replayable(function: _Function) -> _Function:
 
 
 def is_marked_replayable(function: Any) -> bool:
-    """Return whether the function was marked."""
+    """Return true if the function was marked."""
     return getattr(function, _MARK, False) is True

@@ -1,4 +1,4 @@
-"""An application that is mounted in another one: its answers name addresses under the mount."""
+"""Support for an application that is mounted in another one: its answers name addresses under the mount."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _METADATA = re.compile(
 class Mounted:
     """Serves requests that come with a `root_path`: by a mount, or from a proxy that takes a prefix off.
 
-    A 401 names the metadata of the protected resource at the root of the host (RFC 9728, section 3.1), where
-    another application answers. It is served under the mount too, and there it is named, unless the other
-    application has it. A 404 at the mount itself says where the endpoint is.
+    A 401 names the metadata of the protected resource at the root of the host (RFC 9728, section 3.1). There,
+    another application answers. The metadata is served under the mount too, and the 401 names it there,
+    unless the other application has it. A 404 at the mount itself names the endpoint's path.
 
     Args:
         app: The application.
         endpoint: The endpoint's path in it.
-        metadata_at_root: Whether the outer application serves the metadata at its root.
+        metadata_at_root: True if the outer application serves the metadata at its root.
 
     """
 

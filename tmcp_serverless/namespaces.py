@@ -16,17 +16,17 @@ DEFAULT_NAMESPACE = "default"
 
 _LONGEST = 128
 _UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Controls, halves of surrogate pairs, and separators of lines and paragraphs."""
+"""Unicode categories: controls, halves of surrogate pairs, separators of lines and paragraphs."""
 
 _UNNAMED = frozenset({"", "mcp-server"})
-"""The names of servers that were given none: a lowlevel one's, and what `MCPServer()` calls itself."""
+"""The names of servers that were given none: of a lowlevel one, and of `MCPServer()`."""
 
 
 def check_namespace(name: str) -> str:
-    """Let a namespace pass: 1 to 128 characters, not all of them spaces and no controls.
+    """Return the namespace, if it has 1 to 128 characters, not all of them spaces, and no controls.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The name is no such text.
 
     """
     if not name.strip() or len(name) > _LONGEST:
@@ -37,13 +37,13 @@ def check_namespace(name: str) -> str:
 
 
 def namespace_of(server: Any) -> str:
-    """Return the server's name, or `default` where it was given none.
+    """Return the server's name, or `default` if it was given none.
 
-    `FastMCP()` makes up another name in every process, from the name of its class: that is none. Of
+    `FastMCP()` makes up another name in every process, from the name of its class: that counts as none. Of
     `FastMCP.generate_name("orders")`, which adds digits to a name, the name is taken.
 
     Raises:
-        ConfigurationError: It is no MCP server, or its name cannot be a namespace.
+        ConfigurationError: The object is no MCP server, or its name cannot be a namespace.
 
     """
     kind = server_kind(server)

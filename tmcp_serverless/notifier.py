@@ -1,4 +1,4 @@
-"""Telling clients that something changed: from a tool, a webhook handler, or a cron job with only a DSN."""
+"""Notifications to clients about changes: from a tool, a webhook handler, or a cron job with only a DSN."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ logger = logging.getLogger(__name__)
 
 
 class Notifier(Closable):
-    """Sends notifications to clients of both eras, wherever their streams are open.
+    """Sends notifications to clients of both eras, on any instance that has their streams.
 
     A handler has one (`handler.notifier`); anywhere else, a connection string is enough:
 
         async with Notifier("postgresql://…") as notifier:
             await notifier.resource_updated("orders://open")
 
-    Delivery: when a method returns, the notification is committed, and reaches each session that it concerns
-    once, on the stream that it has open or on its next one; and each `subscriptions/listen` stream of the
-    2026-07-28 revision that asked for it and is open now, once. What one process sends to a session arrives
-    in the order of the calls, also of those that are not awaited one after the other. A broadcast (the three
-    lists, and `send` to `None`) keeps its place among broadcasts only.
+    Delivery: when a method returns, the notification is committed. It reaches each session that it concerns
+    once, on the session's open stream or on its next one. It reaches each `subscriptions/listen` stream of
+    the 2026-07-28 revision that asked for it and is open now, once. The notifications of one process to a
+    session arrive in the order of the calls, even if the calls are not awaited one after the other. A
+    broadcast (the three lists, and `send` to `None`) keeps its place among broadcasts only.
 
-    Every method raises `StoreUnavailableError` where the database cannot be reached now (what it was to send
-    may or may not have been committed), `ConfigurationError` where a setting is wrong or the tables are
-    missing, and `TmcpError` after `aclose`.
+    Every method raises `StoreUnavailableError` if the database cannot be reached now (the notification may or
+    may not have been committed), `ConfigurationError` if a setting is wrong or the tables are missing, and
+    `TmcpError` after `aclose`.
 
     Args:
-        target: A Postgres connection string, with all other settings from the environment; empty where these
-            name the database. What they say of another database (`TMCP_DATABASE_NAME`, `TMCP_LISTEN_URL`) is
-            passed over, and so are a secret where the string has a user, and IAM where it has a password. Or
-            the session managers to send through, which stay open.
-        namespace: Whose clients are told: the namespace of their server, which is its name unless
-            `TMCP_NAMESPACE` says another. It may be left out where the database has exactly one; that is
-            looked up before the first notification, and while there is none nobody is there to be told.
+        target: A Postgres connection string, with all other settings from the environment; empty if these
+            name the database. Settings of another database (`TMCP_DATABASE_NAME`, `TMCP_LISTEN_URL`) are
+            ignored. So are a secret if the string has a user, and IAM if it has a password. Or the session
+            managers to send through, which stay open.
+        namespace: The namespace of the clients' server: the server's name unless `TMCP_NAMESPACE` says
+            another. It may be left out if the database has exactly one namespace. That is looked up before
+            the first notification; while there is none, there are no clients to tell.
 
     Raises:
         ConfigurationError: No database is named, or a setting is wrong.
@@ -74,19 +74,19 @@ class Notifier(Closable):
             )
 
     async def tools_changed(self) -> None:
-        """Tell everybody that the list of tools has changed."""
+        """Tell all clients that the list of tools has changed."""
         await self.send(None, {"method": "notifications/tools/list_changed"})
 
     async def prompts_changed(self) -> None:
-        """Tell everybody that the list of prompts has changed."""
+        """Tell all clients that the list of prompts has changed."""
         await self.send(None, {"method": "notifications/prompts/list_changed"})
 
     async def resources_changed(self) -> None:
-        """Tell everybody that the list of resources has changed."""
+        """Tell all clients that the list of resources has changed."""
         await self.send(None, {"method": "notifications/resources/list_changed"})
 
     async def resource_updated(self, uri: str) -> None:
-        """Tell those who are subscribed to the resource, and only these, that it has changed."""
+        """Tell the clients that are subscribed to the resource, and only these, that it has changed."""
         self._check_open()
         uri = str(uri)
         if "\0" in uri:
@@ -103,24 +103,24 @@ class Notifier(Closable):
             with turn:
                 await turn.come()
                 await streams.send(sessions, data)
-            # Broadcasts are read by listen streams as they are; this one was sent to sessions alone.
+            # Listen streams read broadcasts directly; this message was sent to sessions alone.
             await published.come()
             await streams.publish(data)
 
     async def send(self, sessions: Iterable[str] | None, notification: dict[str, Any]) -> None:
-        """Send a notification to the given sessions; `None` is every session, `[]` is nobody.
+        """Send a notification to the given sessions: `None` is every session, `[]` is none.
 
         Args:
             sessions: Session ids.
-            notification: A JSON object with `method` and, where it has any, `params`.
+            notification: A JSON object with `method` and, if it has any, `params`.
 
         Raises:
-            TmcpError: That is no notification, or `sessions` is one id instead of several.
+            TmcpError: The object is no notification, or `sessions` is one id instead of several.
 
         """
         self._check_open()
         if isinstance(sessions, (str, bytes)):
-            # Its characters would be taken for sessions, none of which is there.
+            # Its characters would be taken for session ids, and none of them exists.
             raise TmcpError("`sessions` is one text; one session is a list of one id")
         if not isinstance(notification.get("method"), str) or "id" in notification:
             raise TmcpError('a notification has a "method" and no "id"')
@@ -136,7 +136,7 @@ class Notifier(Closable):
             await streams.send(recipients, data)
 
     async def aclose(self) -> None:
-        """Close the connections, where they are this object's own; it cannot be used then. Idempotent."""
+        """Close the connections that are this object's own; it cannot be used afterwards. Idempotent."""
         if self._settings is not None:
             self._closed = True
             if self._managers is not None:
@@ -157,7 +157,7 @@ class Notifier(Closable):
 
 
 def _settings_at(address: str, namespace: str | None) -> Settings:
-    """Return settings with few connections, and otherwise as the environment says, as for the handlers."""
+    """Return settings with few connections, and otherwise those of the environment, as for the handlers."""
     given: SettingsOverrides = {"database_connections": 2}
     if namespace is not None:
         given["namespace"] = namespace
@@ -173,7 +173,7 @@ def _settings_at(address: str, namespace: str | None) -> Settings:
 
 
 async def _only_namespace(settings: Settings) -> str | None:
-    """Return the namespace that the database has; `None` where it has none yet.
+    """Return the database's namespace; `None` if it has none yet.
 
     Raises:
         ConfigurationError: It has several.
@@ -204,7 +204,7 @@ def _message(notification: dict[str, Any]) -> str:
     try:
         return json.dumps(message, separators=(",", ":"), allow_nan=False)
     except ValueError:
-        # Among them is what is no number in JSON, such as NaN.
+        # It has a value that is no number in JSON, such as NaN.
         from tmcp_serverless.transports.jsonrpc import dump  # noqa: PLC0415 - nearly nobody needs it
 
         return dump(message).decode()

@@ -1,11 +1,11 @@
-"""Logs and metrics, where they are asked for; where they are not, nothing of this is in a request's way.
+"""Logs and metrics, if the settings ask for them. If not, they add nothing to a request.
 
-* Log lines of `tmcp_serverless` as JSON objects that say of which request they are (`TMCP_LOG_FORMAT`; on
-  Lambda by itself), and one more line for each request.
+* Log lines of `tmcp_serverless` as JSON objects with their request's fields (`TMCP_LOG_FORMAT`; on Lambda by
+  default), and one more line for each request.
 * Metrics in CloudWatch's embedded format, on standard output (`TMCP_METRICS`). They are flushed at the end of
   every request, and once more when a stream opens: Powertools' own decorator would wait for the invocation.
 
-Both are Powertools', from the extra `aws`. A session's id is a secret where nobody has to log in, so it is
+Both are Powertools', from the extra `aws`. A session's id is a secret if clients do not log in, so it is
 logged as the first twelve digits of its SHA-256.
 """
 
@@ -48,18 +48,18 @@ _current: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar
 
 
 def request_fields() -> dict[str, str]:
-    """Return what is known of the request that is being served, for log lines of one's own.
+    """Return the known fields of the request that is being served, for your own log lines.
 
-    Its keys are `request_id`, `session`, `namespace`, `era`, `method` and `instance`, as far as they are
-    known; none of them outside of a request, or where logs are not JSON and there are no metrics.
+    The keys are `request_id`, `session`, `namespace`, `era`, `method` and `instance`, as far as they are
+    known. There are none outside of a request, or if logs are not JSON and there are no metrics.
     """
     return dict(_current.get() or {})
 
 
 def observer_for(settings: Settings, *, namespace: str | None = None) -> Observer | None:
-    """Return what watches requests; `None` where nothing is to be watched. Sets up the logger for JSON.
+    """Return the observer of requests; `None` if nothing is to be observed. Sets up the logger for JSON.
 
-    `namespace` is told with every request, where there is one.
+    `namespace` is in the log lines and metrics of every request, if there is one.
 
     Raises:
         ConfigurationError: Powertools is not installed, and was asked for.
@@ -82,7 +82,7 @@ def observer_for(settings: Settings, *, namespace: str | None = None) -> Observe
 
 @dataclass(slots=True)
 class _Seen:
-    """What one request has shown of itself so far."""
+    """The observations of one request so far."""
 
     fields: dict[str, str]
     began_at: float
@@ -92,19 +92,19 @@ class _Seen:
     noted: dict[str, int] = field(default_factory=dict[str, int])
 
     def note(self, what: str) -> None:
-        """Count something that is not seen from outside."""
+        """Count an event that is not seen from outside."""
         self.noted[what] = self.noted.get(what, 0) + 1
 
 
 class Observer:
-    """Watches requests from outside: what comes in, and what goes out."""
+    """Watches requests from outside: their input and their output."""
 
     def __init__(self, *, metrics: Any = None, namespace: str | None = None) -> None:
         self._metrics = metrics
         self._constant = {} if namespace is None else {"namespace": namespace}
 
     def around(self, app: ASGIApp, *, but: Callable[[Scope], bool]) -> ASGIApp:
-        """Return the application, watched, but for the requests that `but` names."""
+        """Return the application, watched except for the requests that `but` accepts."""
 
         async def watched(scope: Scope, receive: Receive, send: Send) -> None:
             if but(scope):
@@ -218,7 +218,7 @@ class _WithFields(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         fields = {"logger": record.name, **(_current.get() or {})}
         if id := INVOCATION_ID.get():
-            # What the host says of an invocation is said outside of its request.
+            # The host logs about an invocation outside of its request.
             fields.setdefault("request_id", id)
         for name, value in fields.items():
             if not hasattr(record, name):

@@ -1,4 +1,4 @@
-"""Doing beforehand what the first request would have to wait for."""
+"""A rehearsal of the first request: imports and schemas, done beforehand."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LISTS = ("tools/list", "resources/list", "resources/templates/list", "prompts/l
 
 
 async def rehearse(runtime: ServerRuntime) -> None:
-    """Serve a client that is not there: it initializes and lists what the server has, in memory.
+    """Serve a simulated client in memory: it initializes, and lists tools, resources and prompts.
 
     So everything is imported, and every schema is built. The server's lifespan is entered, if it is not yet.
-    Its authentication is not asked, no store is touched, and no tool is called.
+    Its authentication is not used, no store is touched, and no tool is called.
     """
     managers = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
     client = _Client(HttpTransport(runtime, session_manager=managers, path=_PATH))
@@ -44,7 +44,7 @@ async def rehearse(runtime: ServerRuntime) -> None:
 
 
 class _Client:
-    """Says what it has to, and does not care for answers."""
+    """A client that sends its messages, and ignores the answers except for the session's id."""
 
     def __init__(self, transport: HttpTransport) -> None:
         self._transport = transport

@@ -1,4 +1,4 @@
-"""What kind of server somebody has made, told without the SDK: what does without it shall not import it."""
+"""Detects `MCPServer`, `FastMCP` or lowlevel `Server` by class name, without importing `mcp`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _CLASSES: dict[tuple[str, str], ServerKind] = {
     ("mcp", "Server"): "lowlevel",
     ("fastmcp", "FastMCP"): "FastMCP",
 }
-"""The classes that servers are of: by the package, whose modules may change places, and the name."""
+"""The kinds of servers by the class's package and name. Modules inside a package may move."""
 
 
 def server_kind(server: Any) -> ServerKind:
-    """Return whether this is an `MCPServer`, a `FastMCP`, or a lowlevel `Server`; of a subclass, of which.
+    """Return the kind of a server: `MCPServer`, `FastMCP` or lowlevel `Server`; a subclass has its base's.
 
     Raises:
-        ConfigurationError: It is none of these.
+        ConfigurationError: The object is none of these.
 
     """
     for each in type(server).__mro__:

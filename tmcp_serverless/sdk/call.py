@@ -37,8 +37,8 @@ class Call:
         request_id: The JSON-RPC id; `None` for a notification.
         params: The message's params; progress goes to the token in them.
         emit: Sends one JSON-RPC message on this POST's own stream.
-        conversation: How the client is asked; `None` where it cannot be.
-        close_stream: Ends this POST's connection so that the client resumes it; `None` where it could not.
+        conversation: Sends server requests to the client; `None` if it cannot be asked.
+        close_stream: Ends this POST's connection so that the client resumes it; `None` if it could not.
         close_standalone_stream: The same for the session's standalone stream.
         kind: The transport, as handlers see it.
 
@@ -73,18 +73,18 @@ class Call:
         self._emit = emit
         self._conversation = conversation
         self._order: SendOrder | None = None
-        """The order of what is sent on this stream, once a question is part of it."""
+        """The order of the messages on this stream, once a question is among them."""
 
         self._closed = False
 
     @property
     def can_send_request(self) -> bool:
-        """Whether the client can be asked something on this POST's stream."""
+        """True if the client can be asked on this POST's stream."""
         return self.transport.can_send_request and not self._closed
 
     @property
     def cancel_requested(self) -> anyio.Event:
-        """Set when the client has cancelled the request."""
+        """The event that is set when the client has cancelled the request."""
         if self._cancel_requested is None:
             self._cancel_requested = anyio.Event()
         return self._cancel_requested
@@ -97,7 +97,7 @@ class Call:
             raise NoBackChannelError(method)
         if self._order is None:
             self._order = SendOrder()
-        # Its place is taken before its inbox is opened: what is said after it does not overtake it.
+        # Its place is taken before its inbox is opened: later messages do not overtake it.
         with self._order.reserved("", send=self._emit) as deliver:
             return await self._conversation.ask(method, params, opts, deliver)
 
@@ -120,7 +120,7 @@ class Call:
             await self._emit(message)
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Report progress, where the client asked for it."""
+        """Report progress, if the client asked for it."""
         if self._token is None:
             return
         params: Json = {"progressToken": self._token, "progress": progress}
@@ -131,14 +131,14 @@ class Call:
         await self.notify("notifications/progress", params)
 
     def begin(self) -> None:
-        """Say that the handler runs from now on, in the task that says so."""
+        """Record that the handler runs from now on, in the calling task."""
         self._task = asyncio.current_task()
 
     def cancel(self) -> None:
         """Stop the handler because the client said so.
 
-        It is stopped once: what it awaits while it cleans up is its own. Before it has begun this only marks
-        the call, and it never begins.
+        It is stopped once: later awaits, while it cleans up, are not cancelled. Before the handler has begun,
+        this only marks the call, and the handler never begins.
         """
         if self.cancelled or self._closed:
             return
@@ -148,9 +148,9 @@ class Call:
             self._task.cancel()
 
     def close(self) -> None:
-        """Say that the message has been handled: what its handler left running can send no more on it.
+        """Record that the message has been handled: tasks left by its handler can send no more on it.
 
-        From here on the task counts as cancelled only where its host has cancelled it too.
+        From here on the task counts as cancelled only if its host has cancelled it too.
         """
         if not self._closed:
             self._closed = True

@@ -1,4 +1,4 @@
-"""A session's connection, as the SDK's kernel knows it; and whose it is."""
+"""A session's connection, as the SDK's kernel knows it, and its principal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 
 class _SessionConnection(Connection):
-    """A connection whose exit stack is made when a handler pushes something on it, which few do."""
+    """A connection that makes its exit stack when a handler first pushes something on it; few do."""
 
     def __init__(self, outbound: Outbound, **facts: Any) -> None:
         super().__init__(outbound, **facts)
@@ -45,7 +45,7 @@ class _SessionConnection(Connection):
 
 
 async def leave(connection: Connection) -> None:
-    """Run what handlers pushed on the connection's exit stack."""
+    """Close the connection's exit stack, if a handler has pushed something on it."""
     if "exit_stack" in vars(connection):
         await aclose_shielded(connection)
 
@@ -59,9 +59,9 @@ _NEED_AN_ANSWER = frozenset({"elicitation", "roots", "sampling"})
 
 
 def client_params(record: SessionRecord, *, can_ask: bool) -> InitializeRequestParams | None:
-    """Return what the client said of itself; `None` before `initialize`.
+    """Return the client's params of `initialize`; `None` before that.
 
-    Where the client cannot be asked, what it could answer is not among its capabilities: a handler that looks
+    If the client cannot be asked, the capabilities that need its answer are left out: a handler that looks
     before it asks finds another way.
     """
     if not record.is_negotiated:
@@ -82,7 +82,7 @@ def restore_connection(
 ) -> Connection:
     """Return the connection of a session as `initialize` left it, or as it is before that.
 
-    `params`: its `client_params`.
+    `params`: the session's `client_params`.
     """
     if params is None:
         connection = new_connection(session_id, outbound)
@@ -99,7 +99,7 @@ def restore_connection(
 
 
 def principal_of(scope: Scope) -> str:
-    """Return who is asking, as the authentication before us found out; the anonymous principal otherwise."""
+    """Return the principal that the authentication before us found; the anonymous one otherwise."""
     user = scope.get("user")
     token = getattr(user, "access_token", None)
     if token is not None:

@@ -1,8 +1,8 @@
 """A server's own authentication and routes, around our transport.
 
-`MCPServer.streamable_http_app()` and `FastMCP.http_app()` know how to build both from the server's settings:
-bearer middleware, OAuth endpoints, protected-resource metadata, custom routes. So they build, and what they
-put at the MCP path is replaced by ours.
+`MCPServer.streamable_http_app()` and `FastMCP.http_app()` build both from the server's settings: bearer
+middleware, OAuth endpoints, protected-resource metadata, custom routes. So they build, and ours replaces the
+application that they put at the MCP path.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def guarded(
     extra_paths: Collection[str] = (),
     entrance: Callable[[ASGIApp], ASGIApp] = lambda app: app,
 ) -> ASGIApp:
-    """Return the application as the server wants it reached: behind its authentication, beside its routes.
+    """Return the application behind the server's authentication and beside its routes.
 
     It is reached at `path`, and behind the same authentication at the paths in `extra_paths`, unless the
     server has routes of its own there. `entrance` is in front of the authentication, at these paths alone.
@@ -58,10 +58,10 @@ def guarded(
 
 
 def _telling_fastmcp(app: ASGIApp, extra_paths: Collection[str]) -> ASGIApp:
-    """Return the application with what a FastMCP's own would say: which transport a request comes by.
+    """Return the application that sets the transport of each request, as a FastMCP's own does.
 
-    Where nobody says so, a FastMCP takes requests without a session for those of one client on stdio, and
-    what one of them hides or shows (`ctx.disable_components`) is hidden from and shown to all.
+    Without that, a FastMCP takes requests without a session for those of one client on stdio. Components that
+    one of them hides or shows (`ctx.disable_components`) are then hidden from and shown to all.
     """
     from fastmcp.server.context import (  # noqa: PLC0415 - only for servers that fastmcp has made
         reset_transport,
@@ -79,15 +79,15 @@ def _telling_fastmcp(app: ASGIApp, extra_paths: Collection[str]) -> ASGIApp:
 
 
 def _has_own(server: Any) -> bool:
-    """Return whether the server has authentication or routes."""
+    """Return true if the server has authentication or routes."""
     if server_kind(server) == "FastMCP":
         return server.auth is not None or bool(server._get_additional_http_routes())  # noqa: SLF001 - relied upon
     return server.settings.auth is not None or bool(server._custom_starlette_routes)  # noqa: SLF001 - the same
 
 
 def _has_middleware(server: Any, built: Starlette) -> bool:
-    """Return whether settings have put middleware in front, such as FastMCP's guard of hosts and origins."""
-    # A FastMCP always has one, which says which transport a request comes by.
+    """Return true if settings have put middleware in front, such as FastMCP's guard of hosts and origins."""
+    # A FastMCP always has one, to set the transport of a request.
     return len(built.user_middleware) > (1 if server_kind(server) == "FastMCP" else 0)
 
 

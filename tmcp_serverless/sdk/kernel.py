@@ -1,4 +1,4 @@
-"""Somebody's MCP server, ready to handle single messages of any session."""
+"""The kernel: runs single messages of any session on an MCP server."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ __all__ = ["Kernel", "exit_data", "lowlevel_server"]
 logger = logging.getLogger(__name__)
 
 _CANCELLED: Json = {"code": -32800, "message": "Request cancelled"}
-"""What the SDK's handshake-era transport answers to a request that was cancelled."""
+"""The error of a cancelled request, as in the SDK's handshake-era transport."""
 
 
 async def _acknowledge(*_: Any) -> EmptyResult:
-    """Answer what the transport itself records."""
+    """Answer a request that the transport itself records."""
     return EmptyResult()
 
 
@@ -82,12 +82,12 @@ class _Answering:
 
 
 class Kernel:
-    """Somebody's MCP server, ready to handle single messages of any session.
+    """An MCP server, ready to handle single messages of any session.
 
     Args:
         server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`.
-        answer_session_methods: Whether `logging/setLevel`, `resources/subscribe` and `resources/unsubscribe`
-            are answered for servers that cannot register a handler for them.
+        answer_session_methods: True to answer `logging/setLevel`, `resources/subscribe` and
+            `resources/unsubscribe` for servers that cannot register a handler for them.
 
     """
 
@@ -106,15 +106,15 @@ class Kernel:
     async def answer(
         self, call: Call, message: Json, connection: Connection, lifespan_state: Any, *, pushes: bool = True
     ) -> tuple[Json, bool]:
-        """Run a request, and return its JSON-RPC answer and whether that is a result.
+        """Run a request, and return its JSON-RPC answer, and true if that is a result.
 
-        `pushes`: whether clients can be sent what they did not ask for; if not, `initialize` says so.
+        `pushes`: true if clients can be sent unrequested messages; if not, `initialize` says so.
         """
         answering = self._answering if pushes else self._pushing_nothing
         runner = ServerRunner(answering, connection, lifespan_state)
         answer: Json = {"jsonrpc": "2.0", "id": message["id"]}
         if call.cancelled:
-            # While the server was started for it.
+            # It was cancelled while the server was started for it.
             call.close()
             return {**answer, "error": _CANCELLED}, False
         call.begin()
@@ -137,7 +137,7 @@ class Kernel:
         return answer, False
 
     async def notify(self, call: Call, message: Json, connection: Connection, lifespan_state: Any) -> None:
-        """Run a notification's handler; what it raises is logged, for there is nobody to tell."""
+        """Run a notification's handler. Its exceptions are logged: a notification has no answer."""
         runner = ServerRunner(self._answering, connection, lifespan_state)
         task = current_task()
         try:
@@ -157,7 +157,7 @@ def lowlevel_server(server: Any) -> Server[Any]:
     """Return the lowlevel server inside an `MCPServer` or a `FastMCP`, or the server itself.
 
     Raises:
-        ConfigurationError: It is none of these.
+        ConfigurationError: The object is none of these.
 
     """
     match server_kind(server):

@@ -1,4 +1,4 @@
-"""`subscriptions/listen`, served by the SDK's own handler, bounded by what the host allows.
+"""`subscriptions/listen`, served by the SDK's own handler, within the limits of the host.
 
 (2026-07-28, basic/patterns/subscriptions)
 """
@@ -40,14 +40,14 @@ logger = logging.getLogger(__name__)
 LISTEN = "subscriptions/listen"
 
 _LEAST_SECONDS = 0.5
-"""How long a stream of a server's own handler lasts at least: its acknowledgement comes first."""
+"""The least duration of a stream of a server's own handler: its acknowledgement comes first."""
 
 
 class Listen:
     """The handler of `subscriptions/listen`: one call is one stream.
 
-    Each stream ends by itself, with a result, before its host would end it, and when the process is drained;
-    one that asks for nothing ends at once. Clients listen again, and refetch.
+    Each stream ends by itself, with a result, before its host would end it, and when the process is drained.
+    A stream that asks for nothing ends at once. Clients listen again, and refetch.
 
     A handler that is exactly the SDK's is served by copies, one for each stream. Its limits and its `close`
     hold for them. An instance of a subclass serves its streams itself; they end as the others do.
@@ -55,7 +55,8 @@ class Listen:
     Args:
         handler: The server's own.
         bus: The bus that events come from.
-        parts: How long a stream may last, and what is done where it cannot be opened, or has to end.
+        parts: The kit's parts: the duration of a stream, and calls for streams that cannot be opened or have
+            to end.
 
     """
 
@@ -130,22 +131,22 @@ class _Stream:
     """One stream, from before it is opened.
 
     Args:
-        handler: What serves it, and it alone.
+        handler: The handler of this stream alone.
         places: The streams that have one of the places.
-        hurry: Called when it has to end, for its client may not read.
+        hurry: Called when the stream has to end, for its client may not read.
 
     """
 
     def __init__(self, handler: _Serving, places: set[_Stream], *, hurry: Callable[[], None]) -> None:
         self.handler = handler
         self.ended = False
-        """Whether it has to end. A handler that has not begun yet knows of nothing to close."""
+        """True if the stream has to end. A handler that has not begun yet knows of nothing to close."""
 
         self._places = places
         self._hurry = hurry
 
     def end(self) -> None:
-        """End the stream, and give its place back: the handler may be held up by a client for a moment."""
+        """End the stream, and free its place: a client may hold up the handler for a moment."""
         self.ended = True
         self._places.discard(self)
         self.handler.close()
@@ -203,7 +204,7 @@ def _copy_of(handler: ListenHandler, bus: SubscriptionBus) -> ListenHandler:
 class _BothBuses:
     """The bus that a server was made with, and the kit's: a stream hears from both.
 
-    An owner who has kept the first may publish to it directly.
+    An owner that has kept the first may publish to it directly.
 
     Args:
         shared: The kit's.
@@ -231,10 +232,11 @@ class _BothBuses:
 def connect(server: Any, bus: StreamSubscriptionBus) -> None:
     """Let an `MCPServer` publish to this bus, unless it was given one of its own.
 
-    It keeps the SDK's where this one reaches nobody else, and where its listen streams are its own handler's.
+    It keeps the SDK's bus if this one reaches no other instance, or if its own handler serves its listen
+    streams.
 
     Args:
-        server: An `MCPServer`, or another server, which has no bus.
+        server: An `MCPServer`; another server has no bus, and is left as it is.
         bus: The kit's.
 
     """
@@ -255,13 +257,13 @@ def connect(server: Any, bus: StreamSubscriptionBus) -> None:
 
 
 def own_handler(server: Any) -> Any:
-    """Return a server's handler for `subscriptions/listen`; `None` where it has none."""
+    """Return a server's handler for `subscriptions/listen`; `None` if it has none."""
     entry = lowlevel_server(server).get_request_handler(LISTEN)
     return None if entry is None else entry.handler
 
 
 def listen_of(server: Any, parts: ModernParts) -> Listen | None:
-    """Return the handler for the server's listen streams; `None` where it has none, or one of another kind.
+    """Return the handler for the server's listen streams; `None` if it has none, or one of another kind.
 
     Args:
         server: An `MCPServer`, a `FastMCP` or a lowlevel `Server`.

@@ -1,7 +1,7 @@
-"""The modern era (2026-07-28): somebody's server as the SDK's own entry is given it.
+"""The modern era (2026-07-28): an MCP server as the SDK's own entry gets it.
 
-The SDK does the protocol: envelope, headers, `Mcp-Param-*`, media types, cancellation by disconnect. What
-several instances need is put around the handlers: listen streams that hear of other instances' events,
+The SDK does the protocol: envelope, headers, `Mcp-Param-*`, media types, cancellation by disconnect. The kit
+puts the parts for several instances around the handlers: listen streams that hear of other instances' events,
 request states that any instance opens, and tools that are run again. The server itself is untouched.
 """
 
@@ -38,32 +38,32 @@ __all__ = ["ModernParts", "ModernServer"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModernParts:
-    """What the kit adds to a server."""
+    """The parts that the kit adds to a server."""
 
     bus: StreamSubscriptionBus
     keys: StateKeys
     lifetime: Callable[[Scope], float]
-    """How many seconds a listen stream may last."""
+    """Returns the seconds that a listen stream may last."""
 
     refuse: Refuse
-    """What is done about a listen stream that cannot be opened."""
+    """Called for a listen stream that cannot be opened."""
 
     hurry: Callable[[Scope], None]
-    """What is done about a listen stream that has to end: its client may not read."""
+    """Called for a listen stream that has to end: its client may not read."""
 
     replayable: Sequence[str]
     """Names of tools that are replayable though their functions are not marked."""
 
     cache_hint: CacheHint
-    """What is said of results for which the server says nothing itself."""
+    """The hint for results that have none from the server itself."""
 
 
 class ModernServer:
-    """Somebody's server, ready for requests of the modern era.
+    """An MCP server, ready for requests of the modern era.
 
     Args:
         server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`.
-        parts: What is added to it.
+        parts: The parts that are added to it.
 
     """
 
@@ -85,7 +85,7 @@ class ModernServer:
 
 
 class _Extended:
-    """A lowlevel server with what the kit adds."""
+    """A lowlevel server with the parts that the kit adds."""
 
     def __init__(self, server: Any, lowlevel: Server[Any], parts: ModernParts, listen: Listen | None) -> None:
         self._server = server
@@ -103,7 +103,7 @@ class _Extended:
     @cached_property
     def middleware(self) -> list[ServerMiddleware[Any]]:
         chain: list[ServerMiddleware[Any]] = [
-            # A subclass has rules of its own, which ours would not have.
+            # A subclass has rules of its own, and ours would not have them.
             SharedRequestState(each, self._parts.keys) if type(each) is RequestStateBoundary else each
             for each in self._lowlevel.middleware
         ]
@@ -126,7 +126,7 @@ class _Extended:
 
 
 async def _answer_exits(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Run the other middleware and the handler; an exit of theirs is an error of the request."""
+    """Run the other middleware and the handler; an exit there is an error of the request."""
     task = current_task()
     try:
         return await call_next(ctx)

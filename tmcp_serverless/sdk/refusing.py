@@ -1,4 +1,4 @@
-"""Refusing a request of the modern era because of its session managers."""
+"""Refusals of modern-era requests because of errors of the session managers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 __all__ = ["Refuse", "refusing", "scope_of"]
 
 Refuse: TypeAlias = "Callable[[Scope, TmcpError], str]"
-"""Takes note of what cannot be done for a request, and returns what its client is told."""
+"""A function that records the error of a request, and returns the message for its client."""
 
 
 @contextmanager
 def refusing(ctx: ServerRequestContext[Any, Any], refuse: Refuse) -> Generator[None]:
-    """Turn what the session managers raise into the request's answer: nothing of theirs goes to clients.
+    """Turn an error of the session managers into the request's answer: its own text does not go to clients.
 
     Raises:
-        MCPError: One of them raised a `TmcpError`.
+        MCPError: A manager raised a `TmcpError`.
 
     """
     try:
@@ -38,5 +38,5 @@ def refusing(ctx: ServerRequestContext[Any, Any], refuse: Refuse) -> Generator[N
 
 
 def scope_of(ctx: ServerRequestContext[Any, Any]) -> Scope:
-    """Return the ASGI scope of the request; an empty one where it came by another way."""
+    """Return the ASGI scope of the request; an empty one if it came by another way."""
     return {} if ctx.request is None else ctx.request.scope

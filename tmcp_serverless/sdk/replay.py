@@ -57,10 +57,10 @@ class Replay:
     """Middleware, the innermost, that runs replayable tools again until they have all their answers.
 
     Args:
-        server: The server, whose tools say whether they are replayable.
+        server: The server, with marks on its replayable tools.
         lowlevel: The lowlevel server inside, or the server itself.
-        names: Tools that are replayable though their functions do not say so.
-        boundary: What seals the states, where nothing before does.
+        names: Tools that are replayable though their functions are not marked.
+        boundary: The boundary that seals the states; `None` if an earlier one does.
 
     """
 
@@ -125,7 +125,7 @@ async def _is_marked_in_fastmcp(server: Any, name: str) -> bool:
 
 
 async def _is_marked_in_the_end(server: Any, name: str) -> bool:
-    """Return whether the function is marked that runs in the end: a tool may stand for another one."""
+    """Return true if the function that finally runs is marked: a tool may stand for another one."""
     tool = await server.get_tool(name)
     while tool is not None and not is_marked_replayable(getattr(tool, "fn", None)):
         if hasattr(tool, "parent_tool"):  # with other arguments
@@ -177,7 +177,7 @@ class _Script:
 
     @classmethod
     def resumed(cls, state: Any, responses: Any) -> _Script:
-        """Return the script that the client brings back, with what it has answered."""
+        """Return the script that the client brings back, with its answers."""
         # The boundary has opened the state: it is one that `input_required` has written.
         questions = [_Question(*entry) for entry in json.loads(state)] if state is not None else []
         if isinstance(responses, dict):
@@ -187,7 +187,7 @@ class _Script:
         return cls(questions)
 
     async def ask(self, request: mcp_types.InputRequest, result_type: type[BaseModel]) -> BaseModel:
-        """Return the client's answer; where there is none, the run ends here."""
+        """Return the client's answer; if there is none, the run ends here."""
         number, self._next = self._next, self._next + 1
         digest = _digest(request)
         if number == len(self._questions):
@@ -206,7 +206,7 @@ class _Script:
         return await asyncio.get_running_loop().create_future()  # The run is cancelled here.
 
     def input_required(self) -> InputRequiredResult:
-        """Return the result that asks the client for what is missing."""
+        """Return the result that asks the client for the missing answers."""
         state = json.dumps([[question.digest, question.answer] for question in self._questions])
         return InputRequiredResult(input_requests=self._pending, request_state=state)
 
@@ -216,7 +216,7 @@ class _Script:
 
 
 class _ReplaySession(ServerSession):
-    """A request's session whose questions are answered from the script."""
+    """A request's session that answers questions from the script."""
 
     def __init__(self, session: ServerSession, script: _Script) -> None:
         self.__dict__.update(vars(session))
@@ -224,7 +224,7 @@ class _ReplaySession(ServerSession):
 
     @property
     def can_send_request(self) -> bool:
-        """Whether the client can be asked: by way of the result, it can."""
+        """True: the client can be asked by way of the result."""
         return True
 
     async def send_request(self, request: Any, result_type: Any, *_: Any, **__: Any) -> Any:

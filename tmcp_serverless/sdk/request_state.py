@@ -45,36 +45,36 @@ logger = logging.getLogger(__name__)
 _DEFAULT_SECONDS = 600.0
 
 _MADE_UP_NAME = re.compile(r"(\w+)(-.*)?-[0-9a-f]{4}")
-"""What `FastMCP()` calls itself when it is given no name: another one in every process."""
+"""The name of a `FastMCP()` that was given none: another one in every process."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateKeys:
-    """Where request states get their keys, whose they are, and where it is recorded which have been used."""
+    """The keys of request states, their principals, and the record of used states."""
 
     ring: Callable[[], Awaitable[Sequence[str]]]
-    """Returns the keys: the first seals, all of them open. Raises where there are none to share."""
+    """Returns the keys: the first seals, all of them open. Raises if there are none to share."""
 
     used: KeyStore | None
     """The store of the states that were used; `None`: a state may be used any number of times."""
 
     refuse: Refuse
-    """What is done about a request whose state can neither be sealed nor opened."""
+    """Called for a request with a state that can neither be sealed nor opened."""
 
     principal: Callable[[Scope], str] | None = None
-    """Returns who is asking; `None`: whom the authentication before us found out, as for sessions."""
+    """Returns the principal; `None`: the one that the authentication before us found, as for sessions."""
 
 
 class SharedRequestState:
-    """Middleware that does what `RequestStateBoundary` does, with keys that are fetched when first needed.
+    """Middleware like `RequestStateBoundary`, with keys that are fetched when first needed.
 
     A server's own time to live, principal and audience are kept: `keys.principal` stands in for the SDK's
-    default. So is a codec that is not the SDK's; and what the server's own key has sealed is still opened.
+    default. So is a codec that is not the SDK's. States sealed with the server's own key are still opened.
 
     Args:
-        own: The server's boundary; `None` where it has none.
+        own: The server's boundary; `None` if it has none.
         keys: The shared keys.
-        audience: The server's name, where it has no boundary: others may share the keys.
+        audience: The server's name, if it has no boundary: other servers may share the keys.
 
     """
 
@@ -87,7 +87,7 @@ class SharedRequestState:
         self._boundary: RequestStateBoundary | None = None
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """Open the state that the client brings back, and seal the one that it is given."""
+        """Open the state that the client brings back, and seal the state that it is given."""
         if ctx.method not in INPUT_REQUIRED_METHODS:
             return await call_next(ctx)
         state = (ctx.params or {}).get("requestState")
@@ -103,7 +103,7 @@ class SharedRequestState:
         return await (await self._ready(ctx))(ctx, answered)
 
     def _once(self, state: Any, call_next: CallNext) -> CallNext:
-        """Return what comes behind the boundary, which lets pass only what is genuine."""
+        """Return the step behind the boundary: it lets each genuine state pass once, if uses are recorded."""
         used = self._keys.used
         if used is None:
             return call_next
@@ -139,7 +139,7 @@ class SharedRequestState:
         return self._boundary
 
     def _made(self, codec: RequestStateCodec) -> RequestStateBoundary:
-        """Return the server's boundary, or one that is like the SDK's own, around this codec."""
+        """Return a boundary around this codec: the server's, or one like the SDK's own."""
         if self._own is None:
             policy, audience = RequestStateSecurity(codec=codec, ttl=_DEFAULT_SECONDS), self._audience
         else:
@@ -154,7 +154,7 @@ class SharedRequestState:
 
 
 class _RingAndOwn:
-    """Seals with the shared keys; opens what these or the server's own have sealed."""
+    """A codec that seals with the shared keys, and opens with these and with the server's own."""
 
     def __init__(self, ring: RequestStateCodec, own: RequestStateCodec) -> None:
         self._ring = ring
@@ -165,7 +165,7 @@ class _RingAndOwn:
         return self._ring.seal(payload)
 
     def unseal(self, token: str) -> bytes:
-        """Return what was sealed."""
+        """Return the payload of a sealed state."""
         try:
             return self._ring.unseal(token)
         except InvalidRequestState:
@@ -178,15 +178,15 @@ def _policy_of(boundary: RequestStateBoundary) -> tuple[RequestStateSecurity, st
 
 
 def _authenticated(ctx: ServerRequestContext[Any, Any]) -> str | None:
-    """Return who is asking, as sessions know it."""
+    """Return the principal, as sessions know it."""
     scope = scope_of(ctx)
     token = getattr(scope.get("user"), "access_token", None)
     if token is not None:
-        # In the words of `authenticated_principal`: what was sealed without the kit is opened.
+        # In the form of `authenticated_principal`: states sealed without the kit are opened.
         return compact_json(principal_components(token))
     return principal_of(scope) or authenticated_principal(ctx)
 
 
 def _bound_to(principal: Callable[[Scope], str]) -> Callable[[ServerRequestContext[Any, Any]], str | None]:
-    """Return what tells the SDK who is asking; nobody, who is `ANONYMOUS` to us, is `None` there."""
+    """Return a function that gives the SDK the principal; our `ANONYMOUS` is `None` there."""
     return lambda ctx: principal(scope_of(ctx)) or None

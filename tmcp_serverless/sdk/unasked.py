@@ -17,7 +17,7 @@ __all__ = ["Unasked"]
 logger = logging.getLogger(__name__)
 
 _FASTMCP_SAYS = "server-initiated requests is unavailable"
-"""What a FastMCP answers: it refuses before it has tried to ask."""
+"""Part of a FastMCP's answer: it refuses before it has tried to ask."""
 
 
 class Unasked:
@@ -38,7 +38,7 @@ class Unasked:
         return result
 
     def warn(self, tool: str) -> None:
-        """Say once what is wrong."""
+        """Log the warning, once for each tool."""
         if tool not in self._warned:
             self._warned.add(tool)
             logger.warning(
@@ -66,7 +66,7 @@ class _Session(ServerSession):
 
 
 def _text_of(result: Any) -> str:
-    """Return the text of an error that a tool has returned; nothing of any other result."""
+    """Return the text of an error that a tool has returned; an empty text for any other result."""
     if not (result.get("isError") if isinstance(result, dict) else getattr(result, "is_error", False)):
         return ""
     content: Any = result.get("content") if isinstance(result, dict) else result.content

@@ -1,4 +1,4 @@
-"""What the managers of streams refuse before anything is stored."""
+"""Checks of the stream managers' arguments, before anything is stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def refuse_what_is_no_json(data: str) -> None:
     """Refuse a message that cannot be JSON text, and that Postgres could not store.
 
     Raises:
-        ValueError: It has a NUL character.
+        ValueError: The message has a NUL character.
 
     """
     if "\0" in data:
@@ -25,7 +25,7 @@ def checked_session_ids(sessions: Iterable[str]) -> list[str]:
     """Return the ids, each once.
 
     Raises:
-        ValueError: It is one string, which would be taken for ids of one character each.
+        ValueError: The argument is one string. It would be taken for ids of one character each.
 
     """
     if isinstance(sessions, str):
@@ -34,7 +34,7 @@ def checked_session_ids(sessions: Iterable[str]) -> list[str]:
 
 
 def refuse_reserved_id(id: str) -> None:
-    """Refuse to delete what is no session's: the topics of the deployment, or everything.
+    """Refuse to delete a topic of the deployment, or everything: the id must be a session's.
 
     Raises:
         ValueError: The id is empty, or begins with a slash.

@@ -1,12 +1,12 @@
 """The modern era's subscriptions, across instances: the SDK's `SubscriptionBus` over a topic's mailbox.
 
-(2026-07-28, basic/patterns/subscriptions; `mcp.server.subscriptions` says what a bus promises)
+(2026-07-28, basic/patterns/subscriptions; `mcp.server.subscriptions` has the promises of a bus)
 
-Delivery: what `publish` returned for is committed, and is heard by every stream of every instance that was
-listening then, in order. Nothing is kept for those who were not: changes are level triggers, and whoever
-listens again refetches. When something was missed, because the store was out of reach for longer than it
-keeps events, streams are ended, so that clients do. A listener added with `subscribe` alone resumes when the
-store is back and misses what was published meanwhile.
+Delivery: when `publish` returns, the event is committed. Every stream of every instance that was listening
+then hears it, in order. Nothing is kept for other streams: changes are level triggers, and a client that
+listens again refetches. When the store was out of reach for longer than it keeps events, some were missed;
+streams are then ended, so that clients refetch. A listener added with `subscribe` alone resumes when the
+store is back, and misses the events published meanwhile.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ _LET_GO_SECONDS = 3.0
 
 _AGAIN_SECONDS = 0.5
 _LONGEST_AGAIN_SECONDS = 8.0
-"""How long the background waits before it tries to watch again: each time twice as long, up to this."""
+"""The longest wait in the background before another try to watch: each wait is twice the last, up to this."""
 
 
 class StreamSubscriptionBus(Closable):
     """A `SubscriptionBus` that reaches the listen streams of every instance.
 
-    It watches the store for as long as anybody listens in this process: one watch, however many streams.
+    It watches the store while anything listens in this process: one watch for any number of streams.
     Over a store without a topic (`StreamSessionManager.has_topic`), events reach this process alone.
 
     Args:
-        streams: Where events are published and watched.
+        streams: The manager that publishes and watches events.
 
     """
 
@@ -65,16 +65,16 @@ class StreamSubscriptionBus(Closable):
 
     @property
     def reaches_others(self) -> bool:
-        """Whether events reach the streams of other instances."""
+        """True if events reach the streams of other instances."""
         return self._streams.has_topic
 
     @property
     def namespace(self) -> str | None:
-        """The part of the store that it is for; `None` where that has no parts."""
+        """The part of the store that the bus is for; `None` if the store has no parts."""
         return getattr(self._streams, "namespace", None)
 
     async def publish(self, event: ServerEvent) -> None:
-        """Tell every stream that listens, on every instance. Committed when it returns."""
+        """Tell every listening stream, on every instance. Committed when it returns."""
         from tmcp_serverless.sdk.events import message_of  # noqa: PLC0415 - sessions do without the SDK
 
         data = json.dumps(message_of(event), separators=(",", ":"))
@@ -83,10 +83,10 @@ class StreamSubscriptionBus(Closable):
             await self._streams.publish(data)
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
-        """Call the listener with each event from now on; returns what ends that.
+        """Call the listener with each event from now on; return a function that ends this.
 
-        Within `listening` the watch is open already. Without it, it is opened in the background, and again
-        when it was lost, as often as that takes; what is published while it is not open is not heard.
+        Within `listening` the watch is open already. Otherwise it is opened in the background, and again
+        when it was lost, as often as that takes. Events published while it is not open are not heard.
         """
         token = object()
         self._listeners[token] = listener
@@ -100,9 +100,9 @@ class StreamSubscriptionBus(Closable):
 
     @asynccontextmanager
     async def listening(self, on_lost: Callable[[], None]) -> AsyncGenerator[None]:
-        """Hold the watch open: on entering, whatever is published from then on is heard.
+        """Hold the watch open: everything published after entering is heard.
 
-        `on_lost`: called when it cannot be held any longer, or something was missed; streams must end.
+        `on_lost`: called when the watch cannot be held any longer, or events were missed; streams must end.
 
         Raises:
             StoreUnavailableError: The store cannot be reached.
@@ -135,13 +135,13 @@ class StreamSubscriptionBus(Closable):
 
     @property
     def _is_reconciled(self) -> bool:
-        """Whether there is a watch that hears where it is wanted, and none where it is not."""
+        """True if a watch hears when one is wanted, and there is none when none is."""
         if self._watch is None:
             return not self._is_wanted
         return self._is_wanted and not self._watch.closed
 
     async def _reconcile(self) -> None:
-        """Watch if anybody listens, and stop if nobody does."""
+        """Watch if anything listens, and stop if nothing does."""
         async with self._turn:
             await self._drop_unwanted_watch()
             if self._watch is None and self._is_wanted:
@@ -150,12 +150,12 @@ class StreamSubscriptionBus(Closable):
                 self._watch = watch
 
     async def _close_unwanted_watch(self) -> None:
-        """Stop watching if nobody listens any more; open nothing, for whoever leaves has no use for it."""
+        """Stop watching if nothing listens any more. Open nothing: a stream that leaves has no use for it."""
         async with self._turn:
             await self._drop_unwanted_watch()
 
     async def _drop_unwanted_watch(self) -> None:
-        """Give the watch back where it has been closed, or is not wanted."""
+        """Release the watch if it has been closed, or is not wanted."""
         if self._watch is not None and not self._is_reconciled:
             watch, self._watch = self._watch, None
             watch.closed = True
@@ -165,15 +165,15 @@ class StreamSubscriptionBus(Closable):
                 logger.debug("a watch is left to the store: %s", error)
 
     def _reconcile_in_background(self, *, after_seconds: float = 0.0) -> None:
-        """See to the watch in the background, where no stream of ours does."""
+        """Reconcile the watch in the background, unless that is done or under way."""
         if not self._is_reconciled and (self._reconciling is None or self._reconciling.done()):
-            # It is done for everybody who listens, and not as the user whose request came first.
+            # The work is for all listeners, and not for the user of the first request.
             nobody = contextvars.Context()
             work = self._keep_reconciling(after_seconds)
             self._reconciling = asyncio.get_running_loop().create_task(work, context=nobody)
 
     async def _keep_reconciling(self, after_seconds: float) -> None:
-        """Try until the watch is as it should be: who listens may come and go while it is being opened."""
+        """Try until the watch is as it should be. Listeners may come and go while it is being opened."""
         await asyncio.sleep(after_seconds)
         again_seconds = _AGAIN_SECONDS
         while not self._is_reconciled:
@@ -192,7 +192,7 @@ class StreamSubscriptionBus(Closable):
                 logger.exception("a listener raised; the others hear on")
 
     def _lose(self, reason: CloseReason | None) -> None:
-        """End the streams, which can be told; for who has only subscribed, watch again."""
+        """End the streams, and watch again for listeners that have only subscribed."""
         self._end_streams()
         if reason is not CloseReason.SHUTDOWN:
             # Streams take a moment to end; and a watch may be lost as soon as it is open, again and again.
@@ -218,17 +218,17 @@ class _Watch:
         self._event_of = event_of
 
     async def opened(self, cursor: str) -> None:
-        """Begin: what comes from here on is heard."""
+        """Begin: messages from here on are heard."""
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
-        """Hand each event to all who listen."""
+        """Hand each event to all listeners."""
         for stored in events:
             if self.closed:
                 return  # Another watch may hear the same already.
             event = self._event_of(json.loads(stored.data))
             if event is not None:
                 self._hear(event)
-            # What a listener has buffered goes out in between, so that a burst does not overflow it.
+            # A listener's buffer is sent in between, so that a burst does not overflow it.
             await asyncio.sleep(0)
 
     async def missed(self, count: int) -> None:

@@ -1,8 +1,8 @@
-"""The contracts that the transports work over: live streams, and what survives between requests.
+"""The contracts that the transports work over: live streams, and the data that survive between requests.
 
 The nouns and verbs are those of TMCP's `session-manager` packages. A subclass that has only the abstract
-methods works in every transport; the other methods have defaults over these, and exist so that a store can
-do in one round trip what the defaults do in several.
+methods works in every transport. The other methods have defaults over these. They exist so that a store can
+do in one round trip the work that takes the defaults several.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["InfoSessionManager", "SessionManagers", "StreamSessionManager", "Sup
 
 
 class SupportsAclose(Protocol):
-    """Something that is closed by awaiting `aclose`."""
+    """An object that is closed by awaiting `aclose`."""
 
     async def aclose(self) -> None:
         """Close it."""
@@ -35,8 +35,9 @@ class SupportsAclose(Protocol):
 class SessionManagers(Closable):
     """The managers that transports work over. They may share a database, or use several.
 
-    A manager closes the connections that it has opened, and not a `Database` that it was given: whoever made
-    that closes it, or names it in `resources`. An asynchronous context manager that closes all of it.
+    A manager closes the connections that it has opened, and not a `Database` that it was given. The maker of
+    the `Database` closes it, or names it in `resources`. An asynchronous context manager that closes all of
+    these.
     """
 
     streams: StreamSessionManager
@@ -55,10 +56,10 @@ class SessionManagers(Closable):
 
     @property
     def namespace(self) -> str | None:
-        """The part of the store that is theirs; `None` where they have all of it.
+        """The managers' part of the store; `None` if they have all of it.
 
         Raises:
-            ConfigurationError: They have several.
+            ConfigurationError: They are in several namespaces.
 
         """
         found = {getattr(each, "namespace", None) for each in (self.streams, self.info, self.keys)} - {None}
@@ -69,7 +70,7 @@ class SessionManagers(Closable):
         return found.pop() if found else None
 
     async def check(self) -> None:
-        """Find out whether all can be used now.
+        """Check that all can be used now.
 
         Raises:
             ConfigurationError: A setting is wrong, or the tables are missing.
@@ -86,7 +87,7 @@ class SessionManagers(Closable):
                 stack.push_async_callback(each.disconnect)
 
     async def aclose(self) -> None:
-        """Close the managers, and then what they share."""
+        """Close the managers, and then the resources that they share."""
         async with AsyncExitStack() as stack:
             for each in (*reversed(self.resources), *reversed(self._all)):
                 stack.push_async_callback(each.aclose)

@@ -1,4 +1,4 @@
-"""A standalone stream's place: how far it is in its session's mailbox and in the topic's."""
+"""A standalone stream's cursor: its position in the session's mailbox and in the topic's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Cursor(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str` wrote.
+        """Parse the text that `str` wrote.
 
         Raises:
             InvalidCursorError: The text is not of that form.

@@ -25,10 +25,10 @@ _STREAM_SESSION_ID = re.compile(_STREAM_PREFIX + r"[A-Za-z0-9_-]{43}")
 _MINTED_ID = re.compile(rf"(?:{_STREAM_PREFIX})?[A-Za-z0-9_-]{{43}}")
 
 BROADCAST = "/broadcast"
-"""The address of the topic: what concerns every session is appended there, once."""
+"""The address of the topic. A message for every session is appended there, once."""
 
 EVENTS = "/events"
-"""The address of the second topic, for those who watch: what has no session that it could be sent to."""
+"""The address of the second topic, for watches: events that have no session to be sent to."""
 
 
 def mint_session_id() -> str:
@@ -39,45 +39,45 @@ def mint_session_id() -> str:
 def mint_stream_session_id() -> str:
     """Return a new id for a session that is one stream (HTTP+SSE): four characters longer than any other.
 
-    So an id says which transport its session belongs to, without a look at the session.
+    So an id tells the transport of its session, without a look at the session.
     """
     return _STREAM_PREFIX + mint_session_id()
 
 
 def random_sweep_start() -> str:
-    """Return where ids of either kind might begin, for what visits some of them in no order."""
+    """Return a possible beginning of an id of either kind, for sweeps that visit some ids in no order."""
     return secrets.choice(("", _STREAM_PREFIX)) + secrets.token_urlsafe(3)
 
 
 def is_stream_session_id(text: str) -> bool:
-    """Return whether the text has the form of an id of a session that is one stream."""
+    """Return true if the text has the form of an id of a session that is one stream."""
     return _STREAM_SESSION_ID.fullmatch(text) is not None
 
 
 def is_minted_id(text: str) -> bool:
-    """Return whether the text has exactly the form of an id that is minted here, for either transport."""
+    """Return true if the text has exactly the form of an id that is minted here, for either transport."""
     return _MINTED_ID.fullmatch(text) is not None
 
 
 def is_session_id(text: str) -> bool:
-    """Return whether the text has the form of an id that the transports mint."""
+    """Return true if the text has the form of an id that the transports mint."""
     return _SESSION_ID.fullmatch(text) is not None
 
 
 def private_mailbox(session: str, name: str) -> str:
     """Return the address of a mailbox inside a session.
 
-    It is deleted with the session, and broadcasts do not reach it. A session id has no slash, so an
+    The mailbox is deleted with the session, and broadcasts do not reach it. A session id has no slash, so an
     address names a mailbox of this session and of no other.
     """
     return f"{session}/{name}"
 
 
 def mint_watch() -> str:
-    """Return the address of a new watch: it is nobody's session, and nothing is ever appended to it."""
+    """Return the address of a new watch. It belongs to no session, and nothing is ever appended to it."""
     return private_mailbox(EVENTS, secrets.token_hex(12))
 
 
 def is_private(address: str) -> bool:
-    """Return whether the address is a mailbox inside a session, which hears no broadcasts."""
+    """Return true if the address is a mailbox inside a session, which hears no broadcasts."""
     return "/" in address

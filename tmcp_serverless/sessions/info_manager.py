@@ -1,4 +1,4 @@
-"""The contract for sessions' metadata: what survives between requests."""
+"""The contract for sessions' metadata: the data that survive between requests."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
 __all__ = ["InfoSessionManager"]
 
 _CONTEXT = "tmcp_serverless/session"
-"""The `_meta` key under which the default `initialize` keeps what the abstract methods have no place for."""
+"""The `_meta` key of the default `initialize`, for the values that the abstract methods have no place for."""
 
 _OWN_META = "client_meta"
-"""Its member for the `_meta` that the client sent, which need not be an object."""
+"""Its member for the `_meta` that the client sent. That need not be an object."""
 
 
 class InfoSessionManager(SessionManager, ABC):
-    """Keeps what a session is, for as long as it is used: getters return `None` when there is nothing.
+    """Keeps sessions' metadata for as long as they are used. Getters return `None` when there is no value.
 
     Every method raises `StoreUnavailableError` when the store cannot be reached (retrying later may work) and
-    `ConfigurationError` or `SchemaError` when it cannot be used as configured. What was to be stored may have
-    been committed when they raise.
+    `ConfigurationError` or `SchemaError` when it cannot be used as configured. A write may have been
+    committed when it raises.
     """
 
     @abstractmethod
@@ -62,7 +62,7 @@ class InfoSessionManager(SessionManager, ABC):
         """Forget the session, its metadata and its subscriptions, and nothing of any other. Idempotent."""
 
     async def remove_subscription(self, id: str, uri: str) -> None:
-        """Take the subscription back. Idempotent.
+        """Remove the subscription. Idempotent.
 
         The default raises. Servers over a manager without this method do not offer `resources/unsubscribe`:
         see `can_remove_subscriptions`.
@@ -71,15 +71,16 @@ class InfoSessionManager(SessionManager, ABC):
 
     @property
     def can_remove_subscriptions(self) -> bool:
-        """Whether `remove_subscription` is implemented."""
+        """True if `remove_subscription` is implemented."""
         return type(self).remove_subscription is not InfoSessionManager.remove_subscription
 
     async def initialize(self, id: str, record: SessionRecord, *, only_if_exists: bool = False) -> bool:
         """Store a session whole. When it returns true, any instance can `load` it.
 
-        `only_if_exists`: store what another `initialize` settled of the principal's session, and return false
-        where there is none. A session that is deleted meanwhile stays deleted, and another principal's stays
-        as it is. The default loads it first, and does not notice a deletion in between.
+        `only_if_exists`: store the result of another `initialize` of the principal's session, and return
+        false if there is no such session. A session that is deleted meanwhile stays deleted, and another
+        principal's stays as it is. The default loads the session first, and does not notice a deletion in
+        between.
         """
         if only_if_exists and await self.load(id, principal=record.principal) is None:
             return False
@@ -126,7 +127,7 @@ class InfoSessionManager(SessionManager, ABC):
         )
 
     async def update(self, id: str, *, log_level: str | None = None, initialized: bool | None = None) -> None:
-        """Store the values that are given, where the session exists; `None` leaves one as it is."""
+        """Store the given values, if the session exists. `None` leaves a value as it is."""
         if log_level is not None:
             await self.set_log_level(id, log_level)
         info = await self.get_client_info(id) if initialized is not None else None
@@ -136,6 +137,6 @@ class InfoSessionManager(SessionManager, ABC):
             await self.set_client_info(id, {**info, "_meta": meta})
 
     async def sweep(self, *, limit: int = 100) -> int:
-        """Remove at most `limit` expired sessions, and return how many went."""
+        """Remove at most `limit` expired sessions, and return the number removed."""
         del limit
         return 0

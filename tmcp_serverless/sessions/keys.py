@@ -1,4 +1,4 @@
-"""The contract for what instances share to seal request states, and its in-memory implementation."""
+"""The contract for the shared secrets and tokens of request states, and its in-memory implementation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class KeyStore(Protocol):
         ...
 
     async def spend(self, token: str, *, seconds: float) -> bool:
-        """Record that a token of this digest was used, for so many seconds; false when it had been before."""
+        """Record for so many seconds that a token of this digest was used; false if it was used before."""
         ...
 
 

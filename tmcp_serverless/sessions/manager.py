@@ -1,4 +1,4 @@
-"""What both session managers are beside what they do: something that is opened, checked and closed."""
+"""Base class of session managers: a store that is opened, checked and closed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class SessionManager(Closable):
     """A session manager: an asynchronous context manager over a store."""
 
     async def check(self) -> None:
-        """Find out whether the store can be used now. The default has nothing that could be wrong.
+        """Check that the store can be used now. The default checks nothing.
 
         Raises:
             ConfigurationError: A setting is wrong, or the tables are missing.
@@ -20,7 +20,7 @@ class SessionManager(Closable):
         """
 
     async def disconnect(self) -> None:
-        """Let go of connections that nobody uses now; they are opened again when they are needed."""
+        """Close the connections that are not in use; they are opened again when they are needed."""
 
     async def aclose(self) -> None:
-        """Let go of connections and tasks. Idempotent; the manager cannot be used afterwards."""
+        """Close connections and end tasks. Idempotent; the manager cannot be used afterwards."""

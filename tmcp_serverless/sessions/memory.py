@@ -42,7 +42,7 @@ class _Message:
     number: int
     data: str
     size: int
-    """How many bytes it has."""
+    """The length of `data` in bytes."""
 
     created_at: float
 
@@ -52,11 +52,11 @@ class _Mailbox:
     last: int = 0
     messages: list[_Message] = field(default_factory=list)
     size: int = 0
-    """How many bytes the messages have together."""
+    """The bytes of all messages together."""
 
     delivered: Cursor | None = None
     before: Cursor | None = None
-    """Where the last read began."""
+    """The cursor before the last read."""
 
     touched_at: float = field(default_factory=time.monotonic)
 
@@ -68,12 +68,12 @@ class _Mailbox:
         self.size += size
 
     def drop(self, count: int) -> None:
-        """Forget the oldest messages."""
+        """Remove the oldest messages."""
         self.size -= sum(message.size for message in self.messages[:count])
         del self.messages[:count]
 
     def older_than(self, created_at: float) -> int:
-        """Return how many messages were appended before then."""
+        """Return the number of messages that were appended before then."""
         return bisect_left(self.messages, created_at, key=lambda message: message.created_at)
 
     def after(self, number: int) -> list[_Message]:
@@ -95,10 +95,11 @@ class InMemoryStreamSessionManager(StreamSessionManager):
     """Live streams in the memory of one process; another process sees nothing of them.
 
     Args:
-        retention_seconds: How long messages are kept for a stream that is away.
-        retention_rows: How many messages of one mailbox are kept at the most.
-        retention_bytes: How many bytes of one mailbox are kept at the most, but for its last message.
-        unused_seconds: How long the place of a session that has no stream is kept; longer than sessions live.
+        retention_seconds: The time that messages are kept for a stream that is away.
+        retention_rows: The most messages of one mailbox that are kept.
+        retention_bytes: The most bytes of one mailbox that are kept; its last message is always kept.
+        unused_seconds: The time that the cursor of a session without a stream is kept; longer than sessions
+            live.
 
     """
 
@@ -170,7 +171,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         return address
 
     async def publish(self, data: str) -> None:
-        """Append an event and ring those who watch."""
+        """Append an event and wake the watches."""
         refuse_what_is_no_json(data)
         self._append(EVENTS, data)
         for address in self._watches:
@@ -198,7 +199,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         return Page(events, more=_PAGE_ROWS in (len(own), len(topic)), missed=missed), place
 
     async def delete(self, id: str) -> None:
-        """End the session's streams and forget its messages."""
+        """End the session's streams and remove its messages."""
         refuse_reserved_id(id)
         for address in [key for key in self._mailboxes if key == id or key.startswith(f"{id}/")]:
             del self._mailboxes[address]
@@ -207,7 +208,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
             self._turns.wake(address)
 
     async def release(self, id: str, controller: StreamController) -> None:
-        """End this controller's stream, unless another has taken it over."""
+        """End this controller's stream, unless another controller has taken it over."""
         pump = self._pumps.get(id)
         if pump is not None and pump.controller is controller:
             del self._pumps[id]
@@ -218,14 +219,14 @@ class InMemoryStreamSessionManager(StreamSessionManager):
             self._turns.wake(id)
 
     async def has(self, id: str) -> bool:
-        """Return whether the session has a stream in this process."""
+        """Return true if the session has a stream in this process."""
         return id in self._pumps
 
     async def append(self, id: str, data: str, *, after: str | None = None) -> str:
         """Append a message to one mailbox and return its cursor."""
         refuse_what_is_no_json(data)
         if after is not None and (box := self._mailboxes[id]).last == 0:
-            # It has been swept: its numbers go on, for the client knows those that it was given.
+            # The mailbox has been swept. Its numbers go on, for the client knows those that it was given.
             box.last = Cursor.parse(after).own
         await self.send([id], data)
         return str(Cursor(self._mailboxes[id].last, 0))
@@ -245,7 +246,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
             self._turns.wake(id)
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
-        """Append the message and ring the streams that it concerns."""
+        """Append the message and wake the streams that it concerns."""
         refuse_what_is_no_json(data)
         if sessions is None:
             self._append(BROADCAST, data)
@@ -268,10 +269,10 @@ class InMemoryStreamSessionManager(StreamSessionManager):
             box.drop(1)
 
     async def sweep(self, *, limit: int = 100) -> int:
-        """Remove at most `limit` old messages and unused mailboxes each, and return how many went.
+        """Remove at most `limit` old messages and unused mailboxes each, and return the number removed.
 
-        A small sweep costs the same however many mailboxes there are: it looks at the next few, and the one
-        after it goes on behind them.
+        A small sweep costs the same with any number of mailboxes: it looks at the next few, and the next
+        sweep goes on behind them.
         """
         messages = mailboxes = 0
         looked_at = len(self._mailboxes) if limit >= _ALL else _LOOKED_AT * limit

@@ -19,12 +19,12 @@ __all__ = ["InMemoryInfoSessionManager"]
 class InMemoryInfoSessionManager(InfoSessionManager):
     """Session metadata in the memory of one process, with the same idle clock as in Postgres.
 
-    What is set for a session that is not there is not kept: a request that is still running when its session
-    is deleted leaves nothing behind.
+    A value that is set for a session that does not exist is not kept: a request that is still running when
+    its session is deleted leaves nothing behind.
 
     Args:
-        idle_seconds: How long a session that nobody uses is kept.
-        streams: Where the sessions' streams are: what an expired session has there is deleted with it.
+        idle_seconds: The time that an unused session is kept.
+        streams: The manager of the sessions' streams. It deletes an expired session's stream and messages.
 
     """
 
@@ -75,13 +75,13 @@ class InMemoryInfoSessionManager(InfoSessionManager):
             self._subscriptions[uri].add(id)
 
     async def remove_subscription(self, id: str, uri: str) -> None:
-        """Take the subscription back."""
+        """Remove the subscription."""
         self._subscriptions[uri].discard(id)
         if not self._subscriptions[uri]:
             del self._subscriptions[uri]
 
     async def delete(self, id: str) -> None:
-        """Forget the session."""
+        """Delete the session."""
         for table in (
             self._records,
             self._seen_at,
@@ -120,7 +120,7 @@ class InMemoryInfoSessionManager(InfoSessionManager):
         )
 
     async def update(self, id: str, *, log_level: str | None = None, initialized: bool | None = None) -> None:
-        """Store the values that are given."""
+        """Store the given values."""
         if log_level is not None:
             await self.set_log_level(id, log_level)
         if initialized is not None and id in self._records:

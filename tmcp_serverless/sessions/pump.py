@@ -1,8 +1,8 @@
 """The pump: moves a stream's rows to its controller.
 
 One pump per open stream, in a task of the manager that owns it. It reads until nothing is left, sleeps until
-the doorbell rings, and reads again. The bell says «look again» and nothing else: everything that is written
-has been read from the store, after the stream's cursor.
+the doorbell rings, and reads again. The bell says «look again» and nothing else: every written event was read
+from the store, after the stream's cursor.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ logger = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 1.0
 _LAST_WRITE_SECONDS = 2.0
-"""How long a stream that must end may take to finish the write that it is in."""
+"""The time that a stream that must end has to finish its current write."""
 
 _LAST_READ_SECONDS = 1.0
-"""How long a stream that has ended may take to finish the read that it is in."""
+"""The time that a stream that has ended has to finish its current read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one read found."""
+    """The result of one read."""
 
     events: Sequence[StoredEvent]
     more: bool = False
-    """Whether there may be more to read already."""
+    """True if there may be more to read already."""
 
     missed: int = 0
-    """How many messages before these have expired unread."""
+    """The number of messages before these that have expired unread."""
 
 
 class Pump:
     """One open stream of this process.
 
-    `read` returns the next events and moves the stream's cursor over them in the same step, or says why the
-    stream is no longer this holder's. Events that a read returned are this holder's to write, whoever takes
-    the stream over afterwards: so a write under way is finished before the stream ends.
+    `read` returns the next events and moves the stream's cursor over them in the same step. If the stream is
+    no longer this holder's, it returns the reason. The events of a read are this holder's to write, even if
+    another holder takes the stream over afterwards: so a write under way is finished before the stream ends.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Pump:
         self._reading = False
         self._task: asyncio.Task[None] | None = None
         self.discarded = False
-        """Whether the last read is not written: the stream was stopped, or its client left, meanwhile."""
+        """True if the last read is not written: the stream was stopped, or its client left, meanwhile."""
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is read any more."""
+        """True if nothing is read any more."""
         return self._task is None or self._task.done()
 
     def start(self, cursor: str) -> None:
@@ -92,10 +92,10 @@ class Pump:
         self.cut_off()
 
     def cut_off(self) -> None:
-        """End the stream at once, for the reason that `close` gave, where it has not ended yet.
+        """End the stream at once, for the reason that `close` gave, if it has not ended yet.
 
-        A controller that was superseded learns if that was in the middle of a read or a write: its client
-        has not received everything, and has to come back for the rest.
+        A controller that was superseded in the middle of a read or a write gets `CUT_OFF` as the reason: its
+        client has not received everything, and has to come back for the rest.
         """
         reason = self._ending or CloseReason.SHUTDOWN
         if self._task is not None and not self._task.done():

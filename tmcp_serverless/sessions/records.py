@@ -1,4 +1,4 @@
-"""What the session managers store and hand out."""
+"""Records that the session managers store and return, and the stream controller."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ANONYMOUS = ""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """What `initialize` settled, and what the session said since: all that a later request needs."""
+    """A session's data: the result of `initialize`, and later changes. All that a later request needs."""
 
     protocol_version: str
     """The negotiated revision, such as `2025-11-25`."""
@@ -40,17 +40,17 @@ class SessionRecord:
     """The client's `ClientCapabilities` object, as it sent it."""
 
     principal: str = ANONYMOUS
-    """Whose session it is. Requests of any other principal do not find it."""
+    """The owner of the session. Requests of any other principal do not find it."""
 
     log_level: str | None = None
     """The level that `logging/setLevel` set; `None` before that."""
 
     initialized: bool = False
-    """Whether the client has sent `notifications/initialized`."""
+    """True if the client has sent `notifications/initialized`."""
 
     @property
     def is_negotiated(self) -> bool:
-        """Whether `initialize` has been answered: a session of HTTP+SSE exists before that."""
+        """True if `initialize` has been answered. A session of HTTP+SSE exists before that."""
         return bool(self.client_info)
 
 
@@ -62,14 +62,14 @@ class StoredEvent:
     """A JSON-RPC message as JSON text, stored and forwarded as it is."""
 
     cursor: str = field(compare=False)
-    """The stream's place after this message: opaque, 1-64 characters of `0-9 A-Z a-z . - _`.
+    """The stream's cursor after this message: opaque, 1-64 characters of `0-9 A-Z a-z . - _`.
 
-    Given back to `StreamSessionManager.create(after=...)` it continues right behind this message.
+    `StreamSessionManager.create(after=...)` with it continues right behind this message.
     """
 
 
 class CloseReason(StrEnum):
-    """Why a manager closed a stream's controller."""
+    """Reasons for which a manager closes a stream's controller."""
 
     DELETED = "deleted"
     """The session was deleted, by this process or by another."""
@@ -78,10 +78,10 @@ class CloseReason(StrEnum):
     """The stream was ended so that the client opens it again; nothing was forgotten."""
 
     SUPERSEDED = "superseded"
-    """Another controller took the stream over; this one has written all that was read for it."""
+    """Another controller took the stream over; this controller has written all that was read for it."""
 
     CUT_OFF = "cut off"
-    """The same in the middle of a read or a write: what was read for this one may not have been written."""
+    """The same in the middle of a read or a write: the events read may not have been written."""
 
     UNAVAILABLE = "unavailable"
     """The store has been out of reach for longer than the lease lasts; the client should come back."""
@@ -91,27 +91,27 @@ class CloseReason(StrEnum):
 
 
 class NotWrittenError(Exception):
-    """Raised by `StreamController.write` where nothing of the events went out."""
+    """Raised by `StreamController.write` if nothing of the events went out."""
 
 
 class StreamController(Protocol):
-    """What a transport hands to `StreamSessionManager.create`: the writing end of one open stream."""
+    """The writing end of one open stream. A transport hands it to `StreamSessionManager.create`."""
 
     async def opened(self, cursor: str) -> None:
-        """Hear, before the first events, where the stream starts: a cursor to continue behind."""
+        """Receive the stream's start before the first events: a cursor to continue behind."""
         ...
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
-        """Take the next events, in order. Returning late slows the reading down; raising ends the stream.
+        """Write the next events, in order. Returning late slows the reading down; raising ends the stream.
 
         Raises:
-            NotWrittenError: The client is gone and nothing of them went out: they are for the next stream.
+            NotWrittenError: The client is gone and nothing went out: the events are for the next stream.
 
         """
         ...
 
     async def missed(self, count: int) -> None:
-        """Hear that so many messages have expired before this stream could read them."""
+        """Receive the number of messages that have expired before this stream could read them."""
         ...
 
     def close(self, reason: CloseReason) -> None:

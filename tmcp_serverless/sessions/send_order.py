@@ -1,4 +1,4 @@
-"""The order of the sends of one process: that of the calls, though each takes a connection of its own."""
+"""The order of one process's sends: the order of the calls, though each takes its own connection."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ __all__ = ["CALLS", "SendOrder", "Turn"]
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
-"""How long a send waits for those before it. A store that hangs holds up nothing for longer."""
+"""The longest that a send waits for those before it. A store that hangs delays nothing for longer."""
 
 CALLS = "/calls"
 """The key for calls whose mailboxes are not known yet."""
 
 
 class SendOrder:
-    """Gives sends their turns, for each mailbox in the order in which they were asked for.
+    """Gives sends their turns: for each mailbox in the order of the `take` calls.
 
-    Nothing is kept of a mailbox to which nothing is being sent.
+    Nothing is kept for a mailbox without sends under way.
     """
 
     def __init__(self) -> None:
         self._last: dict[str, Turn] = {}
 
     def __len__(self) -> int:
-        """Return the number of mailboxes to which something is being sent."""
+        """Return the number of mailboxes that have sends under way."""
         return len(self._last)
 
     def take(self, *keys: str) -> Turn:
@@ -45,7 +45,7 @@ class SendOrder:
     def reserved(
         self, *keys: str, send: Callable[[Json], Awaitable[None]]
     ) -> Generator[Callable[[Json], Awaitable[None]]]:
-        """Take a place now for a message that is sent later, by calling the function that this yields.
+        """Take a place now for a message that is sent later, with the function that this yields.
 
         Any further message that the function is given has a place of its own.
         """
@@ -64,7 +64,7 @@ class SendOrder:
 
 
 class Turn:
-    """One send's place in line: from `take` until it is left, also without its turn having come.
+    """One send's place in line, from `take` until `leave`, even if its turn never came.
 
     Args:
         last: The last turn of each mailbox.
@@ -108,7 +108,7 @@ class Turn:
             self._before.clear()
 
     def leave(self) -> None:
-        """Let those behind go on; where this turn had not come, behind those before it. Idempotent."""
+        """Let the turns behind go on; if this turn had not come, behind those before it. Idempotent."""
         if self._is_over:
             return
         self._is_over = True
@@ -117,7 +117,7 @@ class Turn:
         for key in self._keys:
             if self._last.get(key) is self:
                 del self._last[key]
-                # This turn had not come: those behind it wait for those before it.
+                # This turn had not come: the turns behind it wait for those before it.
                 for turn in self._before:
                     if key in turn._keys:  # noqa: SLF001 - its own class
                         self._last[key] = turn
@@ -125,7 +125,7 @@ class Turn:
             self._ended.set()
 
     def _under_way(self) -> list[Turn]:
-        """Return the turns before this one that are not over, the last of them last."""
+        """Return the turns before this one that are not over, the latest last."""
         found: dict[Turn, None] = {}
         looked_at = list(self._before)
         while looked_at:

@@ -28,34 +28,34 @@ _NO_PLACE = "0"
 
 
 _LOOK_SECONDS = 5.0
-"""How often the default of `stand_by` looks if the stream is free."""
+"""The interval at which the default `stand_by` checks if the stream is free."""
 
 
 class StreamSessionManager(SessionManager, ABC):
-    """Carries messages to the one stream that a session has open, on whatever instance that is.
+    """Carries messages to the one stream that a session has open, on any instance.
 
-    Delivery: what `send` returned for is delivered in order and once, to the stream that is open or to the
-    next one, as long as it is retained. An id with a slash names a private mailbox (`sessions.ids`):
-    broadcasts do not reach it, and it is deleted with its session.
+    Delivery: when `send` has returned, its message is delivered in order and once, to the stream that is open
+    or to the next one, as long as the message is retained. An id with a slash names a private mailbox
+    (`sessions.ids`): broadcasts do not reach it, and it is deleted with its session.
 
     Every method raises `StoreUnavailableError` when the store cannot be reached (retrying later may work) and
     `ConfigurationError` or `SchemaError` when it cannot be used as configured. `send`, `append`, `deliver`
-    and `publish` may have been committed when they raise. They raise `ValueError` where the message has a NUL
-    character, which JSON text cannot have; so does `delete` where the id is no session's: it is empty, or
+    and `publish` may have been committed when they raise. They raise `ValueError` if the message has a NUL
+    character, which JSON text cannot have. `delete` raises it if the id is no session's: it is empty, or
     begins with a slash.
     """
 
     @cached_property
     def send_order(self) -> SendOrder:
-        """The order of what transports and notifiers of this process send through this manager.
+        """The order of the messages that transports and notifiers of this process send through this manager.
 
-        It is that of their calls. Calls of `send` and `deliver` by others are not in it.
+        It is the order of their calls. Calls of `send` and `deliver` by other code are not in it.
         """
         return SendOrder()
 
     @abstractmethod
     async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
-        """Claim the session's stream for this controller, at once, from whoever holds it.
+        """Claim the session's stream for this controller, at once, from any holder.
 
         From the return on, everything that was and will be sent to `id` after the cursor `after` (default:
         everything not yet delivered) is written to the controller, in order, until the stream is released,
@@ -69,10 +69,10 @@ class StreamSessionManager(SessionManager, ABC):
     async def stand_by(self, id: str, controller: StreamController) -> None:
         """Claim the session's stream for this controller as soon as no controller holds it; wait until then.
 
-        It continues where the last holder stopped. Of several that wait one gets the stream; a `create` that
-        comes first is not disturbed. Cancelled, it has claimed nothing.
+        The stream continues behind the last holder. Of several waiting controllers one gets the stream; a
+        `create` that comes first is not disturbed. If cancelled, it has claimed nothing.
 
-        The default asks `has` every 5 seconds, and calls `create`: where two do that at once, the later one
+        The default asks `has` every 5 seconds, and calls `create`: if two do that at once, the later one
         has the stream, and the other is closed as superseded.
         """
         while await self.has(id):  # noqa: ASYNC110 - another process may have it
@@ -81,17 +81,17 @@ class StreamSessionManager(SessionManager, ABC):
 
     @abstractmethod
     async def delete(self, id: str) -> None:
-        """End the stream wherever it is, and forget the session's messages. Idempotent, from any process."""
+        """End the stream on any instance, and delete the session's messages. Idempotent, from any process."""
 
     @abstractmethod
     async def has(self, id: str) -> bool:
-        """Return whether a live stream exists: one whose lease was refreshed in the last 10 seconds."""
+        """Return true if a live stream exists: its lease was refreshed in the last 10 seconds."""
 
     @abstractmethod
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
-        """Append a message, JSON text, for the given sessions; `None` is every session, `[]` is nobody.
+        """Append a message, JSON text, for the given sessions: `None` is every session, `[]` is none.
 
-        When it returns, the message is committed: it is delivered whatever dies afterwards.
+        When it returns, the message is committed: it is delivered even if processes die afterwards.
 
         Raises:
             ValueError: `sessions` is one string and not a list of ids, or the message has a NUL character.
@@ -101,50 +101,51 @@ class StreamSessionManager(SessionManager, ABC):
     async def append(self, id: str, data: str, *, after: str | None = None) -> str | None:
         """Append a message to one mailbox and return its cursor.
 
-        `after` is the cursor of the message before it, given by the mailbox's only writer: with it, appending
-        the same message again, because nobody knows whether the first time worked, changes nothing.
+        `after` is the cursor of the message before it, given by the mailbox's only writer. With it, that
+        writer may append the same message again when the first result is unknown: that changes nothing.
 
-        The default sends it and returns `None`: what is streamed from a request's own mailbox then carries no
-        event id, and cannot be resumed.
+        The default sends the message and returns `None`: the events streamed from a request's own mailbox
+        then carry no event id, and the stream cannot be resumed.
         """
         del after
         await self.send([id], data)
         return None
 
     async def deliver(self, id: str, data: str) -> bool:
-        """Append a message to a mailbox that exists already; false where there is none.
+        """Append a message to a mailbox that exists already; return false if there is none.
 
-        The default sends it: a store that cannot tell keeps it until it expires.
+        The default sends the message and returns true: a store that cannot tell keeps it until it expires.
         """
         await self.send([id], data)
         return True
 
     async def interrupt(self, id: str) -> None:
-        """End the session's stream wherever it is; nothing is forgotten, and the client comes back."""
+        """End the session's stream on any instance. Nothing is deleted, and the client comes back."""
 
     async def prepare(self, id: str) -> None:
-        """Say that the session begins now: broadcasts from here on are for it, stream or not.
+        """Begin the session: broadcasts from here on are for it, with or without a stream.
 
-        The default does nothing: a session's broadcasts begin where `send` and `create` know it first.
+        The default does nothing: a session's broadcasts begin when `send` or `create` first sees its id.
         """
 
     async def release(self, id: str, controller: StreamController) -> None:
-        """Say that this controller's stream has ended by itself, as when the client went away.
+        """Release this controller's stream, which has ended by itself, as when the client went away.
 
         Does nothing to a stream that another controller has taken over since. The default deletes the
-        session's stream, which is all that the abstract methods offer, and with it what was not delivered;
-        it leaves the stream alone where the controller says that it is `superseded`.
+        session's stream, and undelivered messages with it: the abstract methods offer nothing else. It
+        leaves the stream alone if the controller says that it is `superseded`.
         """
         self._watchers.pop(id, None)
         if not getattr(controller, "superseded", False):
             await self.delete(id)
 
     async def watch(self, controller: StreamController) -> str:
-        """Read what concerns everybody, from now on: broadcasts, and what is given to `publish`.
+        """Read the messages for all instances, from now on: broadcasts, and those given to `publish`.
 
-        Any number may watch, on any instance, and nothing is kept for those who are away. Returns the address
-        to `release` when it is over. The default opens a stream of nobody's session, which hears broadcasts,
-        and hears what the default `publish` is given in this process. Override both, or neither.
+        Any number of controllers may watch, on any instance, and nothing is kept for absent watchers. Returns
+        the address to `release` at the end. The default opens a stream that belongs to no session. It hears
+        broadcasts, and the messages given to the default `publish` in this process. Override both, or
+        neither.
         """
         address = mint_session_id()
         await self.create(address, controller)
@@ -152,10 +153,10 @@ class StreamSessionManager(SessionManager, ABC):
         return address
 
     async def publish(self, data: str) -> None:
-        """Append a message for those who watch: one row and one ring, however many they are.
+        """Append a message for all watchers: one row and one wake-up for any number of them.
 
-        When it returns, the message is committed, unless nobody has watched yet. The default tells the
-        watchers of this manager in this process, and nobody else.
+        When it returns, the message is committed, unless no controller has watched yet. The default tells
+        the watchers of this manager in this process, and no others.
         """
         if "\0" in data:
             raise ValueError("a message has a NUL character, which JSON text cannot have")
@@ -167,7 +168,7 @@ class StreamSessionManager(SessionManager, ABC):
 
     @property
     def has_topic(self) -> bool:
-        """Whether `publish` reaches those who watch in other processes: both are a subclass's own."""
+        """True if `publish` reaches watchers in other processes: a subclass overrides it and `watch`."""
         own = type(self)
         return own.publish is not StreamSessionManager.publish and own.watch is not StreamSessionManager.watch
 
@@ -177,6 +178,6 @@ class StreamSessionManager(SessionManager, ABC):
         return vars(self).setdefault("_default_watchers", WeakValueDictionary())
 
     async def sweep(self, *, limit: int = 100) -> int:
-        """Remove at most `limit` expired rows of each kind, and return how many went."""
+        """Remove at most `limit` expired rows of each kind, and return the number removed."""
         del limit
         return 0

@@ -1,4 +1,4 @@
-"""Streams that wait for their turn: until no other connection of their session has the stream."""
+"""Streams that wait until no other connection of their session has the stream."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """Those that wait in this process, by the address of their stream."""
+    """The waiting streams of this process, by address."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, dict[asyncio.Event, None]] = {}
 
     @property
     def ids(self) -> list[str]:
-        """The addresses for which any stream waits."""
+        """The addresses that have a waiting stream."""
         return list(self._waiting)
 
     async def wait(self, id: str, claim: Callable[[], Awaitable[bool]]) -> None:
@@ -36,6 +36,6 @@ class Turns:
                 del self._waiting[id]
 
     def wake(self, id: str) -> None:
-        """Have the one try that has waited longest for this stream."""
+        """Let the stream that has waited longest at this address try to claim it."""
         if turns := self._waiting.get(id):
             next(iter(turns)).set()

@@ -1,1 +1,1 @@
-"""What tests of a server that runs on this kit need, each in its own module; `postgres` is a database."""
+"""Support for tests of a server that runs on this kit: `postgres` is a database, `contracts` test suites."""

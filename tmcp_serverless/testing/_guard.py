@@ -1,4 +1,4 @@
-"""A process that owns one other process, and ends it when whoever started both is gone.
+"""A process that owns one other process, and ends it when the process that started both is gone.
 
 Run as a script, isolated and without this package. `PR_SET_PDEATHSIG` would not do: it fires when the
 *thread* that started the child ends, and exists on Linux alone. Here the end of a pipe is the signal, so it
@@ -35,7 +35,7 @@ def _start(order: dict[str, Any]) -> "subprocess.Popen[bytes]":
 
 
 def _watch(child: "subprocess.Popen[bytes]", wakeup: int) -> bool:
-    """Pass orders on until the child has ended; return false when there is nobody left to give any."""
+    """Pass orders on until the child has ended; return false when the sender of orders is gone."""
     orders = sys.stdin.fileno()
     while child.poll() is None:
         ready, _, _ = select.select([orders, wakeup], [], [])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["FAST", "IMMEDIATE", "Postmaster", "free_port", "initialize"]
 
 FAST = b"i"
-"""Roll back what is running, write everything out, and end (SIGINT)."""
+"""Roll back running transactions, write everything out, and end (SIGINT)."""
 
 IMMEDIATE = b"q"
 """Abort: the next start recovers, as after a crash (SIGQUIT)."""
@@ -90,7 +90,7 @@ class Postmaster:
 
 
 def initialize(binaries: Binaries, account: Account | None, folder: Path) -> str | None:
-    """Make a data directory in `folder`; return nothing, or what `initdb` said when it failed."""
+    """Make a data directory in `folder`; return `None`, or the output of `initdb` if it failed."""
     locale = "C.UTF-8" if sys.platform == "linux" else "C"
     command = [
         *(str(binaries.bin / "initdb"), "-D", str(folder / "data"), "-U", "postgres", "-A", "trust"),
@@ -127,7 +127,7 @@ def _environment() -> dict[str, str]:
 
 
 def _answers(port: int) -> bool:
-    """Ask the way a client does: 'R' is the answer of a server that lets us in, 'E' of one still starting."""
+    """Ask as a client does: 'R' is the answer of a server that lets us in, 'E' of one still starting."""
     parameters = b"user\0postgres\0database\0postgres\0\0"
     startup = struct.pack("!II", len(parameters) + 8, 196608) + parameters
     try:

@@ -1,7 +1,7 @@
-"""A PostgreSQL server of one's own for the time of a test or a session at the desk, without Docker.
+"""A private PostgreSQL server for the time of a test or a session at the desk, without Docker.
 
-It listens on a free port of the loopback interface, trusts everybody there, and is gone, data and all, when
-it is stopped or when the Python process that started it ends, however that ends. On Linux and macOS.
+It listens on a free port of the loopback interface and trusts every client there. It is gone, data and all,
+when it is stopped or when the Python process that started it ends in any way. On Linux and macOS.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _MEMORY_BYTES = 1 << 30
 
 
 class PostgresStartError(TmcpError):
-    """The embedded PostgreSQL did not start. The message ends with what it logged last."""
+    """The embedded PostgreSQL did not start. The message ends with its last log lines."""
 
 
 class EmbeddedPostgres:
@@ -60,10 +60,10 @@ class EmbeddedPostgres:
 
     Args:
         version: The major version wanted, such as 18; by default the first that `list_binaries` finds.
-        settings: What to set in the server's configuration (`{"idle_session_timeout": "2s"}`), over ours.
+        settings: Settings of the server's configuration (`{"idle_session_timeout": "2s"}`), over ours.
         durable: False trades durability for speed (`fsync=off` and the like, and the data are in memory, in
-            `/dev/shm`, where that has a GiB to spare). Never measure with that.
-        max_connections: How many connections the server accepts.
+            `/dev/shm`, if that has a GiB to spare). Never measure with that.
+        max_connections: The most connections that the server accepts.
 
     """
 
@@ -109,14 +109,14 @@ class EmbeddedPostgres:
 
     @property
     def major_version(self) -> int:
-        """Which PostgreSQL this is, such as 15 or 18."""
+        """The major version of this PostgreSQL, such as 15 or 18."""
         if self._binaries is None:
             self._binaries = _choose(self._version)
         return self._binaries.major
 
     @property
     def folder(self) -> Path | None:
-        """Where the data and the log are, from the start to `stop`."""
+        """The folder of the data and the log, from the start to `stop`."""
         return self._folder
 
     def log(self) -> str:
@@ -165,7 +165,7 @@ class EmbeddedPostgres:
         return await create_database(self.dsn, name, template=template)
 
     def create_database_sync(self, name: str, *, template: str | None = None) -> str:
-        """Do what `create_database` does, whether or not the calling thread has a running event loop."""
+        """Run `create_database`, with or without a running event loop in the calling thread."""
         return create_database_sync(self.dsn, name, template=template)
 
     def __enter__(self) -> Self:
@@ -193,7 +193,7 @@ class EmbeddedPostgres:
                 return
             self._end(IMMEDIATE)
             tail = "\n".join(self.log().splitlines()[-_TAIL_LINES:])
-            # Between our asking for a free port and the server's taking it, somebody else may have.
+            # Another process may have taken the port after our search, and before the server's start.
             if self._port is not None or attempt + 1 == _PORT_ATTEMPTS or "in use" not in tail:
                 raise PostgresStartError(f"PostgreSQL {self.major_version} did not start:\n{tail}")
 

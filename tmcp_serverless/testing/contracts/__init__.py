@@ -1,4 +1,4 @@
-"""The contracts as tests: run them on session managers of your own.
+"""The contracts as tests: run them on your own session managers.
 
 Subclass a suite, give it a fixture `new_manager` that returns a function, and let pytest collect it. Each
 call of that function returns another instance over the same store, as another process would have it; a

@@ -1,4 +1,4 @@
-"""What the suites share."""
+"""Parts that the suites share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AWKWARD = [
 
 
 def needs(manager: StreamSessionManager, *optional: str) -> None:
-    """Skip what tests an optional method that the manager leaves at its default."""
+    """Skip the test if the manager leaves one of these optional methods at its default."""
     for name in optional:
         if getattr(type(manager), name) is getattr(StreamSessionManager, name):
             pytest.skip(f"optional: {type(manager).__name__} has no {name} of its own")

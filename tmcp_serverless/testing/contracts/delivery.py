@@ -1,4 +1,4 @@
-"""What is sent to a stream: all of it, in order, once, and to nobody else."""
+"""Tests of delivery: every message reaches its stream in order and once, and no other stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["DeliveryContract"]
 
 
 class DeliveryContract:
-    """What every `StreamSessionManager` does with messages; a part of `StreamSessionManagerContract`."""
+    """Tests of a `StreamSessionManager`'s messages; a part of `StreamSessionManagerContract`."""
 
     @pytest.mark.parametrize("text", AWKWARD)
     async def test_what_is_sent_arrives_whatever_its_characters(self, new_manager: Any, text: str) -> None:

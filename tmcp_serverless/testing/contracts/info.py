@@ -20,7 +20,7 @@ __all__ = ["InfoSessionManagerContract"]
 
 @pytest.mark.anyio
 class InfoSessionManagerContract:
-    """What every `InfoSessionManager` does, for sessions that `initialize` has made."""
+    """Tests of an `InfoSessionManager`, for sessions that `initialize` has made."""
 
     record = SessionRecord(
         protocol_version="2025-11-25",

@@ -1,4 +1,4 @@
-"""Whose a stream is: taking over, releasing, interrupting, deleting."""
+"""Tests of a stream's owner: taking over, releasing, interrupting, deleting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["OwnershipContract"]
 
 
 class _Gone(RecordingController):
-    """A controller whose client has left."""
+    """A controller with a client that has left."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class _Gone(RecordingController):
 
 
 class OwnershipContract:
-    """What every `StreamSessionManager` does with streams; a part of `StreamSessionManagerContract`."""
+    """Tests of a `StreamSessionManager`'s streams; a part of `StreamSessionManagerContract`."""
 
     async def test_a_second_stream_takes_over_at_once_and_no_event_is_on_both(self, new_manager: Any) -> None:
         id, first, second = new_id(), RecordingController(), RecordingController()

@@ -16,7 +16,7 @@ __all__ = ["RecordingController"]
 
 
 class RecordingController:
-    """A stream's controller that keeps what it is given, and fails when the contract is broken."""
+    """A stream's controller that keeps its events, and fails when the contract is broken."""
 
     def __init__(self) -> None:
         self.events: list[StoredEvent] = []
@@ -26,7 +26,7 @@ class RecordingController:
         self._changed = asyncio.Event()
 
     async def opened(self, cursor: str) -> None:
-        """Keep where the stream started."""
+        """Keep the cursor at the stream's start."""
         assert self.start is None, "opened twice"
         assert not self.events, "opened after events"
         self.start = cursor
@@ -38,7 +38,7 @@ class RecordingController:
         self._changed.set()
 
     async def missed(self, count: int) -> None:
-        """Count what expired."""
+        """Count the messages that expired."""
         self.missing += count
         self._changed.set()
 
@@ -54,7 +54,7 @@ class RecordingController:
         return [event.data for event in self.events]
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until something is true, for 15 seconds at the most."""
+        """Wait until the condition is true, for 15 seconds at the most."""
         async with asyncio.timeout(LIMIT_SECONDS):
             while not condition():
                 self._changed.clear()

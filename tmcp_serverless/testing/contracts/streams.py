@@ -20,7 +20,7 @@ __all__ = ["StreamSessionManagerContract"]
 
 @pytest.mark.anyio
 class StreamSessionManagerContract(DeliveryContract, OwnershipContract, WatchingContract):
-    """What every `StreamSessionManager` does."""
+    """Tests of a `StreamSessionManager`."""
 
     @pytest.fixture
     def new_manager(self) -> Callable[[], StreamSessionManager]:

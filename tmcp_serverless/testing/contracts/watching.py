@@ -1,4 +1,4 @@
-"""What those who watch hear: everything that concerns everybody, from then on."""
+"""Tests of watches: they hear every broadcast and every event, from then on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["WatchingContract"]
 
 
 class WatchingContract:
-    """What every `StreamSessionManager` does for who watches; a part of `StreamSessionManagerContract`."""
+    """Tests of a `StreamSessionManager`'s watches; a part of `StreamSessionManagerContract`."""
 
     async def test_whoever_watches_hears_broadcasts_from_then_on(self, new_manager: Any) -> None:
         await new_manager().send(None, "before")
