@@ -1,4 +1,4 @@
-"""The transports: ASGI applications over the session managers' contracts."""
+"""Transports: ASGI applications over the session managers' contracts."""
 
 from tmcp_serverless.transports.host import HOST_EXTENSION, Host
 from tmcp_serverless.transports.http import HttpTransport

@@ -1,7 +1,7 @@
-"""The names by which the parts of a running request are found: its inbox, its stream, its questions.
+"""Names of a running request's parts: its inbox, its stream, its server requests.
 
-All of them lie within the request's session: an address is a mailbox of the session of whoever presents the
-name, so no name that a client sends can lead into another session.
+All of them lie within the request's session. An address is a mailbox of the session of the client that
+presents the name, so no name that a client sends can lead into another session.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _STANDALONE = re.compile(r"([^@]*)@[0-9a-f]{8}")
 def request_name(request_id: str | int | None) -> str:
     """Return the name of a request within its session.
 
-    It holds the request's id where that is short, so that it can be answered by an instance that has never
-    seen it; a notification has no id, and gets a name of its own.
+    It holds the request's id if that is short, so that an instance that has never seen the request can answer
+    it. A notification has no id, and gets a name of its own.
     """
     if request_id is None:
         return f"n{secrets.token_hex(12)}"
@@ -50,13 +50,13 @@ def request_name(request_id: str | int | None) -> str:
 
 
 def request_id_of(name: str) -> str | int | None:
-    """Return the id of the request that has this name; `None` where the name does not hold it."""
+    """Return the id of the request with this name; `None` if the name does not hold it."""
     if not name.startswith("r"):
         return None
     try:
         found = json.loads(base64.urlsafe_b64decode(name[1:] + "=" * (-len(name[1:]) % 4)))
         if type(found) is str:
-            # Half of a surrogate pair is text in Python, and cannot be sent: no request had such an id.
+            # Half of a surrogate pair is text in Python, but cannot be sent. No request had such an id.
             found.encode()
     except (ValueError, binascii.Error):
         return None
@@ -64,7 +64,7 @@ def request_id_of(name: str) -> str | int | None:
 
 
 def same_id_as_other_type(request_id: str | int) -> str | int | None:
-    """Return 7 for "7", and "7" for 7; `None` for text that is no number as JSON writes it."""
+    """Return 7 for "7", and "7" for 7; `None` for text that is not a number as JSON writes it."""
     if type(request_id) is int:
         return str(request_id)
     try:
@@ -75,17 +75,17 @@ def same_id_as_other_type(request_id: str | int) -> str | int | None:
 
 
 def inbox_of(session_id: str, name: str) -> str:
-    """Return the mailbox in which a running request hears from the client."""
+    """Return the address of a running request's inbox, the mailbox of messages from the client."""
     return private_mailbox(session_id, f"in.{name}")
 
 
 def new_question_id(name: str) -> str:
-    """Return an unguessable id for a request to the client; it says to which inbox the answer goes."""
+    """Return an unguessable id for a server request. It names the inbox that the answer goes to."""
     return f"{name}.{secrets.token_hex(12)}"
 
 
 def inbox_of_question(session_id: str, question_id: Any) -> str | None:
-    """Return the inbox that a question's id names, within the session; `None` for an id that is not ours."""
+    """Return the inbox, within the session, that a server request's id names; `None` for a foreign id."""
     match = _QUESTION.fullmatch(question_id) if isinstance(question_id, str) else None
     return None if match is None else inbox_of(session_id, match[1])
 
@@ -93,8 +93,8 @@ def inbox_of_question(session_id: str, question_id: Any) -> str | None:
 def new_run() -> str:
     """Return a name for one run of a request.
 
-    A request's id may be running twice: where a balancer has repeated a POST, or a client has begun to count
-    anew. What one run has said must not be taken for what the other has.
+    A request's id may be running twice, if a balancer has repeated a POST or a client has begun to count
+    anew. The messages of one run must not be taken for those of the other.
     """
     return secrets.token_hex(6)
 
@@ -102,17 +102,18 @@ def new_run() -> str:
 def new_connection() -> str:
     """Return a name for one connection of a stream.
 
-    It makes the id that a connection begins with a new one, also where nothing was said since the last:
-    the Go SDK's client gives up after five connections that ended without a new id.
+    It makes the first event id of a connection a new one, even if nothing was sent since the last id. The Go
+    SDK's client gives up after five connections that ended without a new id.
     """
     return secrets.token_hex(4)
 
 
 class StandaloneId(NamedTuple):
-    """The id of an event on a session's standalone stream: the cursor behind it.
+    """Event id on a session's standalone stream: the cursor behind the event.
 
-    The event that begins a connection has the connection's name too. Without a cursor it says that the
-    stream has no place of its own, because another connection reads: it goes on where that one stopped.
+    The event that begins a connection also has the connection's name. Without a cursor it says that the
+    stream has no place of its own, because another connection reads. The stream then continues at the point
+    that the other connection has reached.
     """
 
     cursor: str | None
@@ -120,7 +121,7 @@ class StandaloneId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> StandaloneId:
-        """Read what `str` wrote. The manager finds out if the cursor is one."""
+        """Read the text that `str` wrote. The manager finds out if the cursor is valid."""
         match = _STANDALONE.fullmatch(text)
         return cls((text if match is None else match[1]) or None)
 
@@ -129,20 +130,20 @@ class StandaloneId(NamedTuple):
 
 
 class EventId(NamedTuple):
-    """The id of an event on a request's own stream: which request's, which run, and the cursor behind it."""
+    """Event id on a request's own stream: the request's name, the run, and the cursor behind the event."""
 
     name: str
     run: str
     cursor: str
     last: bool = False
-    """Whether the event is the answer, behind which nothing comes."""
+    """`True` if the event is the answer. Nothing follows it."""
 
     connection: str = ""
-    """The name of the connection that the event begins; it is for the client alone, and not read again."""
+    """Name of the connection that the event begins. It is for the client alone, and not read again."""
 
     @classmethod
     def parse(cls, text: str) -> EventId | None:
-        """Read what `str` wrote; `None` for anything else, such as a standalone stream's event id."""
+        """Read the text that `str` wrote; `None` for anything else, such as a standalone event id."""
         match = _EVENT.fullmatch(text)
         return None if match is None else cls(match[1], match[2], match[3], last=bool(match[4]))
 
@@ -151,5 +152,5 @@ class EventId(NamedTuple):
         return f"{self.name}.{self.run}:{self.cursor}{connection}{'~' if self.last else ''}"
 
     def mailbox(self, session_id: str) -> str:
-        """Return the mailbox that keeps the stream."""
+        """Return the address of the mailbox that keeps the stream."""
         return private_mailbox(session_id, f"out.{self.name}.{self.run}")

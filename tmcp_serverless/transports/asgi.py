@@ -1,4 +1,4 @@
-"""The ASGI side that the transports share: reading a request, answering it, refusing it."""
+"""ASGI primitives that the transports share: reading a request, answering it, refusing it."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ INTERNAL_ERROR = -32603
 METHOD_NOT_FOUND = -32601
 
 _NOT_WANTED = re.compile(r"q\s*=\s*0(\.0*)?")
-"""The weight of what a client does not accept (RFC 9110, section 12.4.2)."""
+"""Weight of a media type that a client does not accept (RFC 9110, section 12.4.2)."""
 
 _JSON: Headers = [(b"content-type", b"application/json")]
 
 _HAVE_ONE_VALUE = frozenset({"content-type", "last-event-id", "mcp-protocol-version", "mcp-session-id"})
-"""The headers that mean nothing with two values."""
+"""Headers that mean nothing with two values."""
 
 
 class HttpProblem(Exception):  # noqa: N818 - an answer, not a failure of ours
-    """An HTTP answer that refuses the request, with a JSON-RPC error as its body."""
+    """HTTP response that refuses the request, with a JSON-RPC error as its body."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class HttpProblem(Exception):  # noqa: N818 - an answer, not a failure of ours
         self.data = data
 
     async def answer(self, send: Send) -> None:
-        """Send the answer."""
+        """Send the response."""
         error: dict[str, Any] = {"code": self.code, "message": str(self)}
         if self.data is not None:
             error["data"] = self.data
@@ -82,7 +82,7 @@ class HttpProblem(Exception):  # noqa: N818 - an answer, not a failure of ours
 
 
 async def respond(send: Send, status: int, body: bytes = b"", headers: Headers | None = None) -> None:
-    """Send a whole answer. A client that is gone does without it."""
+    """Send a whole response. It is dropped if the client is gone."""
     outlet = Outlet(send)
     await outlet.start(status, headers or [])
     await outlet.end(body)
@@ -95,9 +95,9 @@ def path_of(scope: Scope) -> str:
 
 
 def as_routed(scope: Scope, paths: Collection[str]) -> Scope:
-    """Return the scope with its path, where that is one of these, as a server's own router knows it.
+    """Return the scope with its path as a server's own router knows it, if the path is one of these.
 
-    It would redirect otherwise, and clients drop bodies when they are redirected.
+    The router would redirect otherwise, and clients drop bodies when they are redirected.
     """
     path = path_of(scope)
     if path not in paths or (path and not scope["path"].endswith("/")):
@@ -106,11 +106,10 @@ def as_routed(scope: Scope, paths: Collection[str]) -> Scope:
 
 
 class Request:
-    """One HTTP request: its method, its headers, and its body when that is asked for.
+    """HTTP request: its method, its headers, and its body on demand.
 
     Raises:
-        HttpProblem: 400 when a header that has one value is there with two. Where somebody has repeated the
-            same one, it is that.
+        HttpProblem: 400 when a header that has one value is there with two. The same value may be repeated.
 
     """
 
@@ -125,7 +124,7 @@ class Request:
             if name not in self.headers:
                 self.headers[name] = value
             elif name not in _HAVE_ONE_VALUE:
-                # A header that is repeated is one list (RFC 9110, section 5.3).
+                # A repeated header is one list (RFC 9110, section 5.3).
                 self.headers[name] += f", {value}"
             elif self.headers[name] != value:
                 raise HttpProblem(400, f"Bad Request: two values of the header {name}")
@@ -135,7 +134,7 @@ class Request:
         """Read the body.
 
         Raises:
-            HttpProblem: 413 when it is longer than the limit, 400 when the client left before its end.
+            HttpProblem: 413 when the body is longer than the limit, 400 when the client left before its end.
 
         """
         if _is_more_than(self.headers.get("content-length", ""), limit_bytes):
@@ -159,7 +158,7 @@ class Request:
         return bytes(chunks)
 
     async def receive(self) -> Message:
-        """Return the next ASGI message. A client of whom the server cannot say anything has left."""
+        """Return the next ASGI message. A client counts as gone if the server raises an error."""
         try:
             return await self._receive()
         except Exception as error:  # noqa: BLE001 - servers, proxies and test clients each raise their own
@@ -172,11 +171,11 @@ class Request:
             pass
 
     def accepts(self) -> tuple[bool, bool]:
-        """Return whether the client takes JSON, and whether it takes an event stream."""
+        """Return two booleans: the client accepts JSON, and the client accepts an event stream."""
         accept = self.headers.get("accept", "")
         if accept == "application/json, text/event-stream":
             return True, True
-        # What is named twice is wanted when it is wanted once: that pair comes last, and stays.
+        # A media range that is named twice is wanted if it is wanted once: that pair comes last, and stays.
         wanted = dict(sorted(_media_range(part) for part in accept.split(",")))
         return (
             _first(wanted, "application/json", "application/*", "*/*"),
@@ -192,16 +191,16 @@ def _is_more_than(declared: str, limit: int) -> bool:
     digits = declared.lstrip("0")
     if not (digits.isascii() and digits.isdigit()):
         return False
-    # Python reads no number of thousands of digits.
+    # Python does not parse a number of thousands of digits.
     return len(digits) > len(str(limit)) or int(digits) > limit
 
 
 def _media_range(text: str) -> tuple[str, bool]:
-    """Return a part of an `Accept` header: the media range, and whether it is wanted."""
+    """Return a part of an `Accept` header: the media range, and `True` if it is wanted."""
     name, *parameters = (each.strip().lower() for each in text.split(";"))
     return name, not any(_NOT_WANTED.fullmatch(parameter) for parameter in parameters)
 
 
 def _first(wanted: dict[str, bool], *ranges: str) -> bool:
-    """Return what is said of the first of the ranges that anything is said of: it is the most specific."""
+    """Return the value of the first range that is named, which is the most specific; `False` if none is."""
     return next((wanted[each] for each in ranges if each in wanted), False)

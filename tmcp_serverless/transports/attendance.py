@@ -1,4 +1,4 @@
-"""Attending to requests that last: they listen for the client, then stream, then end before their host does.
+"""Supervision of requests that last: they listen for the client, stream, and end before their host does.
 
 A request that is answered at once, as most are, pays for one timer.
 """
@@ -25,24 +25,27 @@ __all__ = ["Attendance"]
 logger = logging.getLogger(__name__)
 
 _LASTING_SECONDS = 0.1
-"""A request that runs for longer than this listens for its cancellation."""
+"""Seconds after which a running request listens for its cancellation."""
 
 _AGAIN_SECONDS = 1.0
-"""How often it is made sure that it listens still: whoever resumes its stream takes it for dead otherwise."""
+"""Interval at which a request's inbox is checked.
+
+A GET that resumes the stream treats a request without an inbox as dead.
+"""
 
 _OPENING_SECONDS = 1.0
-"""How long an inbox that is being opened may take to be open, before it is closed."""
+"""Seconds that an inbox may take to finish opening, before it is closed."""
 
 
 class Attendance:
-    """Surrounds the running of a POST's requests, or of a notification's handler.
+    """Supervisor of the running requests of a POST, or of a notification's handler.
 
     Args:
-        exchange: The POST's answer; `None` where that is another stream, which is open already.
-        conversations: The requests' conversations; they are closed at the end.
-        host: What calls us, and for how long.
-        options: How the transport behaves.
-        session_is_there: Returns whether the session still exists.
+        exchange: The POST's response; `None` if the answer takes another stream, which is open already.
+        conversations: The requests' conversations. They are closed at the end.
+        host: The host, with its deadline.
+        options: The transport's options.
+        session_is_there: Returns `True` if the session still exists.
 
     """
 
@@ -63,7 +66,7 @@ class Attendance:
         self._timer: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
         self._unsure = True
-        """Whether the session may be gone: nobody has listened for a while."""
+        """`True` while the session may be gone, because nothing has listened for a while."""
 
         self._listening: asyncio.Task[None] | None = None
         self._streaming: asyncio.Task[None] | None = None
@@ -80,11 +83,11 @@ class Attendance:
             self._timer.cancel()
         listens = self._listening is not None
         for conversation in self._conversations:
-            # Whatever a handler has left running: nobody would hear the answer any more.
+            # A task that a handler has left running cannot ask: nothing would hear the answer any more.
             conversation.can_ask = False
             listens = listens or conversation.has_inbox
         if listens:
-            # In a task of its own: inboxes are let go of though the host may stop this one meanwhile.
+            # In a task of its own, so that inboxes are released even if the host stops this task meanwhile.
             self._closing = asyncio.create_task(self._close())
             await asyncio.shield(self._closing)
 
@@ -98,7 +101,7 @@ class Attendance:
         if self._streaming is not None:
             self._streaming.cancel()
         if self._listening is not None:
-            # A statement that is cut short takes its connection along, and may have been run.
+            # A cancelled statement takes its connection along, and may have run.
             await asyncio.wait([self._listening], timeout=_OPENING_SECONDS)
             self._listening.cancel()
         attending = [task for task in (self._listening, self._streaming) if task is not None]
@@ -134,14 +137,14 @@ class Attendance:
                 pass
 
     async def _hear(self) -> None:
-        """See to it that all inboxes are open."""
+        """Open every inbox that is not open."""
         hearing = [conversation for conversation in self._conversations if conversation.hears]
         for conversation in hearing:
             self._unsure = await conversation.inbox.open() or self._unsure
         if not hearing or not self._unsure or self._over.is_set():
             return
         if not await self._session_is_there():
-            # It was deleted while its requests did not listen, and could not tell them.
+            # The session was deleted while its requests did not listen, so they were not told.
             for conversation in hearing:
                 conversation.cancel()
             self._over.set()

@@ -1,4 +1,4 @@
-"""What a running request talks through, whatever way its answer takes."""
+"""Contract for a running request's messages to its client, over any transport."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["ResponseChannel"]
 
 
 class ResponseChannel(Protocol):
-    """The way to the client of one request: its POST's answer, or the one stream of its session."""
+    """One request's way to its client: its POST's response, or the one stream of its session."""
 
     @property
     def can_close(self) -> bool:
-        """Whether the connection may end before the answer, for the client can come back for it."""
+        """`True` if the connection may end before the answer, because the client can come back for it."""
         ...
 
     async def emit(self, message: Any) -> None:
@@ -24,5 +24,5 @@ class ResponseChannel(Protocol):
         ...
 
     async def close_connection(self) -> None:
-        """End the connection, and nothing else. Does nothing where it may not."""
+        """End the connection, and nothing else. Do nothing if the connection may not end."""
         ...

@@ -1,9 +1,9 @@
-"""The conversation of a running request with its client: what it asks, and how it is interrupted.
+"""Conversation of a running request with its client: its server requests, and its cancellation.
 
 A request that is answered at once, as most are, pays for none of it: its name, its inbox and its journal are
 made when they are first needed.
 
-Imports `mcp` when something is asked; only what runs a handler asks.
+Imports `mcp` when a server request is sent; only code that runs a handler sends one.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Conversation:
     """One running message's way to its client and back.
 
     Args:
-        streams: Where its mailboxes are.
+        streams: The stream manager with its mailboxes.
         session_id: Its session.
         request_id: Its JSON-RPC id; `None` for a notification.
-        can_ask: Whether the client can be asked at all while it is handled.
+        can_ask: `True` if the client can be sent server requests at all while the message is handled.
 
     """
 
@@ -60,24 +60,24 @@ class Conversation:
 
     @property
     def name(self) -> str:
-        """The name by which other instances find this request."""
+        """Name by which other instances find this request."""
         if self._name is None:
             self._name = request_name(self._request_id)
         return self._name
 
     @property
     def has_inbox(self) -> bool:
-        """Whether it has listened, and so has something to close."""
+        """`True` if the message has listened, and so has an inbox to close."""
         return self._inbox is not None
 
     @property
     def hears(self) -> bool:
-        """Whether its client may have something to say: a notification's has not, unless it was asked."""
+        """`True` if the client may have something to say. After a notification it has not, unless asked."""
         return self._request_id is not None or self._inbox is not None
 
     @property
     def inbox(self) -> Inbox:
-        """Where it hears from the client."""
+        """Inbox for messages from the client."""
         if self._inbox is None:
             self._inbox = Inbox(
                 *(self._streams, self._session_id, self.name),
@@ -87,16 +87,16 @@ class Conversation:
         return self._inbox
 
     def journal(self, *, retry_milliseconds: int) -> Journal:
-        """Return where its stream is kept."""
+        """Return a journal that keeps the request's stream."""
         return Journal(self._streams, self._session_id, self.name, retry_milliseconds=retry_milliseconds)
 
     def cancel(self) -> None:
-        """Stop the request, where it can be stopped."""
+        """Stop the request, if it can be stopped."""
         if self.on_cancelled is not None:
             self.on_cancelled()
 
     async def aclose(self) -> None:
-        """Stop listening, where it did."""
+        """Stop listening, if it has listened."""
         if self._inbox is not None:
             await self._inbox.aclose()
 
@@ -109,12 +109,12 @@ class Conversation:
     ) -> Json:
         """Send a request to the client and return its result.
 
-        `deliver` puts a message where the client sees it. When nobody waits for the answer any more, because
-        of a timeout or a cancellation, the client is told so on the same way.
+        `deliver` puts a message on a stream that the client sees. If the caller stops waiting for the answer,
+        because of a timeout or a cancellation, the client is told so in the same way.
 
         Raises:
             NoBackChannelError: The client cannot be asked.
-            MCPError: It answered with an error, or not in time, or its session is gone.
+            MCPError: The client answered with an error, or not in time, or its session is gone.
 
         """
         from mcp.shared.exceptions import MCPError, NoBackChannelError  # noqa: PLC0415 - see the module's text

@@ -1,4 +1,4 @@
-"""Browsers: which headers a page may send, and which it may see.
+"""CORS for browsers: the headers that a page may send, and those that it may see.
 
 The origin has been accepted already (`security.OriginPolicy`); a page's credentials are in its headers.
 (fetch.spec.whatwg.org, "CORS protocol")
@@ -22,7 +22,7 @@ _ALLOWS_PRIVATE = (b"access-control-allow-private-network", b"true")
 
 
 def with_cors(app: ASGIApp) -> ASGIApp:
-    """Return the application as pages of other origins may use it: with every header that MCP has."""
+    """Return the application for use by pages of other origins, with every header that MCP has."""
     answering = CORSMiddleware(
         app,  # type: ignore[arg-type]
         allow_origins=["*"],
@@ -32,7 +32,7 @@ def with_cors(app: ASGIApp) -> ASGIApp:
     )
 
     async def cross_origin(scope: Scope, receive: Receive, send: Send) -> None:
-        # A page of the internet asks so for a server in its user's network. Starlette would refuse it.
+        # A page of the internet asks this for a server in its user's network. Starlette would refuse it.
         private = _ASKS_PRIVATE in scope["headers"]
         if private:
             scope = {**scope, "headers": [each for each in scope["headers"] if each != _ASKS_PRIVATE]}
@@ -48,7 +48,7 @@ def with_cors(app: ASGIApp) -> ASGIApp:
 
 
 def _exposed(headers: Headers) -> Headers:
-    """Name every `Mcp-*` header that is there among those that a page may see."""
+    """Add every `Mcp-*` header of the response to the headers that a page may see."""
     known = {name.lower().encode() for name in _EXPOSED}
     more = {name.lower() for name, _ in headers if name.lower().startswith(b"mcp-")} - known
     if not more:

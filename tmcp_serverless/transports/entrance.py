@@ -1,4 +1,4 @@
-"""The check of `Host` and `Origin` in front of the MCP endpoint and HTTP+SSE, and of nothing else.
+"""Check of `Host` and `Origin` in front of the MCP endpoint and HTTP+SSE, and of nothing else.
 
 A server's other routes (OAuth, health pages, webhooks) have rules and CORS headers of their own.
 """
@@ -20,12 +20,12 @@ __all__ = ["Entrance"]
 
 
 class Entrance:
-    """An ASGI application in front of another: it refuses requests whose `Host` or `Origin` is not accepted.
+    """ASGI application in front of another. It refuses requests if their `Host` or `Origin` is not accepted.
 
     Args:
         app: The application. It answers 404 at every path that is not one of `paths`.
         policy: The hosts and origins that are accepted.
-        paths: The paths of the MCP transports, as `path_of` has them.
+        paths: The paths of the MCP transports, in the form of `path_of`.
         cors: Adds CORS headers to answers to pages, and answers their preflights.
 
     """

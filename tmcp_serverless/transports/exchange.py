@@ -1,12 +1,12 @@
-"""The exchange that running requests talk through: one POST and its answer.
+"""Response to one POST, for the messages and answers of its running requests.
 
 A request that finishes without emitting anything is answered as `application/json`. The first message before
-the answer, or a request that lasts, turns the answer into an event stream with keep-alive comments.
+the answer, or a request that lasts, turns the response into an event stream with keep-alive comments.
 
-With a journal the stream outlives its connection: each event is committed with an id before it is written,
-and a client whose connection ends, for whatever reason, resumes on any instance. Without one, what a client
-that went away would have been sent goes nowhere. Either way the request runs on: in the handshake era a
-disconnect is not a cancellation.
+With a journal the stream outlives its connection. Each event is committed with an id before it is written. If
+a client's connection ends, for any reason, the client resumes on any instance. Without a journal, messages to
+a client that went away are lost. Either way the request runs on: in the handshake era a disconnect is not a
+cancellation.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ __all__ = ["Exchange"]
 logger = logging.getLogger(__name__)
 
 _LAST_WORD_SECONDS = 2.0
-"""How long an answer that could not be stored is tried again when the host is stopping."""
+"""Seconds in which an answer that could not be stored is tried again while the host is stopping."""
 
 _STOPPED_SECONDS = 0.2
-"""How long a client may take to read when the host is stopping: a function has half a second left."""
+"""Seconds that a client may take to read when the host is stopping: a function has half a second left."""
 
 
 class Exchange:
-    """One POST's answer, while it is being made.
+    """One POST's response, while it is being made.
 
     Args:
         send: The ASGI `send` of the POST.
-        headers: Headers that every answer of the session carries.
-        batch: Whether the POST was a JSON-RPC batch, whose JSON answer is an array.
-        new_journal: Returns where the stream is kept, so that it can be resumed; `None`: it cannot.
+        headers: Headers that every response of the session carries.
+        batch: `True` if the POST was a JSON-RPC batch. Its JSON response is an array.
+        new_journal: Returns the journal that keeps the stream, so that it can be resumed; `None`: it cannot.
 
     """
 
@@ -60,7 +60,7 @@ class Exchange:
         self._new_journal = new_journal
         self._journal: Journal | None = None
         self._queue: deque[tuple[bytes, bool]] = deque()
-        """Messages that have not been written yet, in the order of the calls; true: an answer."""
+        """Messages that have not been written yet, in the order of the calls; `True` marks an answer."""
 
         self._queued = 0
         self._written = 0
@@ -73,21 +73,21 @@ class Exchange:
 
     @property
     def can_close(self) -> bool:
-        """Whether the connection may end before the answer, for the client can resume."""
+        """`True` if the connection may end before the answer, because the client can resume."""
         return self._new_journal is not None
 
     async def emit(self, message: Any) -> None:
-        """Send a message before the answer; it turns the answer into a stream."""
+        """Send a message before the answer. It turns the response into a stream."""
         if self._finished or (self._answered and not self._batch):
             logger.debug("dropped a message: its request has been answered")
             return
-        # Queued before anything is awaited: an answer that follows does not overtake it.
+        # Queued before the first `await`, so that an answer that follows does not overtake it.
         number = self._enqueue(dump(message), last=False)
         async with self._writing:
             await self._write_queue(up_to=number)
 
     async def answer(self, data: bytes) -> None:
-        """Take the answer to one request, as JSON. A stream carries it at once, a plain answer at the end."""
+        """Take the answer to one request, as JSON. A stream carries it at once, a plain response last."""
         self._answered = True
         number = self._enqueue(data, last=True)
         if self._streaming:
@@ -95,7 +95,7 @@ class Exchange:
                 await self._write_queue(up_to=number)
 
     async def finish(self) -> None:
-        """End the POST's answer. Whatever else would have been sent comes too late from here on."""
+        """End the POST's response. Messages after this come too late."""
         self._finished = True
         if self._streaming:
             async with self._writing:
@@ -110,9 +110,10 @@ class Exchange:
         await self._outlet.end(body)
 
     async def abandon(self, data: bytes) -> None:
-        """Take the answer to a request that is not finished: for its client, or whoever resumes the stream.
+        """Take the answer to an unfinished request, for its client or for a client that resumes the stream.
 
-        Where it was answered after all, that answer stands; it may have been stopped on its way to the store.
+        If the request was answered after all, that answer stands. It may have been stopped on its way to the
+        store.
         """
         self._outlet.hurry(seconds=_STOPPED_SECONDS)
         if self._journal is None:
@@ -135,11 +136,12 @@ class Exchange:
         await self.finish()
 
     async def close_connection(self, *, unless_waiting: bool = False) -> None:
-        """End the connection, not the stream: the client resumes it. Does nothing where it could not.
+        """End the connection, not the stream: the client resumes it. Do nothing if the client could not.
 
-        A client that does not read is given up: what is said from then on it finds when it resumes.
+        A client that does not read is given up. It finds all later messages when it resumes.
 
-        `unless_waiting`: leave an answer alone that has not begun to stream, for it may still come whole.
+        `unless_waiting`: leave a response alone that has not begun to stream, because it may still be sent
+        whole.
         """
         if self._journal is not None and self._journal.resumable:
             self._outlet.hurry()
@@ -153,7 +155,7 @@ class Exchange:
                 await self._end_connection(self._journal)
 
     async def keep_alive(self, *, until_seconds: float) -> None:
-        """Keep the answer open as a stream; close its connection after so many seconds, where that may be."""
+        """Keep the response open as a stream. After so many seconds close its connection, if that may be."""
         ends = asyncio.get_running_loop().time() + until_seconds
         if not self._streaming:
             async with self._writing:
@@ -180,7 +182,7 @@ class Exchange:
         return self._queued
 
     async def _start(self) -> None:
-        """Begin the stream, or finish beginning it: who sends may be cut short, as by a timeout."""
+        """Begin the stream, or finish beginning it: a sender may be cancelled, for example by a timeout."""
         self._streaming = True
         if not self._has_head:
             await self._outlet.start(200, [*sse.SSE_HEADERS, *self._headers])
@@ -192,19 +194,20 @@ class Exchange:
             self._is_primed = True
 
     async def _write_queue(self, *, up_to: float = math.inf) -> None:
-        """Write what was queued, in its order; `up_to`: the number of the last message."""
+        """Write the queued messages, in their order; `up_to`: the number of the last message."""
         await self._start()
         while self._queue and self._written < up_to:
             data, last = self._queue[0]
             if last and self._journal is None:
-                # Cut short it goes out again: its client waits for it.
+                # If the write is cancelled, the answer goes out again: its client waits for it.
                 await self._write(data, last=last)
                 self._queue.popleft()
                 self._written += 1
             else:
                 self._queue.popleft()
                 self._written += 1
-                # A journal has it before anything is awaited: cut short, it is here or there.
+                # A journal has the message before the first `await`. If it is cancelled, the message is here
+                # or there.
                 await self._write(data, last=last)
 
     async def _write(self, data: bytes, *, last: bool) -> None:

@@ -1,4 +1,4 @@
-"""GET: the session's standalone stream, or the stream of a request that is resumed behind an event id.
+"""GET: the session's standalone stream, or the stream of a request, resumed behind an event id.
 
 (basic/transports, "Listening for Messages from the Server" and "Resumability and Redelivery")
 """
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class GetStreams:
-    """Serves the GETs of a transport."""
+    """GET handler of a transport, with its open streams."""
 
     def __init__(self, managers: SessionManagers, options: HttpOptions) -> None:
         self._managers = managers
@@ -43,7 +43,7 @@ class GetStreams:
 
     @property
     def allowed_methods(self) -> bytes:
-        """What an `Allow` header says."""
+        """Value of an `Allow` header."""
         return b"POST, DELETE, OPTIONS" if self._options.disable_sse else b"GET, POST, DELETE, OPTIONS"
 
     def drain(self) -> None:
@@ -63,7 +63,7 @@ class GetStreams:
             load: Returns the session that a request names.
 
         Raises:
-            HttpProblem: 405 where there is no such stream, 406 where the client does not take one, 400 for a
+            HttpProblem: 405 if there is no such stream, 406 if the client does not accept one, 400 for a
                 `Last-Event-ID` of no form of ours.
             SessionNotFoundError: The session was deleted while its stream was being opened.
 
@@ -73,7 +73,7 @@ class GetStreams:
         drains = self._drains
         session = await load(request)
         if resumed is not None and resumed.last:
-            # Nothing comes behind the answer, and 204 tells a client not to come back (WHATWG HTML, 9.2.3).
+            # Nothing follows the answer, and 204 tells a client not to come back (WHATWG HTML, 9.2.3).
             await respond(send, 204, b"", session.headers)
             return
         reader, address, after = self._reader(request, send, session, resumed)
@@ -89,7 +89,7 @@ class GetStreams:
         await reader.finish()
 
     def _check(self, request: Request, resumed: EventId | None) -> None:
-        # What a request has to say is not lost for want of a standalone stream: its own may be resumed.
+        # A request's messages are not lost for want of a standalone stream: its own may be resumed.
         refused = self._options.disable_sse and resumed is None
         delivered_whole = not host_of(request.scope).streams
         if refused or (delivered_whole and self._options.buffered_wait_seconds <= 0):
@@ -129,10 +129,10 @@ class GetStreams:
             logger.debug("the lease is left to expire: %s", error)
 
     async def _check_again(self, session: LoadedSession) -> None:
-        """See that the session was not deleted before its stream was there to be ended with it.
+        """Check that the session was not deleted before its stream existed and could be ended with it.
 
         Raises:
-            SessionNotFoundError: It was.
+            SessionNotFoundError: It was deleted.
 
         """
         if not await self._is_there(session):
@@ -143,7 +143,10 @@ class GetStreams:
         return await self._managers.info.load(session.id, principal=session.record.principal) is not None
 
     def _seconds(self, request: Request, reader: StreamReader) -> float:
-        """Return how long the stream may last; with its token it ends on every host."""
+        """Return the seconds that the stream may last.
+
+        On a host that streams, it ends with the request's token.
+        """
         host = host_of(request.scope)
         if not host.streams:
             return host.seconds_left(at_most=self._options.buffered_wait_seconds)
@@ -153,7 +156,7 @@ class GetStreams:
     def _reader(
         self, request: Request, send: Send, session: LoadedSession, resumed: EventId | None
     ) -> tuple[StreamReader, str, str | None]:
-        """Return what serves the GET, the mailbox that it reads, and the cursor that it starts behind."""
+        """Return the reader for the GET, the mailbox that it reads, and the cursor that it starts behind."""
         one_batch = not host_of(request.scope).streams
         if resumed is None:
             standalone = StandaloneReader(

@@ -1,4 +1,4 @@
-"""What both transports of the handshake era do with a request, whatever way its answer takes."""
+"""Request handling that both transports of the handshake era share, for any form of the answer."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ _SWEPT_ROWS = 10
 
 
 class HandshakeTransport:
-    """The side of a transport that its clients do not see: who asks, for which session, and what runs.
+    """Base class of the transports, for the parts that clients do not see: caller, session and execution.
 
     Args:
         server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`; or a `ServerRuntime` to share.
-        session_manager: Where sessions and their streams are.
-        paths: Where it answers.
-        principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user.
-        policy: Which `Host` and `Origin` headers are accepted; by default the endpoint's own origin, and
+        session_manager: The managers of sessions and their streams.
+        paths: The paths that it answers at.
+        principal: Returns the caller's identity from the ASGI scope; by default the SDK's authenticated user.
+        policy: The `Host` and `Origin` headers that are accepted; by default the endpoint's own origin, and
             loopback to loopback.
-        options: How the transport behaves.
+        options: The transport's options.
 
     """
 
@@ -65,7 +65,7 @@ class HandshakeTransport:
         options: HttpOptions,
     ) -> None:
         self.paths = tuple(path.rstrip("/") for path in paths)
-        """Where it answers."""
+        """Paths that the transport answers at."""
 
         self._options = options
         self._is_shared = isinstance(server, ServerRuntime)
@@ -113,9 +113,9 @@ class HandshakeTransport:
         return routed
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request whose `Host` and `Origin` have been checked.
+        """Serve one HTTP request after the check of its `Host` and `Origin`.
 
-        What goes wrong before the answer has begun is answered.
+        An error before the response has begun is answered.
         """
         begun = False
 
@@ -128,17 +128,17 @@ class HandshakeTransport:
             await self._serve(Request(scope, receive), noting)
         except (HttpProblem, SessionNotFoundError, StoreUnavailableError, ConfigurationError) as error:
             if begun:
-                # A second head would break the connection, and the client lose what it has.
+                # A second head would break the connection, and the client would lose the data that it has.
                 logger.error("after the answer had begun: %r", error)  # noqa: TRY400 - it says what to do
             else:
                 await _refusal(error).answer(send)
 
     async def _serve(self, request: Request, send: Send) -> None:
-        """Serve one HTTP request; what is raised before the answer has begun is the answer."""
+        """Serve one HTTP request. An exception before the response has begun becomes the response."""
         raise NotImplementedError
 
     async def _forward(self, session: LoadedSession, message: Json) -> None:
-        """Bring what concerns a running request to its inbox, wherever it runs."""
+        """Deliver a message that concerns a running request to its inbox, on any instance."""
         streams, params = self._managers.streams, message.get("params") or {}
         match message.get("method"):
             case None:
@@ -159,16 +159,16 @@ class HandshakeTransport:
 
     async def _forward_cancellation(self, session: LoadedSession, request_id: str | int) -> None:
         ids = [request_id]
-        # Some clients say "7" for 7. The two have inboxes of their own all the same: they may run at once,
-        # and what one has asked is not answered to the other.
+        # Some clients send "7" for 7. The two still have inboxes of their own: they may run at once, and a
+        # server request of one is not answered to the other.
         if (other := same_id_as_other_type(request_id)) is not None:
             ids.append(other)
         inboxes = [inbox_of(session.id, request_name(id)) for id in ids]
-        # The request may be younger than its inbox: the mailbox is made where there is none.
+        # The cancellation may come before the inbox exists: the mailbox is created if there is none.
         await self._managers.streams.send(inboxes, dump(cancellation()).decode())
 
     async def _notify(self, request: Request, session: LoadedSession, messages: list[Json]) -> None:
-        """Run the handlers of the notifications among the messages, which have been answered already."""
+        """Run the handlers of the notifications among the messages. Their errors are logged."""
         for message in messages:
             if "method" in message:
                 try:
@@ -179,7 +179,7 @@ class HandshakeTransport:
                     logger.exception("the handler for %r was not run", message["method"])
 
     async def _sweep(self) -> None:
-        """Take a few expired rows along, after the answer."""
+        """Delete a few expired rows, after the answer."""
         try:
             await self._managers.info.sweep(limit=_SWEPT_ROWS)
             await self._managers.streams.sweep(limit=_SWEPT_ROWS)
@@ -192,7 +192,7 @@ class HandshakeTransport:
 
 
 def check_content_type(request: Request) -> None:
-    """Let a POST of JSON pass.
+    """Accept a POST of JSON.
 
     Raises:
         HttpProblem: 400 for anything else.
@@ -204,7 +204,7 @@ def check_content_type(request: Request) -> None:
 
 
 def check_version(request: Request) -> None:
-    """Let a request pass that names a revision of the handshake era, or none.
+    """Accept a request that names a revision of the handshake era, or none.
 
     Raises:
         HttpProblem: 400 for any other.
@@ -218,10 +218,10 @@ def check_version(request: Request) -> None:
 
 
 def split_batch(session: LoadedSession, messages: list[Any]) -> tuple[list[Json], list[Json]]:
-    """Return the requests of a batch, and the rest of it.
+    """Return the requests of a batch, and its other messages.
 
     Raises:
-        HttpProblem: 400 where there are no batches, or this is none.
+        HttpProblem: 400 if the session's revision has no batches, or this is not a valid one.
 
     """
     if session.record.protocol_version != BATCH_VERSION or not messages:
@@ -237,7 +237,7 @@ def split_batch(session: LoadedSession, messages: list[Any]) -> tuple[list[Json]
 def _refusal(
     error: HttpProblem | SessionNotFoundError | StoreUnavailableError | ConfigurationError,
 ) -> HttpProblem:
-    """Return what is answered when this is raised."""
+    """Return the response to a request that raised this."""
     if isinstance(error, HttpProblem):
         return error
     if isinstance(error, SessionNotFoundError):

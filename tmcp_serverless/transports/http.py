@@ -1,7 +1,7 @@
 """Streamable HTTP of the handshake era: protocol revisions 2025-03-26, 2025-06-18 and 2025-11-25.
 
-Every request may land on another instance: what it needs of its session is loaded in one round trip, and what
-a handler says goes to the request's own answer or to the session's mailbox.
+Every request may land on another instance. The data that it needs of its session is loaded in one round trip.
+A handler's messages go to the request's own response or to the session's mailbox.
 (modelcontextprotocol.io/specification, basic/transports of each revision)
 """
 
@@ -36,17 +36,17 @@ __all__ = ["HttpTransport"]
 
 
 class HttpTransport(HandshakeTransport):
-    """An ASGI application that serves an MCP server to handshake-era clients.
+    """ASGI application that serves an MCP server to handshake-era clients.
 
     Args:
         server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`, behind its own authentication and beside
-            its own routes; or a `ServerRuntime` to share, in front of which is what its owner has put there.
-        session_manager: Where sessions and their streams are.
-        path: Where it answers; every other path is 404.
-        principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user.
-        policy: Which `Host` and `Origin` headers are accepted; by default the endpoint's own origin, and
+            its own routes; or a `ServerRuntime` to share, behind anything that its owner has put in front.
+        session_manager: The managers of sessions and their streams.
+        path: The path that it answers at; every other path is 404.
+        principal: Returns the caller's identity from the ASGI scope; by default the SDK's authenticated user.
+        policy: The `Host` and `Origin` headers that are accepted; by default the endpoint's own origin, and
             loopback to loopback.
-        options: How it behaves.
+        options: The transport's options.
 
     """
 
@@ -71,7 +71,7 @@ class HttpTransport(HandshakeTransport):
         self._get_streams = GetStreams(session_manager, self._options)
 
     async def drain(self) -> None:
-        """End the open streams that clients can continue elsewhere; what runs goes on running."""
+        """End the open streams that clients can continue elsewhere. Running requests go on."""
         self._get_streams.drain()
         if "_runner" in vars(self):
             await self._runner.drain()
@@ -115,7 +115,7 @@ class HttpTransport(HandshakeTransport):
     async def _accept(
         self, request: Request, send: Send, session: LoadedSession, messages: list[Json]
     ) -> None:
-        """Take what needs no answer: 202 once it is safe with whom it concerns, then the handlers."""
+        """Take messages that need no answer: 202 once each is safely delivered, then the handlers."""
         for message in messages:
             await self._forward(session, message)
         await respond(send, 202, b"", session.headers)
@@ -133,10 +133,12 @@ class HttpTransport(HandshakeTransport):
         await self._runner.answer_batch(request.scope, send, session, requests)
 
     async def _initialize(self, request: Request, send: Send, message: Json) -> None:
-        """Make a session, or settle one anew: durable before the answer, so that the next request finds it.
+        """Create a session, or initialize one anew.
+
+        It is durable before the answer, so that the next request finds it.
 
         Raises:
-            SessionNotFoundError: The request names a session that is none, or not any more.
+            SessionNotFoundError: The request names a session that does not exist, or not any more.
 
         """
         check_version(request)
@@ -153,7 +155,7 @@ class HttpTransport(HandshakeTransport):
                 await self._managers.info.initialize(id, record)
                 await self._managers.streams.prepare(id)
             elif not await self._managers.info.initialize(id, record, only_if_exists=True):
-                # It has been deleted since it was loaded, and stays so.
+                # The session has been deleted since it was loaded, and stays deleted.
                 raise SessionNotFoundError
             headers.append((b"mcp-session-id", id.encode()))
         await respond(send, 200, dump(answer), headers)
@@ -170,8 +172,9 @@ class HttpTransport(HandshakeTransport):
         """Load the session that the request names.
 
         Raises:
-            HttpProblem: 400 when it names none, or speaks a revision of no era that has sessions.
-            SessionNotFoundError: It is unknown, malformed, expired, somebody else's, or of HTTP+SSE.
+            HttpProblem: 400 if the request names none, or has a revision of no era with sessions.
+            SessionNotFoundError: The id is malformed, or its session is unknown, expired, another
+                principal's, or of HTTP+SSE.
 
         """
         check_version(request)

@@ -1,7 +1,7 @@
-"""The inbox of a running request: where it hears from the client, on whatever instance that speaks.
+"""Inbox of a running request: the mailbox of messages from the client, received by any instance.
 
-Answers to what the request asked, progress of these, and its cancellation are posted to any instance, which
-appends them here. The inbox costs nothing until the request lasts, or asks.
+Answers to the request's server requests, their progress, and its cancellation are posted to any instance.
+That instance appends them here. The inbox costs nothing until the request lasts, or sends a server request.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ __all__ = ["Inbox", "cancellation"]
 logger = logging.getLogger(__name__)
 
 _STARTING_SECONDS = 30.0
-"""How long a request may take to its handler, behind a cold start, while its cancellation overtakes it."""
+"""Seconds that a request may take to its handler behind a cold start, while its cancellation overtakes it."""
 
 
 def cancellation() -> Json:
-    """Return a `notifications/cancelled` of now as an inbox takes it.
+    """Return a `notifications/cancelled` of now, in the form that an inbox takes.
 
-    Whose it is, the inbox is named after; and what else the client says of it, as much as a body holds, is
-    not kept for a request that may never have been.
+    The inbox's name identifies the request. The client's other data about it may fill a whole body. It is not
+    kept for a request that may never have existed.
     """
     return {"jsonrpc": "2.0", "method": "notifications/cancelled", "receivedAt": time.time()}
 
 
 class Inbox:
-    """The controller of a request's inbox.
+    """Controller of a request's inbox.
 
     Args:
-        streams: Where the mailbox is.
+        streams: The stream manager with the mailbox.
         session_id: The session.
         name: The request's name.
-        began_at: When the request began, in seconds since the epoch.
+        began_at: The start of the request, in seconds since the epoch.
         on_cancelled: Called when the client cancels the request, or its session is deleted.
 
     """
@@ -73,22 +73,24 @@ class Inbox:
         self._on_progress: dict[str, Any] = {}
 
     async def open(self) -> bool:
-        """Listen: what is appended from now on, and what was appended before, is heard.
+        """Listen. Messages that are appended from now on, and those appended before, are heard.
 
-        Returns whether nobody listened until now, because this is the first time, or the store was away.
+        Return `True` if nothing listened until now, because this is the first time, or the store was
+        unavailable.
         """
         async with self._opening:
             if self._listens or self._closed is not None:
                 return False
-            # Whoever is cut short here may have claimed it all the same.
+            # A caller that is cancelled here may have claimed the mailbox all the same.
             self._claimed = True
-            # What the store takes for delivered need not have come: the reply to a read may have been lost.
+            # Messages that the store takes for delivered may not have come: the reply to a read may have been
+            # lost.
             await self._streams.create(self._address, self, after=self._cursor)
             self._listens = True
             return True
 
     async def aclose(self) -> None:
-        """Stop listening, and forget the mailbox, unless another request with the same id listens there."""
+        """Stop listening, and delete the mailbox unless another request with the same id listens there."""
         async with self._opening:
             self._end(self._closed or CloseReason.SHUTDOWN)
             if not self._claimed:
@@ -99,7 +101,7 @@ class Inbox:
                 await self._streams.delete(self._address)
 
     def expect(self, question_id: str, on_progress: Any) -> asyncio.Future[Json]:
-        """Return the future answer, a JSON-RPC response, to a question that is about to be asked.
+        """Return the future answer, a JSON-RPC response, to a server request that is about to be sent.
 
         Raises:
             ConnectionError: No answer will be heard.
@@ -114,28 +116,28 @@ class Inbox:
         return future
 
     def forget(self, question_id: str) -> None:
-        """Wait for this answer no longer: one that comes late is dropped."""
+        """Stop waiting for this answer. If it comes late, it is dropped."""
         future = self._waiting.pop(question_id, None)
         if future is not None and not future.cancel() and not future.cancelled():
             future.exception()  # Whoever asked has another reason to give up; this one is not news.
         self._on_progress.pop(question_id, None)
 
     async def opened(self, cursor: str) -> None:
-        """Hear where the inbox starts."""
+        """Note the cursor that the inbox starts at."""
         self._cursor = cursor
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
-        """Hear what the client posted."""
+        """Handle messages from the client."""
         for event in events:
             await self._hear(json.loads(event.data))
             self._cursor = event.cursor
 
     async def missed(self, count: int) -> None:
-        """Hear that messages expired: nobody waited for them, or the waiting has a time limit."""
+        """Note that messages expired: nothing waited for them, or the waiting has a time limit."""
         logger.debug("%d messages to a running request expired unread", count)
 
     def close(self, reason: CloseReason) -> None:
-        """Hear that nothing more will be heard, unless it is opened again when the store is back."""
+        """Stop hearing. After `UNAVAILABLE` the inbox can be opened again when the store is back."""
         self._listens = False
         if reason is not CloseReason.UNAVAILABLE:
             self._end(reason)

@@ -1,4 +1,4 @@
-"""What a request's own stream has carried, kept so that another instance can continue it."""
+"""Journal of a request's own stream: its events, kept so that another instance can continue it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """The mailbox of one run of a request. Each event is committed before it is written.
+    """Mailbox of one run of a request. Each event is committed before it is written.
 
-    What cannot be committed is not written: the connection ends, the event waits here, and the client finds
-    it in the mailbox when both are back. So no event is on the wire twice, or only there.
+    An event that cannot be committed is not written: the connection ends, the event waits here, and the
+    client finds it in the mailbox when both are back. So no event is on the wire twice, or only there.
 
     Args:
-        streams: Where the mailbox is.
+        streams: The stream manager with the mailbox.
         session_id: The session.
         name: The request's name (`addresses.request_name`).
-        retry_milliseconds: The hint how long a client should wait before it resumes.
+        retry_milliseconds: The time that a client should wait before it resumes, as a hint.
 
     """
 
@@ -46,7 +46,7 @@ class Journal:
 
     @property
     def resumable(self) -> bool:
-        """Whether the client has been given an event id to resume from."""
+        """`True` if the client has been given an event id to resume from."""
         return self._cursor is not None
 
     async def prime(self) -> bytes:
@@ -60,10 +60,10 @@ class Journal:
         return sse.priming(str(self._id._replace(cursor=self._cursor)))
 
     async def record(self, data: bytes, *, last: bool) -> bytes:
-        """Keep an event, and return what goes out now; `last`: it is the answer.
+        """Keep an event, and return the frames that go out now; `last`: it is the answer.
 
         Raises:
-            StoreUnavailableError: It could not be stored; it is kept, and goes with the next one.
+            StoreUnavailableError: The event could not be stored. It is kept, and goes with the next one.
 
         """
         if self._cursor is None:
@@ -72,7 +72,7 @@ class Journal:
         return await self._store()
 
     async def settle(self, *, seconds: float = PATIENCE_SECONDS) -> None:
-        """Store what waits, for as long as anybody may reasonably come for it."""
+        """Store the waiting events, for as long as a client may reasonably come for them."""
         try:
             async with asyncio.timeout(seconds):
                 while self._waiting:
@@ -84,7 +84,7 @@ class Journal:
             logger.warning("%d events of a stream could not be stored", len(self._waiting))
 
     def retry(self) -> bytes:
-        """Return the frame that says when to come back; nothing where clients are not told."""
+        """Return the frame that tells the client when to come back; nothing if clients are not told."""
         return sse.retry(self._retry)
 
     async def _store(self) -> bytes:

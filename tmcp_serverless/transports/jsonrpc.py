@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "classify", "dump", "error_answer", "parse"]
 
 _BATCH_MESSAGES = 100
-"""How many messages a batch may have. They run at once, each as if it had been posted alone."""
+"""Most messages that a batch may have. They run at once, each as if it had been posted alone."""
 
 _CODE = pydantic_core.SchemaValidator(pydantic_core.core_schema.int_schema())
-"""An error's code, which the SDK reads from -1.0 and from "-1" too."""
+"""Error code. The SDK reads it from -1.0 and from "-1" too."""
 
 
 class Kind(Enum):
-    """What a JSON-RPC message is."""
+    """Kind of a JSON-RPC message."""
 
     REQUEST = auto()
     NOTIFICATION = auto()
@@ -33,7 +33,8 @@ def parse(body: bytes) -> Any:
     """Read a body as JSON.
 
     Raises:
-        HttpProblem: 400, with the SDK's words when it is not JSON, and when it is a batch that is too long.
+        HttpProblem: 400, with the SDK's words when the body is not JSON, and when it is a batch that is too
+            long.
 
     """
     try:
@@ -47,20 +48,20 @@ def parse(body: bytes) -> Any:
 
 
 def dump(message: Any) -> bytes:
-    """Write a message as compact JSON. What is no number in JSON, such as NaN, is null, as in the SDK."""
+    """Write a message as compact JSON. A number that JSON lacks, such as NaN, is null, as in the SDK."""
     return pydantic_core.to_json(message, inf_nan_mode="null")
 
 
 def error_answer(request: dict[str, Any], code: int, text: str) -> dict[str, Any]:
-    """Return the answer that a request has failed."""
+    """Return the JSON-RPC error that answers a failed request."""
     return {"jsonrpc": "2.0", "id": request["id"], "error": {"code": code, "message": text}}
 
 
 def classify(message: Any) -> tuple[Kind, Json]:
-    """Return what the message is, and the message: of a response, what makes it one, as the SDK reads it.
+    """Return the message's kind, and the message. A response is reduced to the members that the SDK reads.
 
     Raises:
-        HttpProblem: 400 when it is no JSON-RPC message; it says what is wrong.
+        HttpProblem: 400 when it is not a JSON-RPC message, with the reason.
 
     """
     if type(message) is dict and message.get("jsonrpc") == "2.0":
@@ -75,8 +76,8 @@ def classify(message: Any) -> tuple[Kind, Json]:
 
 
 def _response(message: Json) -> Json | None:
-    """Return what makes the message a response, without an error that is null; `None` where it is none."""
-    # An error need not say whose it is, but has to say that.
+    """Return the members that make the message a response, without a null error; `None` if it is none."""
+    # The id of an error may be null, but has to be there.
     if "id" not in message or type(message["id"]) not in (str, int, type(None)):
         return None
     response: Json = {"jsonrpc": "2.0", "id": message["id"]}

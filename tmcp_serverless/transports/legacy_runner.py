@@ -1,4 +1,4 @@
-"""Running the requests of a session that is one stream: what they say and their answers go there.
+"""Runner of a session that is one stream: a request's messages and its answer go there.
 
 Imports `mcp`, as `runner` does.
 """
@@ -30,12 +30,12 @@ _OUT_OF_TIME = "The request took longer than its instance lives"
 
 
 class LegacyRunner(MessageRunner):
-    """Runs requests and notifications of HTTP+SSE sessions."""
+    """Runner of requests and notifications of HTTP+SSE sessions."""
 
     async def answer_on_stream(self, scope: Scope, session: LoadedSession, message: Json) -> None:
-        """Run a request of a session that is one stream; what it says and its answer go there.
+        """Run a request of a session that is one stream. Its messages and its answer go there.
 
-        There is always an answer: nobody but this invocation could give one, and the client waits for it.
+        There is always an answer: only this invocation could give one, and the client waits for it.
         """
         exchange = StreamExchange(self._managers.streams, session.id)
         try:
@@ -67,11 +67,11 @@ class LegacyRunner(MessageRunner):
             return await self._run(scope, session, message, exchange, conversation)
 
     async def _initialize_stream(self, scope: Scope, session: LoadedSession, message: Json) -> bytes:
-        """Run `initialize`: what it settles is durable before the answer."""
+        """Run `initialize`. The session that it settles is durable before the answer."""
         answer, settled = await self.initialize(
             scope, session.id, message, session.record.principal, pushes=True
         )
         if settled is not None:
-            # Where the session has ended meanwhile it stays so, and nobody reads the answer.
+            # A session that has ended meanwhile stays ended, and no client reads the answer.
             await self._managers.info.initialize(session.id, settled, only_if_exists=True)
         return dump(answer)

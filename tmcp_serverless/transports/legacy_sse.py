@@ -1,8 +1,8 @@
 """HTTP+SSE, the transport of protocol revision 2024-11-05, for clients that know no other.
 
-GET opens the session's one stream, whose first event says where to POST. A POST may land on any instance: it
-is answered 202 once its session has been checked, and what comes of it is appended to the session's mailbox,
-which the instance that holds the stream reads.
+GET opens the session's one stream. The first event has the address for POSTs. A POST may land on any
+instance. It is answered 202 once its session has been checked. Its results are appended to the session's
+mailbox, and the instance that holds the stream reads them there.
 (modelcontextprotocol.io/specification/2024-11-05/basic/transports)
 """
 
@@ -41,21 +41,21 @@ __all__ = ["SseTransport"]
 
 
 class SseTransport(HandshakeTransport):
-    """An ASGI application that serves an MCP server to clients of HTTP+SSE.
+    """ASGI application that serves an MCP server to clients of HTTP+SSE.
 
     A tool runs on after the 202, within the POST's ASGI call: a host has to let that finish.
 
     Args:
         server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`, behind its own authentication and beside
-            its own routes; or a `ServerRuntime` to share, in front of which is what its owner has put there.
-        session_manager: Where sessions and their streams are; may be shared with an `HttpTransport`.
-        path: Where streams are opened.
-        message_path: Where messages are posted; every path but these two is 404.
-        principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user.
-        policy: Which `Host` and `Origin` headers are accepted; by default the endpoint's own origin, and
+            its own routes; or a `ServerRuntime` to share, behind anything that its owner has put in front.
+        session_manager: The managers of sessions and their streams; may be shared with an `HttpTransport`.
+        path: The path that opens streams.
+        message_path: The path that messages are posted to; every path but these two is 404.
+        principal: Returns the caller's identity from the ASGI scope; by default the SDK's authenticated user.
+        policy: The `Host` and `Origin` headers that are accepted; by default the endpoint's own origin, and
             loopback to loopback.
-        options: How it behaves; what is about streams that end and are resumed changes nothing here, but
-            that a session is looked after every `stream_max_seconds`.
+        options: The transport's options. Those about streams that end and are resumed change nothing here,
+            except that a session is looked after every `stream_max_seconds`.
 
     Raises:
         ConfigurationError: Both paths are the same.
@@ -95,7 +95,7 @@ class SseTransport(HandshakeTransport):
         return LegacyRunner(self._runtime, self._managers, self._options)
 
     async def drain(self) -> None:
-        """End the open streams and their sessions; what runs goes on running."""
+        """End the open streams and their sessions. Running requests go on."""
         self._streams.drain()
 
     async def _serve(self, request: Request, send: Send) -> None:
@@ -119,7 +119,7 @@ class SseTransport(HandshakeTransport):
             await self._post(request, send)
 
     async def _post(self, request: Request, send: Send) -> None:
-        # In the order of the SDK's transport; but what can be refused without the session is refused first.
+        # In the order of the SDK's transport, except that refusals that need no session come first.
         body = await request.body(limit_bytes=self._options.max_body_bytes)
         check_content_type(request)
         id = _session_id(request)
@@ -133,7 +133,7 @@ class SseTransport(HandshakeTransport):
             requests, others = ([message], []) if kind is Kind.REQUEST else ([], [message])
         for other in others:
             await self._forward(session, other)
-        # The client may be gone before it hears this. What it asked for is done all the same.
+        # The client may be gone before it hears this. Its request runs all the same.
         outlet = Outlet(send)
         await outlet.start(202, [(b"content-type", b"text/plain; charset=utf-8")])
         await outlet.end(b"Accepted")
@@ -154,8 +154,9 @@ class SseTransport(HandshakeTransport):
         """Load the session that the request names, if its stream is live.
 
         Raises:
-            HttpProblem: 400 when it speaks a revision of another era.
-            SessionNotFoundError: It is unknown, somebody else's, of streamable HTTP, or its stream is dead.
+            HttpProblem: 400 if the request has a revision of another era.
+            SessionNotFoundError: The session is unknown, another principal's, of streamable HTTP, or its
+                stream is dead.
 
         """
         check_version(request)
@@ -164,7 +165,7 @@ class SseTransport(HandshakeTransport):
         principal = self._principal(request.scope)
         session = await LoadedSession.load(self._managers.info, id, principal=principal, is_stream=True)
         if not await self._managers.streams.has(id):
-            # Its instance was killed. Nobody else would take its rows along before they expire.
+            # Its instance was killed. Without this its rows would stay until they expire.
             await self._streams.forget(id)
             raise SessionNotFoundError
         return session
@@ -174,7 +175,7 @@ def _session_id(request: Request) -> str:
     """Return the session id in the request's query.
 
     Raises:
-        HttpProblem: 400 when there is none, or it has the form of none.
+        HttpProblem: 400 if there is none, or it does not have the form of one.
 
     """
     query = parse_qs(request.scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
@@ -187,7 +188,7 @@ def _session_id(request: Request) -> str:
 
 
 def _is_uuid(text: str) -> bool:
-    """Return whether the text has the form of the SDK's session ids: such a session is unknown here."""
+    """Return `True` if the text has the form of the SDK's session ids: such a session is unknown here."""
     from uuid import UUID  # noqa: PLC0415 - only for ids that are not ours
 
     try:

@@ -1,7 +1,7 @@
-"""The streams of HTTP+SSE: one for each session, from the session's first moment to its last.
+"""Streams of HTTP+SSE: one for each session, from the session's first moment to its last.
 
 A client of this transport cannot resume: it has no event ids, and no way to name its session when it comes
-again. So the stream has no end of its own, and when it ends, whoever ended it, the session ends with it.
+again. So the stream has no end of its own. When it ends, for any reason, the session ends with it.
 (2024-11-05, basic/transports, "HTTP with SSE")
 """
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class LegacyStreams:
-    """Serves the GETs of the transport, each of which is a session."""
+    """GET handler of the transport. Each GET is a session."""
 
     def __init__(self, managers: SessionManagers, options: HttpOptions) -> None:
         self._managers = managers
@@ -45,7 +45,7 @@ class LegacyStreams:
         self._ending: set[asyncio.Task[None]] = set()
 
     def drain(self) -> None:
-        """End every open stream of this process, and so its session."""
+        """End every open stream of this process, and its session with it."""
         for reader in self._open:
             reader.stop()
 
@@ -60,7 +60,7 @@ class LegacyStreams:
             wrong = "Method Not Allowed: answers are delivered whole here, and this one has no end"
             raise HttpProblem(405, wrong, headers=[(b"allow", b"OPTIONS")])
         id = mint_stream_session_id()
-        # What it is like before `initialize`, at the revision that has no other transport.
+        # The session's record before `initialize`, at the revision that has no other transport.
         record = SessionRecord(
             protocol_version=HANDSHAKE_VERSIONS[0],
             client_info={},
@@ -77,13 +77,13 @@ class LegacyStreams:
         self._open.add(reader)
         try:
             await self._managers.info.initialize(id, record)
-            # The lease is held before the client learns the id: a session whose stream is not live is dead.
+            # The lease is held before the client learns the id: a session without a live stream is dead.
             await self._managers.streams.create(id, reader)
             left = host_of(request.scope).seconds_left(at_most=NO_END_SECONDS)
             await reader.serve(request, seconds=min(left, token_seconds(request.scope)))
         finally:
             self._open.discard(reader)
-            # In a task of its own: the session is deleted though the host may stop this one meanwhile.
+            # In a task of its own, so that the session is deleted even if the host stops this task meanwhile.
             ending = asyncio.create_task(self._end(id, reader))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
@@ -91,12 +91,15 @@ class LegacyStreams:
         await reader.finish()
 
     async def forget(self, id: str) -> None:
-        """Delete a session whose stream is dead; whoever holds that after all finds it deleted and ends."""
+        """Delete a session with a dead stream.
+
+        An instance that holds the stream after all finds it deleted, and ends it.
+        """
         await self._managers.info.delete(id)
         await self._managers.streams.delete(id)
 
     async def _end(self, id: str, reader: _SessionReader) -> None:
-        """Delete the session: the metadata first, for from then on the id is 404 on every instance."""
+        """Delete the session, the metadata first: from then on the id is 404 on every instance."""
         streams = self._managers.streams
         steps: list[Callable[[], Awaitable[None]]] = [
             partial(self._managers.info.delete, id),
@@ -116,13 +119,13 @@ class LegacyStreams:
 
 
 class _SessionReader(StreamReader):
-    """The one stream of a session: the endpoint first, then messages without ids.
+    """Reader of a session's one stream: the endpoint first, then messages without ids.
 
     Args:
         send: The ASGI `send` of the GET.
         session: The session.
-        options: How the transport behaves.
-        endpoint: Where the client posts its messages.
+        options: The transport's options.
+        endpoint: The address that the client posts its messages to.
         is_there: As for `StreamReader`.
 
     """
@@ -142,7 +145,7 @@ class _SessionReader(StreamReader):
         self._broken = False
 
     def opening(self) -> bytes:
-        """Return where the client posts its messages: the transport's first event."""
+        """Return the transport's first event: the address that the client posts its messages to."""
         return sse.endpoint(self._endpoint)
 
     def frame(self, event: StoredEvent) -> bytes:
@@ -155,7 +158,7 @@ class _SessionReader(StreamReader):
             await super().write(events)
 
     async def missed(self, count: int) -> None:
-        """End the session: answers may be among what has expired, and the client would wait for them."""
+        """End the session: answers may be among the expired messages, and the client would wait for them."""
         logger.warning("a session ended: its client was too slow, and %d messages have expired", count)
         self._broken = True
         self.stop()

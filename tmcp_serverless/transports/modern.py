@@ -1,7 +1,7 @@
 """Streamable HTTP of the modern era: protocol revision 2026-07-28.
 
-There are no sessions: each request carries all that is needed, and any instance serves it. What the store is
-asked for is what instances tell each other: events for listen streams, and the key of request states.
+There are no sessions. Each request carries all that is needed, and any instance serves it. The store has only
+the data that instances tell each other: events for listen streams, and the key of request states.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SECRET = "request-state"  # noqa: S105 - the name of one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModernOptions:
-    """Options of `ModernTransport`; `tmcp_serverless.config.Settings` says what each of them does."""
+    """Options of `ModernTransport`, explained in `tmcp_serverless.config.Settings`."""
 
     request_state_keys: Sequence[str] = ()
     single_use: bool = False
@@ -49,16 +49,17 @@ class ModernOptions:
 
 
 class ModernTransport:
-    """An ASGI application that serves an MCP server to clients of the modern era.
+    """ASGI application that serves an MCP server to clients of the modern era.
 
     Args:
         runtime: The server.
-        bus: Where listen streams hear from, and the server publishes to.
+        bus: The bus that listen streams hear from, and that the server publishes to.
         keys: The store of the shared key and of the states that have been used; `None`: there is none.
-        http: How long streams last, and what a body may hold.
-        options: What is particular to the modern era.
-        principal: Returns who is asking, from the ASGI scope; by default the SDK's authenticated user, or
-            who else `scope["user"]` says it is. A request state is opened for who it was given to.
+        http: The limits of a stream's lifetime and of a body's size.
+        options: The options of the modern era.
+        principal: Returns the caller's identity from the ASGI scope; by default the SDK's authenticated user,
+            or any other user in `scope["user"]`. A request state is opened only for the principal that it was
+            given to.
 
     Raises:
         ConfigurationError: States are to be used once, and there is no store to record that in.
@@ -89,7 +90,7 @@ class ModernTransport:
 
     @cached_property
     def _server(self) -> ModernServer:
-        # Imported here, for the handshake era and a cold start do without them.
+        # Imported here, because the handshake era and a cold start do without them.
         from mcp.server.caching import CacheHint  # noqa: PLC0415
 
         from tmcp_serverless.sdk.modern import ModernParts, ModernServer  # noqa: PLC0415
@@ -139,7 +140,7 @@ class ModernTransport:
             self._server.drain()
 
     async def _whole(self, scope: Scope, receive: Receive) -> _Whole:
-        """Read the body, within its limit, and return what hands it on."""
+        """Read the body, within its limit, and return a `receive` that hands it on."""
         request = Request(scope, receive)
         if request.method != "POST":
             return _Whole(request.receive, None)
@@ -149,7 +150,7 @@ class ModernTransport:
         host = host_of(scope)
         if not host.streams:
             return host.seconds_left(at_most=self._http.buffered_wait_seconds)
-        # Clients cannot continue it, and do not all listen again.
+        # Clients cannot continue the stream, and do not all listen again.
         longest = host.stream_seconds(self._http.stream_max_seconds, resumable=False)
         return min(longest, token_seconds(scope))
 
@@ -166,7 +167,7 @@ class ModernTransport:
 
 
 class _Whole:
-    """The ASGI `receive` of a request whose body has been read."""
+    """ASGI `receive` of a request, after its body has been read."""
 
     __slots__ = ("_receive", "_unread", "body")
 

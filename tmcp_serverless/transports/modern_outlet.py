@@ -1,4 +1,4 @@
-"""The way out to one client of the modern era, as the SDK's entry is given it."""
+"""Outlet to one client of the modern era, in the form that the SDK's entry is given."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["ClientGoneError", "ModernOutlet"]
 logger = logging.getLogger(__name__)
 
 _EXTENSION = "tmcp_serverless.modern_outlet"
-"""The key in the ASGI scope's `extensions` under which handlers find the outlet."""
+"""Key in the ASGI scope's `extensions` for the outlet that handlers find."""
 
 
 class ClientGoneError(Exception):
-    """The client is not there any more, or does not read."""
+    """Raised when the client is not there any more, or does not read."""
 
 
 class ModernOutlet(Outlet):
-    """Sends an answer, and says with its status what the SDK's entry knows no status for.
+    """Outlet that can send a status that the SDK's entry does not know.
 
-    Where the session managers cannot serve a request, its answer is 503 with `Retry-After`, unless it has
+    If the session managers cannot serve a request, its response is 503 with `Retry-After`, unless it has
     begun to stream.
 
     Args:
@@ -49,7 +49,7 @@ class ModernOutlet(Outlet):
 
     @classmethod
     def of(cls, scope: Scope) -> ModernOutlet | None:
-        """Return the outlet of a request; `None` where it has none."""
+        """Return the outlet of a request; `None` if it has none."""
         return (scope.get("extensions") or {}).get(_EXTENSION)
 
     def within(self, scope: Scope) -> Scope:
@@ -57,14 +57,14 @@ class ModernOutlet(Outlet):
         return {**scope, "extensions": {**(scope.get("extensions") or {}), _EXTENSION: self}}
 
     def refuse(self, error: TmcpError) -> str:
-        """Answer 503, if that is how the request ends, and return what the client is told."""
+        """Answer 503, if the request ends with this error, and return the message for the client."""
         self._problem = refusal_of(error)
         level = logging.ERROR if isinstance(error, ConfigurationError) else logging.WARNING
         logger.log(level, "%s: %s", "a request failed" if self._begun else "answered 503", error)
         return str(self._problem)
 
     async def abandon(self, body: bytes | None) -> None:
-        """Answer the request in this body, which is not finished: its host is stopping."""
+        """Answer the unfinished request in this body: its host is stopping."""
         request = _request_in(body)
         if request is None or self._ended:
             return
@@ -77,10 +77,10 @@ class ModernOutlet(Outlet):
         await self.end(answer)
 
     async def send(self, message: Message) -> None:
-        """Send a piece of the answer.
+        """Send a piece of the response.
 
         Raises:
-            ClientGoneError: It goes nowhere; what runs for the client is to be ended.
+            ClientGoneError: It goes nowhere. The work for the client is to be ended.
 
         """
         if message["type"] == "http.response.start":
@@ -101,7 +101,7 @@ class ModernOutlet(Outlet):
 
     @staticmethod
     def _refused(head: Message, problem: HttpProblem | None, body: bytes) -> Message:
-        """Return the head of the answer: with the problem's status where that is what the body says."""
+        """Return the response's head, with the problem's status if the body has the problem's message."""
         if problem is None or _message_of(body) != str(problem):
             return head
         return {**head, "status": problem.status, "headers": [*head["headers"], *problem.headers]}
@@ -116,7 +116,7 @@ def _request_in(body: bytes | None) -> dict[str, Any] | None:
 
 
 def _message_of(body: bytes) -> str | None:
-    """Return the message of a JSON-RPC error; `None` where it is none, or a piece of a stream."""
+    """Return the message of a JSON-RPC error; `None` if the body is none, or a piece of a stream."""
     try:
         return json.loads(body)["error"]["message"]
     except (ValueError, KeyError):

@@ -1,4 +1,4 @@
-"""How a transport says what cannot be seen from outside of it."""
+"""Counting of events in a transport that cannot be seen from outside of it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 __all__ = ["OBSERVED_EXTENSION", "note"]
 
 OBSERVED_EXTENSION = "tmcp_serverless.observed"
-"""The key in the ASGI scope's `extensions` under which whoever watches the request wants to be told."""
+"""Key in the ASGI scope's `extensions` for the callback of the request's observer."""
 
 
 def note(scope: Scope, what: str) -> None:
-    """Count something; where nobody watches, nothing happens."""
+    """Count an event. Without an observer, nothing happens."""
     tell = (scope.get("extensions") or {}).get(OBSERVED_EXTENSION)
     if tell is not None:
         tell(what)

@@ -1,4 +1,4 @@
-"""How the HTTP transport behaves."""
+"""Options of the HTTP transports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["HttpOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpOptions:
-    """Options of `HttpTransport` and `SseTransport`; `Settings` says what each of them does."""
+    """Options of `HttpTransport` and `SseTransport`, explained in `Settings`."""
 
     disable_sse: bool = False
     answer_session_methods: bool = True

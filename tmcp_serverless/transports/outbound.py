@@ -1,4 +1,4 @@
-"""What a handler says that belongs to no request: it goes to the session's mailbox."""
+"""Messages of a handler that belong to no request: they go to the session's mailbox."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "
 
 
 class LogFilter:
-    """Which log messages the session wants: those at the level that it set, and above."""
+    """Filter for the log messages that the session wants: those at the level that it set, and above."""
 
     def __init__(self, level: str | None) -> None:
         self._unwanted = frozenset(_LEVELS[: _LEVELS.index(level)]) if level in _LEVELS else frozenset()
@@ -36,7 +36,7 @@ class LogFilter:
         return cls(level)
 
     def passes(self, message: Json) -> bool:
-        """Return whether the message goes out. Everything that is not a log message does."""
+        """Return `True` if the message goes out. Everything that is not a log message does."""
         return not (
             self._unwanted
             and message.get("method") == "notifications/message"
@@ -45,20 +45,20 @@ class LogFilter:
 
 
 class SessionOutbound:
-    """The SDK's `Outbound` of a session's standalone stream, wherever that is open.
+    """SDK `Outbound` of a session's standalone stream, on any instance that has it open.
 
-    A notification is committed when `notify` returns, and reaches the stream that is open or the next one. A
-    request to the client goes there too; where no stream is open it goes to the running request's own stream
-    rather than nowhere. The messages of one process arrive in the order of the calls, also those of tasks
-    that run side by side.
+    A notification is committed when `notify` returns, and reaches the open stream or the next one. A server
+    request goes there too. If no stream is open, it goes to the running request's own stream rather than
+    nowhere. The messages of one process arrive in the order of the calls, also those of tasks that run side
+    by side.
 
     Args:
-        streams: Where the session's mailbox is.
+        streams: The stream manager with the session's mailbox.
         session_id: The session.
-        log_filter: Which log messages go out.
-        is_stream: Whether the session ends with its stream: HTTP+SSE.
-        conversation: How the client is asked.
-        fallback: Sends a message on the running request's own stream; `None` where there is none.
+        log_filter: The filter for log messages.
+        is_stream: `True` if the session ends with its stream: HTTP+SSE.
+        conversation: The conversation that asks the client.
+        fallback: Sends a message on the running request's own stream; `None` if there is none.
 
     """
 
@@ -93,8 +93,8 @@ class SessionOutbound:
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Ask the client, on its standalone stream where it has one open."""
-        # Its place is taken before anything is awaited: what is said after it does not overtake it.
+        """Send a request to the client, on its standalone stream if it has one open."""
+        # Its turn is taken before the first `await`: a later message does not overtake it.
         with self._streams.send_order.reserved(self._session_id, send=self._send) as deliver:
             if self._fallback is None or await self._streams.has(self._session_id):
                 return await self._conversation.ask(method, params, opts, deliver)
@@ -103,7 +103,7 @@ class SessionOutbound:
     async def _send(self, message: Json) -> None:
         data = dump(message).decode()
         if self._is_stream:
-            # `send` would make the mailbox again of a session that has ended with its stream.
+            # `send` would create the mailbox of a session again that has ended with its stream.
             if not await self._streams.deliver(self._session_id, data):
                 logger.debug("dropped a message: its session is gone")
         else:

@@ -1,4 +1,4 @@
-"""The way out to one client, which may be gone at any moment, or not read."""
+"""Outlet to one client. The client may be gone at any moment, or may not read."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["Outlet"]
 logger = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 30.0
-"""How long a client may read nothing while something waits to be sent to it."""
+"""Seconds that a client may read nothing while something waits to be sent to it."""
 
 _SLOWEST_BYTES_PER_SECOND = 64 * 1024
-"""What is given on top of that: a server takes the next piece when most of what it has is read."""
+"""Rate of the time on top of that: a server takes the next piece when most of its data is read."""
 
 
 class Outlet:
-    """Sends an answer piece by piece; once the client is gone, what is sent goes nowhere.
+    """Sender of a response, piece by piece. Once the client is gone, all pieces go nowhere.
 
-    A client that does not read a stream counts as gone after 30 seconds, and a while longer where it has much
-    to read.
+    A client that does not read a stream counts as gone after 30 seconds, and a while longer if it has much to
+    read.
 
     Args:
         send: The ASGI `send` of the request.
@@ -44,7 +44,7 @@ class Outlet:
         self._last_bytes = 0
         self._is_stream = False
         self.gone = False
-        """Whether nothing that is sent arrives any more."""
+        """`True` if nothing that is sent arrives any more."""
 
     async def start(self, status: int, headers: Headers) -> None:
         """Send the status and the headers."""
@@ -68,26 +68,26 @@ class Outlet:
 
     async def _put(self, message: dict[str, Any]) -> None:
         if self.gone:
-            # A client that was there would have slowed down whoever talks without a pause.
+            # A client that was there would have slowed down a sender that never pauses.
             await asyncio.sleep(0)
             return
         self._is_stream = self._is_stream or message.get("more_body", False)
         try:
             if not self._is_stream:
-                # Nothing waits behind an answer that goes out whole, and most answers do: it pays no timer.
+                # Nothing waits behind a response that goes out whole, as most do: it pays for no timer.
                 await self._send(message)
                 return
             async with asyncio.timeout(self._seconds_for(message)) as self._writing:
                 await self._send(message)
         except TimeoutError:
-            # Of ours, or of a server that gives up by itself.
+            # The timeout is ours, or that of a server that gives up by itself.
             logger.info("a client is given up, for it does not read")
             self._give_up()
         except OSError:
-            # Servers differ in whether they say here that the client is gone.
+            # Some servers say here that the client is gone, and others do not.
             self._give_up()
         except Exception as error:  # noqa: BLE001 - servers, proxies and test clients each raise their own
-            # A client that is gone is no problem of the handler that speaks to it.
+            # A client that is gone is no problem of the handler that sends to it.
             logger.info("a client counts as gone: its server raised %s", type(error).__qualname__)
             self._give_up()
         finally:

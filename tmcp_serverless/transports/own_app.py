@@ -1,7 +1,7 @@
-"""The scope of a request as the server's own Starlette application would hand it on.
+"""Scope of a request as the server's own Starlette application would hand it on.
 
 A handler sees the scope (`request.app`, `request.url_for`, `request.path_params`). A server with routes or
-authentication is reached through its application; for any other the same keys are set, at less cost.
+authentication is reached through its application. For any other server the same keys are set, at less cost.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["InScopeOf", "add_paths", "around_lowlevel", "own_app", "route_at"]
 
 
 class InScopeOf:
-    """An ASGI application whose requests look as if a Starlette application had routed them.
+    """ASGI application that gets its requests as if a Starlette application had routed them.
 
     Args:
         app: The application.
         own: The Starlette application that is named in the scope.
-        paths: The paths of the application, each of which `own` has a route at.
+        paths: The paths of the application. `own` has a route at each of them.
 
     """
 
@@ -51,7 +51,7 @@ class InScopeOf:
         keys = self._keys.get(path_of(scope))
         if keys is not None:
             scope.update(keys)
-            # Those of an application around this one stay, as they do in Starlette.
+            # The keys of an application around this one stay, as they do in Starlette.
             scope.setdefault("router", self._router)
             scope["path_params"] = dict(scope.get("path_params", ()))
         await self._app(scope, receive, send)
@@ -70,7 +70,7 @@ def own_app(server: Any, lowlevel: Any, path: str) -> Starlette:
     try:
         return server.streamable_http_app(streamable_http_path=path)
     finally:
-        # It belongs to an application that the server's owner may have made of it.
+        # The manager belongs to an application that the server's owner may have made of the server.
         lowlevel._session_manager = before  # noqa: SLF001 - the same
 
 
@@ -82,7 +82,7 @@ def around_lowlevel(
     extra_paths: Collection[str],
     entrance: Callable[[ASGIApp], ASGIApp],
 ) -> ASGIApp:
-    """Return the application in the scope of a lowlevel server's own, which has no other routes."""
+    """Return the application in the scope of a lowlevel server's own one, without any other routes."""
     own = own_app(server, server, path)
     route = route_at(own, path)
     if route is not None:
@@ -98,13 +98,13 @@ def route_at(own: Starlette, path: str) -> Route | None:
 
 
 def add_paths(own: Starlette, route: Route, paths: Collection[str]) -> None:
-    """Serve at further paths what is at a route, but where the application has a route of its own."""
+    """Serve a route's endpoint at further paths, except where the application has a route of its own."""
     from starlette.routing import Route  # noqa: PLC0415 - the same
 
     for path in paths:
         if route_at(own, path) is not None:
             continue
-        # A function that is given as an endpoint is taken for one from a request to a response.
+        # Starlette takes a function that is given as an endpoint for one from a request to a response.
         same = Route(path, endpoint=route.endpoint)
         same.app, same.methods = route.app, None
         own.router.routes.append(same)

@@ -1,4 +1,4 @@
-"""The reading ends of a session's standalone stream, and of a request's stream."""
+"""Readers of a session's standalone stream, and of a request's stream."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _LIST_CHANGES = (
 
 
 class StandaloneReader(StreamReader):
-    """The session's standalone stream."""
+    """Reader of the session's standalone stream."""
 
     _cursor: str | None = None
-    """The stream's place on this connection; `None` while another one has the stream."""
+    """Cursor of the stream on this connection; `None` while another connection has the stream."""
 
     _said = False
-    """Whether the client has been given an id on this connection."""
+    """`True` if the client has been given an id on this connection."""
 
     @property
     def resumable(self) -> bool:
-        """Whether the client has an id when the connection ends, however little was said on it."""
+        """`True` if the client has an id when the connection ends, however little was sent on it."""
         return self._options.replay
 
     @property
@@ -61,21 +61,22 @@ class StandaloneReader(StreamReader):
         return sse.event(event.data.encode(), id=event.cursor)
 
     async def opened(self, cursor: str) -> None:
-        """Give the client an id before the first event: what is written as a connection dies is not lost."""
+        """Give the client an id before the first event: data written to a dying connection is not lost."""
         self._cursor = cursor
         await self._give_id()
 
     async def stand_by(self, streams: StreamSessionManager, id: str) -> None:
-        """Wait with an id that goes on where the stream's other connection stops.
+        """Wait with an id that continues at the point the stream's other connection stops.
 
-        With the last one that it has, the client would be sent again what the other connection has carried.
+        With the last id that it has, the client would be sent again the messages that the other connection
+        has carried.
         """
         self._cursor, self._said = None, False
         await self._give_id()
         await super().stand_by(streams, id)
 
     def closing(self) -> bytes:
-        """Return a ping with an id, where no id has gone out; then the hint, as on other streams.
+        """Return a ping with an id, if no id has gone out; then the retry hint, as on other streams.
 
         Clients before 2025-11-25 take an id alone for a broken message. Every client answers a ping.
         """
@@ -94,14 +95,14 @@ class StandaloneReader(StreamReader):
         return str(StandaloneId(self._cursor, new_connection()))
 
     async def missed(self, count: int) -> None:
-        """Tell the client to refetch: what lists say now makes up for what was said about them."""
+        """Tell the client to refetch: the lists as they are now make up for the messages about them."""
         del count
         await self._open.wait()
         await self._put(b"".join(sse.event(message) for message in _LIST_CHANGES))
 
 
 class RequestReader(StreamReader):
-    """The stream of a request that runs, or ran, on some instance: it ends with the request's answer."""
+    """Reader of the stream of a request that runs, or ran, on some instance. It ends with the answer."""
 
     look_seconds = 2.0
 
@@ -136,18 +137,18 @@ class RequestReader(StreamReader):
         return sse.event(event.data.encode(), id=str(id))
 
     def opening(self) -> bytes:
-        """Return the place that the client came with: clients forget it with its connection."""
+        """Return an event with the id that the client came with: clients forget it with its connection."""
         return sse.priming(str(self._after._replace(connection=new_connection())))
 
     def closing(self) -> bytes:
-        """Return the hint when to come back, where there is more to come."""
+        """Return the retry hint, if there is more to come."""
         return b"" if self._answered else super().closing()
 
     async def stand_by(self, streams: StreamSessionManager, id: str) -> None:
         """Wait until no other GET has the stream, and end the connection.
 
-        The client continues behind the last id that it has seen. To continue here, behind what the other
-        connection was sent, could leave it without the answer.
+        The client continues behind the last id that it has seen. Continuing here, behind the events that the
+        other connection was sent, could leave the client without the answer.
         """
         while await streams.has(id):  # noqa: ASYNC110 - another process has it
             await asyncio.sleep(self.look_seconds)
@@ -160,7 +161,7 @@ class RequestReader(StreamReader):
         await self._give_up(f"{count} events of this stream have expired; call again")
 
     async def look(self) -> None:
-        """See whether anybody still runs the request; if not, answer in its stead."""
+        """Check that an instance still runs the request. If none does, answer in its stead."""
         self._looks += 1
         if self._looks % 8 == 0:
             await super().look()

@@ -1,4 +1,4 @@
-"""What a request changes about its session: the log level, and what it is subscribed to."""
+"""Changes that a request makes to its session: the log level, and the subscriptions."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 __all__ = ["RECORDED", "is_offered", "record"]
 
 RECORDED = frozenset({"logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
-"""The requests that `record` is for."""
+"""Requests that `record` is for."""
 
 _LONGEST_URI_BYTES = 2_000
-"""What an index entry of Postgres holds, with room to spare."""
+"""Size that an index entry of Postgres holds, with room to spare."""
 
 
 def is_offered(info: InfoSessionManager, method: str) -> bool:
-    """Return whether the manager can do what the request asks for: `resources/unsubscribe` is optional."""
+    """Return `True` if the manager supports the request: `resources/unsubscribe` is optional."""
     return method != "resources/unsubscribe" or info.can_remove_subscriptions
 
 
 async def record(info: InfoSessionManager, id: str, message: Json) -> Json | None:
-    """Store what the request changed about the session, before it is answered; or say why that failed."""
+    """Store the request's change to its session before it is answered; return an error if that failed."""
     params = message["params"]
     try:
         if message["method"] == "logging/setLevel":

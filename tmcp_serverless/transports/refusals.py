@@ -1,4 +1,4 @@
-"""Answers to requests that could not be served, or not to their end. The log says what was wrong."""
+"""Answers to requests that could not be served, or not to their end. The log has the reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tmcp_serverless.transports.asgi import INTERNAL_ERROR, HttpProblem
 __all__ = ["STOPPED", "refusal_of"]
 
 STOPPED = "The instance that ran this request was stopped; call again"
-"""The error message of a request whose host is stopping."""
+"""Error message of a request when its host is stopping."""
 
 _UNAVAILABLE = HttpProblem(
     503,

@@ -1,4 +1,4 @@
-"""Running the messages of one POST through the SDK's kernel, for a session that has been loaded.
+"""Runner of the messages of one POST through the SDK's kernel, for a session that has been loaded.
 
 Imports `mcp`: a GET, a DELETE and an answer do without this module.
 """
@@ -42,14 +42,14 @@ __all__ = ["MessageRunner"]
 logger = logging.getLogger(__name__)
 
 _ABOUT_CLIENT_BYTES = 64 * 1024
-"""How long what a client says of itself in `initialize` may be, as JSON."""
+"""Most bytes of JSON that a client may say of itself in `initialize`."""
 
 _DRAIN_SECONDS = 1.0
-"""How long a stream's connection may take to end: a client that does not read keeps nobody waiting."""
+"""Seconds that a stream's connection may take to end: a client that does not read delays nothing."""
 
 
 class MessageRunner:
-    """Runs requests and notifications of handshake-era sessions."""
+    """Runner of requests and notifications of handshake-era sessions."""
 
     def __init__(self, runtime: ServerRuntime, managers: SessionManagers, options: HttpOptions) -> None:
         self._runtime = runtime
@@ -58,7 +58,7 @@ class MessageRunner:
         self._open: set[Exchange] = set()
 
     async def drain(self) -> None:
-        """End the connections whose streams can be continued elsewhere."""
+        """End the connections of the streams that can be continued elsewhere."""
         outcomes = await asyncio.gather(
             *(_close_in_time(exchange) for exchange in self._open), return_exceptions=True
         )
@@ -80,7 +80,7 @@ class MessageRunner:
                 await exchange.answer(await self._run(scope, session, message, exchange, conversation))
                 await exchange.finish()
         except asyncio.CancelledError:
-            # The host is stopping: whoever resumes the stream is told, rather than kept waiting.
+            # The host is stopping: a client that resumes the stream is told, rather than kept waiting.
             await asyncio.shield(exchange.abandon(dump(error_answer(message, INTERNAL_ERROR, STOPPED))))
             raise
         finally:
@@ -116,9 +116,9 @@ class MessageRunner:
             raise
 
     async def notify(self, scope: Scope, session: LoadedSession, message: Json) -> None:
-        """Run a notification's handler. What it says goes to the session's standalone stream."""
+        """Run a notification's handler. Its messages go to the session's standalone stream."""
         streams = self._managers.streams
-        # Without a POST's stream it can ask only where a standalone one is open.
+        # Without a POST's stream it can ask only on an open standalone stream.
         can_ask = host_of(scope).streams and (session.is_stream or await streams.has(session.id))
         conversation = self._conversation(session, None, can_ask=can_ask)
         outbound = SessionOutbound(
@@ -143,7 +143,7 @@ class MessageRunner:
     ) -> tuple[Json, SessionRecord | None]:
         """Run `initialize`, and return its answer and the session that it makes.
 
-        `pushes`: whether the client can be sent what it did not ask for.
+        `pushes`: `True` if the client can be sent messages that it did not ask for.
         """
         params = message.get("params") or {}
         about = json.dumps([params.get("clientInfo"), params.get("capabilities")])

@@ -1,4 +1,4 @@
-"""Somebody's MCP server in this process: imported when it is needed, its lifespan entered once."""
+"""MCP server of the kit's user, in this process: imported when needed, its lifespan entered once."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ __all__ = ["ServerRuntime"]
 
 
 class ServerRuntime:
-    """The server and its lifespan.
+    """Server and its lifespan.
 
-    The lifespan is entered by the first request that needs it, or by the ASGI server's start, in a task of
-    its own: it must be left in the task that entered it, and no request lives that long.
+    The first request that needs the lifespan, or the ASGI server's start, enters it in a task of its own. It
+    must be left in the task that entered it, and no request lives that long.
 
     Args:
         server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`.
         answer_session_methods: As for `HttpTransport`.
-        bus: Where an `MCPServer` publishes to, from its first request on.
+        bus: The bus that an `MCPServer` publishes to, from its first request on.
 
     Raises:
         ConfigurationError: `server` is none of these.
@@ -49,7 +49,7 @@ class ServerRuntime:
 
     @cached_property
     def kernel(self) -> Kernel:
-        """The SDK's kernel over this server. Imports `mcp`."""
+        """SDK kernel over this server. Imports `mcp`."""
         from tmcp_serverless.sdk import (  # noqa: PLC0415 - a GET, a DELETE and an answer do without mcp
             Kernel,
             connect,
@@ -69,7 +69,7 @@ class ServerRuntime:
     ) -> ASGIApp:
         """Return the application behind the server's own authentication, and beside its own routes.
 
-        It is at `path`, and at the paths in `extra_paths`. There `entrance` is in front of both.
+        The application is at `path`, and at the paths in `extra_paths`. There `entrance` is in front of both.
         """
         if self._kind == "lowlevel":
             from tmcp_serverless.transports.own_app import around_lowlevel as around  # noqa: PLC0415 - starlette
@@ -78,14 +78,14 @@ class ServerRuntime:
         return around(self.server, app, path=path, extra_paths=extra_paths, entrance=entrance)
 
     async def lifespan_state(self) -> Any:
-        """Return what the server's lifespan yielded, entering it first where that is due.
+        """Return the value that the server's lifespan yielded. Enter the lifespan first if that is due.
 
-        What the lifespan raises on entering is raised here, and the next call tries again.
+        An exception on entering is raised here, and the next call tries again.
         """
         if self._entered is None:
             self._entered = asyncio.get_running_loop().create_future()
             self._leave = asyncio.Event()
-            # What the lifespan starts runs for everybody, and not as the user whose request came first.
+            # Tasks that the lifespan starts run for every client, and not as the user of the first request.
             nobody = contextvars.Context()
             self._owner = asyncio.create_task(self._own(self._entered), context=nobody)
         if self._entered.done():

@@ -1,8 +1,8 @@
-"""Which `Host` and `Origin` headers are accepted.
+"""Policy for `Host` and `Origin`: the headers that are accepted.
 
-Every request with an `Origin` is checked, whatever its method (basic/transports, Security Warning): a web
-page must not reach a server that its user can reach. A page's own name is no proof, for whoever owns a name
-may have it resolve to 127.0.0.1 (DNS rebinding): then its `Host` and its `Origin` are both that name. With a
+Every request with an `Origin` is checked, with any method (basic/transports, Security Warning): a web page
+must not reach a server that its user can reach. A page's own name is no proof. The owner of a name may have
+it resolve to 127.0.0.1 (DNS rebinding). Then the page's `Host` and its `Origin` are both that name. With a
 GET to its own origin a browser sends no `Origin` at all (fetch.spec.whatwg.org, "append a request `Origin`
 header"), so there the `Host` alone has to do.
 """
@@ -24,7 +24,7 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s\[\]:/?#@,]+))(?::\d*)?")
 _ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://{_HOST.pattern}")
 
 _WITHOUT_ORIGIN = frozenset({"GET", "HEAD"})
-"""The methods that a page may use on its own origin without saying who it is."""
+"""Methods that a page may use on its own origin without an `Origin` header."""
 
 _REBOUND = (
     "a page may have reached this server at a loopback address under another name; "
@@ -33,14 +33,14 @@ _REBOUND = (
 
 
 class OriginPolicy:
-    """Accepts or refuses a request by its `Host` and `Origin`.
+    """Policy that accepts or refuses a request by its `Host` and `Origin`.
 
     Args:
         allowed_hosts: Values of `Host`; `name:*` stands for any port. Empty: any host.
         allowed_origins: Values of `Origin`; `scheme://name:*` stands for any port, `*` for any origin. Empty:
-            the origin whose host is the request's own, and loopback origins to loopback hosts. Where there
-            are no allowed hosts either, a page whose connection ends at a loopback address has to name the
-            host by an address or as `localhost`; so has every GET and HEAD, for those may be a page's.
+            the origin with the request's own host, and loopback origins to loopback hosts. If there are no
+            allowed hosts either, a page with a connection that ends at a loopback address has to name the
+            host by an address or as `localhost`. So has every GET and HEAD, for those may be a page's.
 
     Both are compared without regard to case.
 
@@ -51,7 +51,7 @@ class OriginPolicy:
         self._origins = tuple(origin.lower() for origin in allowed_origins)
 
     def check_scope(self, scope: Scope) -> str | None:
-        """Let the request pass, and return its `Origin`.
+        """Accept the request, and return its `Origin`.
 
         Raises:
             HttpProblem: 421 for a host and 403 for an origin that is not accepted.
@@ -59,7 +59,7 @@ class OriginPolicy:
         """
         host = origin = None
         for name, value in scope["headers"]:
-            # What is repeated is taken together, so that it is no host's name, and no origin.
+            # A repeated header is taken together, so that it is no host's name, and no origin.
             if name == b"host":
                 host = value if host is None else host + b", " + value
             elif name == b"origin":
@@ -71,7 +71,7 @@ class OriginPolicy:
         return page
 
     def check(self, *, host: str, origin: str | None, server: str = "", method: str = "") -> None:
-        """Let a request with these headers pass, whose connection ends at the address `server`.
+        """Accept a request with these headers, on a connection that ends at the address `server`.
 
         Raises:
             HttpProblem: 421 for a host and 403 for an origin that is not accepted.
@@ -102,7 +102,7 @@ class OriginPolicy:
 
 
 def _name(text: str, form: re.Pattern[str] = _HOST) -> str | None:
-    """Return whose host or origin it is, in lower case; `None` where it is neither."""
+    """Return the name in a host or an origin, in lower case; `None` if the text is neither."""
     found = form.fullmatch(text.lower())
     return found and (found[1] or found[2])
 
@@ -121,7 +121,7 @@ def _is_loopback(name: str | None) -> bool:
 
 
 def _cannot_be_rebound(name: str | None) -> bool:
-    """Return whether a browser asks no DNS for the name, so that nobody can have it lead elsewhere."""
+    """Return `True` if a browser asks no DNS for the name, so that it cannot be made to lead elsewhere."""
     return _address(name) is not None or name == "localhost" or (name or "").endswith(".localhost")
 
 

@@ -1,4 +1,4 @@
-"""`TMCP_KEEP_CONNECTIONS=0`: nothing is connected to the database while nothing is being served."""
+"""`TMCP_KEEP_CONNECTIONS=0`: no connection to the database is open while nothing is being served."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Serving"]
 
 
 class Serving:
-    """Entered around everything that is served; disconnects when the last of it has ended."""
+    """Context around everything that is served. It disconnects when the last of it has ended."""
 
     def __init__(self, disconnect: Callable[[], Awaitable[None]]) -> None:
         self._disconnect = disconnect

@@ -1,4 +1,4 @@
-"""A session as one request found it."""
+"""Session as one request found it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["LoadedSession"]
 
 @dataclass(frozen=True, slots=True)
 class LoadedSession:
-    """A session's id and what is known of it."""
+    """Session id, with the data that is known of the session."""
 
     id: str
     record: SessionRecord
 
     is_stream: bool = False
-    """Whether the session is one stream that lives as long as it does: HTTP+SSE."""
+    """`True` if the session is one stream that lives as long as it does: HTTP+SSE."""
 
     _client_params: dict[bool, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What the client said of itself, by whether it can be asked: for all of a batch, for it may be long."""
+    """Client's parameters, by `can_ask`. They may be long, so all of a batch shares them."""
 
     @classmethod
     async def load(
@@ -38,7 +38,7 @@ class LoadedSession:
         """Load the principal's session, in one round trip.
 
         Raises:
-            SessionNotFoundError: It is unknown, expired, deleted, or somebody else's.
+            SessionNotFoundError: The session is unknown, expired, deleted, or another principal's.
 
         """
         record = await info.load(id, principal=principal)
@@ -56,5 +56,5 @@ class LoadedSession:
 
     @property
     def headers(self) -> Headers:
-        """The headers that every answer of the session carries."""
+        """Headers that every response of the session carries."""
         return [] if self.is_stream else [(b"mcp-session-id", self.id.encode())]

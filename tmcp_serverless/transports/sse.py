@@ -1,8 +1,8 @@
 """Server-sent events: frames as bytes (WHATWG HTML, section 9.2).
 
 Frames have the form that every deployed parser takes: fields in lower case with one space, `event: message`
-with each message, no event type where there is no message, no line separators of Unicode, and no empty line
-that ends nothing. `retry` is the only field that some clients fail on; see `retry`.
+with each message, no event type without a message, no line separators of Unicode, and no empty line that ends
+nothing. `retry` is the only field that some clients fail on; see `retry`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 __all__ = ["KEEP_ALIVE", "SSE_HEADERS", "endpoint", "event", "priming", "retry"]
 
 KEEP_ALIVE = b": keep-alive\n"
-"""A comment: it carries nothing and keeps intermediaries from closing an idle stream.
+"""Comment that carries nothing and keeps intermediaries from closing an idle stream.
 
-No empty line follows. After an id, httpx-sse takes that line for another event without data; the Java SDK's
+No empty line follows. After an id, httpx-sse takes that line for another event without data. The Java SDK's
 client stops reading after 256 of them, because only lines with content renew its demand.
 """
 
@@ -21,7 +21,7 @@ _LINE_SEPARATORS = (
     (b"\xe2\x80\xa8", b"\\u2028"),
     (b"\xe2\x80\xa9", b"\\u2029"),
 )
-"""What `str.splitlines` of Python and `$` of Java take for the end of a line, and JSON does not escape."""
+"""Characters that end a line for Python's `str.splitlines` and Java's `$`, and that JSON does not escape."""
 
 SSE_HEADERS: list[tuple[bytes, bytes]] = [
     (b"content-type", b"text/event-stream"),
@@ -46,7 +46,7 @@ def event(data: bytes, *, id: str | None = None) -> bytes:
 
 
 def endpoint(uri: str) -> bytes:
-    """Return the event that begins a stream of HTTP+SSE: where to post (2024-11-05)."""
+    """Return the event that begins a stream of HTTP+SSE: the address to post to (2024-11-05)."""
     return f"event: endpoint\ndata: {uri}\n\n".encode("ascii")
 
 
@@ -56,9 +56,9 @@ def priming(id: str) -> bytes:
 
 
 def retry(milliseconds: int) -> bytes:
-    """Return the hint how long a client should wait before it connects again; nothing for 0.
+    """Return the hint for the time that a client should wait before it connects again; nothing for 0.
 
-    The last frame of a connection that ends before its stream, and nowhere else: the Java SDK's client fails
-    on the line, and then has everything that came before it.
+    It is the last frame of a connection that ends before its stream, and goes nowhere else. The Java SDK's
+    client fails on the line, and then has everything that came before it.
     """
     return f"retry: {milliseconds}\n\n".encode() if milliseconds else b""

@@ -24,17 +24,17 @@ __all__ = ["StandBy"]
 logger = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 3.0
-"""How long it waits after the store was out of reach."""
+"""Seconds to wait after the store was out of reach."""
 
 
 class StandBy:
-    """Gets one GET its stream back; costs nothing until that is taken over.
+    """Waiter that gets one GET its stream back. It costs nothing until the stream is taken over.
 
     Args:
-        streams: Where the stream is.
-        id: Its address.
+        streams: The stream manager.
+        id: The stream's address.
         reader: The GET.
-        check: Raises `SessionNotFoundError` where the session was deleted meanwhile.
+        check: Raises `SessionNotFoundError` if the session was deleted meanwhile.
 
     """
 
@@ -53,12 +53,12 @@ class StandBy:
         self._waiting: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        """Wait for the stream from now on."""
+        """Begin to wait for the stream."""
         if self._waiting is None or self._waiting.done():
             self._waiting = asyncio.create_task(self._wait())
 
     async def aclose(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         if self._waiting is not None:
             self._waiting.cancel()
             await asyncio.gather(self._waiting, return_exceptions=True)

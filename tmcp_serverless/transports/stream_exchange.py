@@ -1,6 +1,6 @@
-"""The exchange that running requests talk through where their session is one stream: HTTP+SSE.
+"""Exchange for the running requests of a session that is one stream: HTTP+SSE.
 
-Each message is appended to the session's mailbox, from where whatever instance holds the stream writes it.
+Each message is appended to the session's mailbox. The instance that holds the stream writes it from there.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 class StreamExchange:
     """One request's way to its session's stream.
 
-    Delivery: in order, together with all else that this process sends to the session, and committed when
-    `emit` or `answer` returns. While the store is away they try again for 30 seconds. Where the link to it
-    broke after a message was committed and before that was known, the client gets the message twice: a
-    question or an answer that is lost would keep somebody waiting.
+    Delivery: in order, together with all other messages of this process to the session, and committed when
+    `emit` or `answer` returns. While the store is away they try again for 30 seconds. If the link to the
+    store broke after a message was committed and before that was known, the client gets the message twice: a
+    lost server request would keep its handler waiting, and a lost answer the client.
 
     Args:
-        streams: Where the session's mailbox is.
+        streams: The stream manager with the session's mailbox.
         session_id: The session.
 
     """
@@ -39,7 +39,7 @@ class StreamExchange:
         self._streams = streams
         self._session_id = session_id
         self.can_close = False
-        """Never: its client could not come back."""
+        """Always `False`: the client could not come back."""
 
     async def emit(self, message: Any) -> None:
         """Send a message before the answer.
@@ -51,7 +51,7 @@ class StreamExchange:
         await self._send(dump(message).decode())
 
     async def answer(self, data: bytes) -> None:
-        """Send the answer, as JSON; where it cannot be stored, the stream has long ended with its lease."""
+        """Send the answer, as JSON. If it cannot be stored, the stream has long ended with its lease."""
         try:
             await self._send(data.decode())
         except StoreUnavailableError as error:
@@ -66,7 +66,7 @@ class StreamExchange:
             await turn.come()
             while True:
                 try:
-                    # Not `send`, which would make the mailbox of a session again that has been deleted.
+                    # Not `send`: that would create the mailbox of a session again that has been deleted.
                     if not await self._streams.deliver(self._session_id, data):
                         logger.debug("dropped a message: its session is gone")
                 except StoreUnavailableError:

@@ -1,4 +1,4 @@
-"""The reading end of a stream: one open GET, as the controller of its stream."""
+"""Reading end of a stream: one open GET, as the controller of its stream."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ __all__ = ["StreamReader"]
 logger = logging.getLogger(__name__)
 
 _SLIDE_SECONDS = 300.0
-"""How often an open stream shows that its session is in use."""
+"""Interval at which an open stream shows that its session is in use."""
 
 
 class StreamReader:
-    """One open GET: the controller of its stream.
+    """Open GET: the controller of its stream.
 
     Args:
         send: The ASGI `send` of the GET.
         session: The session.
-        options: How the transport behaves.
-        one_batch: Whether it ends after the first events, on a host that delivers answers whole.
-        is_there: Returns whether the session still exists, and slides its idle clock.
+        options: The transport's options.
+        one_batch: `True` if it ends after the first events, on a host that delivers answers whole.
+        is_there: Returns `True` if the session still exists, and slides its idle clock.
 
     """
 
     resumable = True
-    """Whether the client was given an id to continue from, so that the connection may end at any time."""
+    """`True` if the client was given an id to continue from, so that the connection may end at any time."""
 
     look_seconds = KEEP_ALIVE_SECONDS
-    """How often `look` is called."""
+    """Interval between two calls of `look`."""
 
     def __init__(
         self,
@@ -64,29 +64,29 @@ class StreamReader:
         self._is_there = is_there
         self._slides_at = self._next_slide()
         self._over = False
-        """Whether nothing follows on another connection, so that the client is not told when to come back."""
+        """`True` if nothing follows on another connection, so that the client gets no retry hint."""
 
         self.on_superseded: Callable[[], None] | None = None
         """Called when another GET has taken the stream over, and this one stays open; `None`: it ends."""
         self._writing = asyncio.Lock()
         self.superseded = False
-        """Whether another GET has the stream now; this one writes comments until it has it again."""
+        """`True` while another GET has the stream; this one writes comments until it has it again."""
 
         self.takeovers = 0
-        """How often another GET has taken the stream over."""
+        """Number of times that another GET has taken the stream over."""
 
         self._open = asyncio.Event()
         self._ended = asyncio.Event()
 
     async def opened(self, cursor: str) -> None:
-        """Hear where the stream starts."""
+        """Take the cursor at the start of the stream."""
 
     async def stand_by(self, streams: StreamSessionManager, id: str) -> None:
         """Wait while another GET has the stream, until this one has it again."""
         await streams.stand_by(id, self)
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
-        """Send the events; waits while the client is slow.
+        """Send the events. Wait while the client is slow.
 
         Raises:
             NotWrittenError: The client is known to be gone.
@@ -106,7 +106,7 @@ class StreamReader:
         raise NotImplementedError
 
     def close(self, reason: CloseReason) -> None:
-        """End the stream, or stand by where another GET has taken it over."""
+        """End the stream, or stand by if another GET has taken it over."""
         if reason is CloseReason.SUPERSEDED:
             self.superseded = True
             self.takeovers += 1
@@ -121,7 +121,7 @@ class StreamReader:
         self._ended.set()
 
     def stop(self) -> None:
-        """Let `serve` return soon, though the client may not read."""
+        """Let `serve` return soon, even if the client does not read."""
         self._outlet.hurry()
         self.end()
 
@@ -143,7 +143,7 @@ class StreamReader:
             await asyncio.gather(left, return_exceptions=True)
 
     async def finish(self) -> None:
-        """End the answer. After the stream was released: nothing follows."""
+        """End the response. Called after the stream was released: nothing follows."""
         await self._outlet.end(self.closing())
 
     def frame(self, event: StoredEvent) -> bytes:
@@ -151,17 +151,17 @@ class StreamReader:
         raise NotImplementedError
 
     def opening(self) -> bytes:
-        """Return what goes out first: something has to, for the headers to leave."""
+        """Return the first frame: something has to go out for the headers to leave."""
         return sse.KEEP_ALIVE
 
     def closing(self) -> bytes:
-        """Return what goes out last: when to come back, where the connection ends before the stream."""
+        """Return the last frame: the retry hint, if the connection ends before the stream."""
         if self._over or self._session.record.protocol_version < RESUMABLE_VERSION:
             return b""
         return sse.retry(self._options.retry_milliseconds)
 
     async def look(self) -> None:
-        """Keep the connection alive; and, less often, the session, whose client may have nothing to say."""
+        """Keep the connection alive and, less often, the session: its client may have nothing to say."""
         await self._put(sse.KEEP_ALIVE)
         if self._is_there is None or asyncio.get_running_loop().time() < self._slides_at:
             return
