@@ -134,8 +134,8 @@ def _recorded(kind: str, tables: Iterable[str], beside: str) -> str:
 
 
 class NewComponent(Protocol):
-    """Returns a component in a schema; `None`: in one that is not known yet."""
+    """Returns a component in a schema; `None` for a schema that is not known yet."""
 
     def __call__(self, *, schema: str | None) -> Component:
-        """Return it."""
+        """Return the component."""
         ...

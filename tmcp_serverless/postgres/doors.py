@@ -47,7 +47,7 @@ class Doors:
         await self._doorbell.close(*(door for stream in streams for door in self._of(stream)))
 
     def forget(self, stream: HeldStream) -> None:
-        """Ring the stream no more, without a word to the server."""
+        """Ring the stream no more, without telling the server."""
         self._doorbell.forget(*self._of(stream))
 
     def _of_topic(self, address: str) -> str:

@@ -185,7 +185,7 @@ def _of_query(query: str) -> list[tuple[str, str]]:
         name, equals, _ = piece.partition("=")
         if piece and (not equals or not _is_name(unquote(name))):
             raise ValueError(_TORN)
-    # Not as in forms: a plus sign is one.
+    # Unlike in forms, a plus sign stands for itself.
     asked = parse_qsl(query.replace("+", "%2B"))
     return [(found[1] if (found := _OPTION.fullmatch(name)) else name, value) for name, value in asked]
 

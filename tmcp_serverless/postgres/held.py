@@ -39,7 +39,7 @@ class HeldStream:
     """The number of notifications for its own mailbox since the last read began; one per message."""
 
     heard_topic: int = 0
-    """The same for the topic."""
+    """The same number for the topic."""
 
     unsure: bool = True
     """True while there may be more to read than was heard of, and the lease may be beyond the cursor."""
@@ -52,12 +52,12 @@ class HeldStream:
         """The cursor at the start of the next stream, once this one has been stopped."""
         return self.before if self.pump.discarded else self.cursor
 
-    def ring(self, notified: bool) -> None:  # noqa: FBT001 - what a doorbell calls
+    def ring(self, notified: bool) -> None:  # noqa: FBT001 - a doorbell's callback
         """Look again: a message was appended to the session's own mailbox, or may have been."""
         self.heard += 1
         self._look(notified)
 
-    def ring_topic(self, notified: bool = False) -> None:  # noqa: FBT001, FBT002 - what a doorbell calls
+    def ring_topic(self, notified: bool = False) -> None:  # noqa: FBT001, FBT002 - a doorbell's callback
         """Look again: a message was appended to the topic, or may have been appended to either."""
         self.heard_topic += 1
         self._look(notified)
@@ -75,7 +75,7 @@ class OpenStreams:
     """The ids of the streams with a lease."""
 
     holders: list[str]
-    """The same leases' holders."""
+    """The holders of the same leases."""
 
     watches: list[str]
     """The holders of the watches."""

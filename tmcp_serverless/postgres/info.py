@@ -122,18 +122,18 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
         await self._of("add_subscription", id, uri)
 
     async def remove_subscription(self, id: str, uri: str) -> None:
-        """Take the subscription back."""
+        """Unsubscribe the session."""
         await self._of("remove_subscription", id, uri)
 
     async def delete(self, id: str) -> None:
-        """Forget the session."""
+        """Delete the session."""
         await self._of("delete", id)
         # A concurrent write may have been committed while that statement waited for the session's row, and
         # was not among the rows that it saw. From now on there is no session to write to.
         await self._of("delete", id)
 
     async def sweep(self, *, limit: int = 100) -> int:
-        """Remove at most `limit` expired sessions of any namespace, and return how many went."""
+        """Remove at most `limit` expired sessions of any namespace, and return the number."""
         row = await self._tables.fetchrow("sweep", limit, idempotent=True)
         return row[0] if row else 0
 

@@ -62,7 +62,7 @@ class Listener:
         self._limit_seconds = limit_seconds
         self._is_lost = False
         self.connection: Connection | None = None
-        """The connection, which may have been lost."""
+        """The connection. It may have been lost."""
 
     @property
     def is_connected(self) -> bool:
@@ -144,7 +144,7 @@ class Listener:
             connection.terminate()
 
     def detach(self) -> Connection | None:
-        """Return the connection, which is now the caller's to close."""
+        """Return the connection for the caller to close, and keep none."""
         connection, self.connection = self.connection, None
         return connection
 

@@ -23,7 +23,7 @@ __all__ = ["Login", "StoredLogin", "in_thread", "keep_secrets_out_of_logs", "mis
 
 _FETCH_SECONDS = 15.0
 _REFETCH_SECONDS = 1.0
-"""The shortest time between two fetches from AWS: a login that is simply wrong is refused at every request."""
+"""The shortest time between fetches from AWS: a login that is simply wrong is refused at every request."""
 
 _WRONG = frozenset(
     {
@@ -126,7 +126,7 @@ def _fetch(name: str, store: Store, setting: str, *, force: bool) -> str:
     except ImportError:
         raise missing_extra(setting) from None
     keep_secrets_out_of_logs()
-    # The defaults are to wait for a minute, several times over.
+    # By default botocore waits for a minute, several times over.
     config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})
     try:
         if store == "secret":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_NAMESPACE", "Namespace"]
 
-# A literal in a statement has quotes, and backslashes where `standard_conforming_strings` is off.
+# A literal in a statement has quotes, and backslashes if `standard_conforming_strings` is off.
 _ESCAPED = str.maketrans({character: f"%{ord(character):02X}" for character in "%:/'\\{}"})
 _END = ":"
 _BEHIND = ";"

@@ -27,13 +27,13 @@ class Pace:
         return max(0.0, self._looked_at + _SHORTEST_SECONDS - time.monotonic())
 
     def hurry(self) -> None:
-        """Look soon again."""
+        """Set the time to the next look to the shortest."""
         self.seconds = _SHORTEST_SECONDS
 
     def looked(self) -> None:
         """Note that a look has ended."""
         self._looked_at = time.monotonic()
 
-    def found(self, news: bool) -> None:  # noqa: FBT001 - what a look returned
+    def found(self, news: bool) -> None:  # noqa: FBT001 - the result of a look
         """Set the time to the next look: the shortest after news, else a longer one."""
         self.seconds = _SHORTEST_SECONDS if news else min(self.seconds * _SLOWING, _LONGEST_SECONDS)

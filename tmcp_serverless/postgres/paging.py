@@ -40,7 +40,7 @@ class _Part:
         return self.rows == PAGE_ROWS or self.bytes >= PAGE_BYTES
 
     def end(self, last: int | None) -> None:
-        """Count messages up to `last` that a page with room for them does not have as expired."""
+        """Count missing messages up to `last` as expired, if the page had room for them."""
         if last is not None and not self.is_full and self.place < last:
             self._move(last)
 

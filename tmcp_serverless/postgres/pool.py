@@ -297,7 +297,7 @@ class ConnectionPool:
 
 
 async def _close(connection: Connection) -> None:
-    """Close a connection, and have the server cancel its running statement, which would otherwise go on."""
+    """Close a connection, and have the server cancel its running statement: else that would go on."""
     try:
         await connection.close(timeout=_CLOSE_SECONDS)
     except FROM_DATABASE:

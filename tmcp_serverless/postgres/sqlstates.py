@@ -44,9 +44,9 @@ _CLASSES: Mapping[str, Meaning] = {
     "28": "configuration",  # authorization
     "2B": "bug",  # dependent privileges
     "2D": "bug",  # transaction termination
-    "2F": "configuration",  # SQL routines: somebody's trigger
+    "2F": "configuration",  # SQL routines: a trigger that is not the kit's
     "34": "bug",  # cursor name
-    "38": "configuration",  # external routines: somebody's trigger
+    "38": "configuration",  # external routines: a trigger that is not the kit's
     "39": "configuration",  # their invocation
     "3B": "bug",  # savepoints
     "3D": "configuration",  # catalog name
@@ -62,7 +62,7 @@ _CLASSES: Mapping[str, Meaning] = {
     "72": "busy",  # snapshot too old
     "F0": "outage",  # the server's configuration files
     "HV": "outage",  # foreign data wrappers: another server
-    "P0": "configuration",  # PL/pgSQL: somebody's trigger
+    "P0": "configuration",  # PL/pgSQL: a trigger that is not the kit's
     "XX": "outage",  # internal
 }
 

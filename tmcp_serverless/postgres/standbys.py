@@ -1,7 +1,7 @@
 """Streams of this process that wait until another connection releases their lease.
 
 The process asks for all waiting streams in one statement, as often as it refreshes its leases, and not at all
-while none waits. A lease that this process releases wakes its stream at once.
+while none waits. A lease that this process releases wakes a stream that waits for it at once.
 """
 
 from __future__ import annotations

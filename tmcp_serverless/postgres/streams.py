@@ -154,7 +154,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
     async def stand_by(self, id: str, controller: StreamController) -> None:
         """Claim the session's stream for this controller as soon as its lease is free."""
-        await self.release(id, controller)  # What was superseded from elsewhere is still known here.
+        await self.release(id, controller)  # A stream superseded from elsewhere is still known here.
         key = self._key(id)
         await self._tables.ready()
 
@@ -240,7 +240,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             await self._doors.close(stream)
 
     async def _release_unreachable(self, stream: HeldStream) -> None:
-        """Release a stream without a statement, which would only keep its client waiting.
+        """Release a stream without a statement: that would only keep its client waiting.
 
         Its lease has expired. It holds the stream's cursor, unless a read is not known to have reached us.
         """

@@ -51,9 +51,9 @@ class Sweeper:
 
         A small sweep, such as the one with every new session, costs the same for any number of mailboxes. It
         looks at mailboxes around a random key, so that with time it comes to all of them: mostly in its own
-        namespace, and at times at the ends of others, which may have no server left to sweep them. A sweep of
-        1,000 or more goes on from the end of the last one. It has visited all if it removed fewer than the
-        limit.
+        namespace, and at times at the ends of others, for those may have no server left to sweep them. A
+        sweep of 1,000 or more goes on from the end of the last one. It has visited all if it removed fewer
+        than the limit.
         """
         if limit < _ALL:
             near = _LOOKED_AT * limit
@@ -69,7 +69,7 @@ class Sweeper:
             if max(leases, mailboxes) >= limit:
                 break  # There may be more in this window.
             if row[3] is None and wrapped:
-                break  # The mailbox at which it began has gone, and all behind it.
+                break  # The mailbox that it began at has gone, and all behind it.
             wrapped = wrapped or row[3] is None
             place = row[3] or ""
         self._place = place

@@ -56,7 +56,7 @@ class Tables:
         self.namespace = Namespace(namespace)
         self.schema = None if schema is None else checked_schema(schema)
         self.component: Component = component(schema=self.schema)
-        """The tables; in their schema from `ready` on."""
+        """The component. Its tables have their schema from `ready` on."""
 
         self.sql: Mapping[str, str] = {}
         """The statements by name, from `ready` on."""
@@ -163,7 +163,7 @@ class PostgresManager:
         return self._tables.namespace.name
 
     _given: bool
-    """True if the database was given to this manager, and belongs to the caller, who closes it."""
+    """True if the database was given to this manager, and is the caller's to close."""
 
     async def check(self) -> None:
         """Check that the database answers, takes writes, and has tables that can be used.

@@ -211,7 +211,7 @@ class Target:
         return await asyncpg.connect(**wanted, **last)
 
     def _ways(self, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Return asyncpg's argument `ssl` for each attempt: a context, which is cached, or none."""
+        """Return asyncpg's argument `ssl` for each attempt: a cached context, or none."""
         if parameters.get("host", "").startswith("/"):
             return [{"ssl": False}]  # A unix socket has no TLS in any mode.
         relevant = {key: value for key, value in parameters.items() if key in MAKES_TLS}
@@ -251,14 +251,14 @@ def _refused_by(
     """Return the settings to leave out at the next attempt: those that the message names, else several.
 
     The result is empty if the connection was refused for another reason, such as a keyword of the connection
-    string, which is never left out. A pooler that has refused several settings one by one (`before`) is taken
-    to refuse the others too: each attempt is a connection.
+    string: these are never left out. A pooler that has refused several settings one by one (`before`) is
+    taken to refuse the others too: each attempt is a connection.
     """
     message = str(error)
     if is_crowded(error) or any(_names(message, name) for name in own):
         return frozenset()
     if named := frozenset(name for name in taken if _names(message, name)):
-        # A wrong value of `idle_session_timeout` is the fault of the kit's setting.
+        # A wrong `idle_session_timeout` is the fault of TMCP_DATABASE_IDLE_SECONDS, and is not left out.
         if isinstance(error, asyncpg.InvalidParameterValueError):
             return named - {_IDLE}
         if isinstance(error, asyncpg.ProtocolViolationError) and before + 1 >= _MOST_ONE_BY_ONE:
