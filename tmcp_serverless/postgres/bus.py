@@ -18,16 +18,16 @@ __all__ = ["PostgresSubscriptionBus"]
 class PostgresSubscriptionBus(StreamSubscriptionBus):
     """A `SubscriptionBus` over Postgres, for `MCPServer(subscriptions=…)` or `ListenHandler(…)`.
 
-    `create_handler` gives every server one by itself; this is for a server that is made before it, or that
-    publishes from elsewhere. One row and one NOTIFY for each event, however many streams listen.
+    `create_handler` gives every server a bus by itself. This class is for a server that is made before it, or
+    that publishes from elsewhere. Each event costs one row and one NOTIFY, for any number of streams.
 
     Args:
         target: A libpq connection string, a `Database` to share, or the stream manager to publish through.
-        listen_dsn: A direct connection to the same database, where the first goes through a pooler.
+        listen_dsn: A direct connection to the same database, for a `target` behind a pooler.
         table_name: The table of leases, as for `PostgresStreamSessionManager`.
-        create: Whether missing tables are created.
-        doorbell: How events are heard of: `listen`, `poll`, or whichever works.
-        namespace: That of the handler, which says it in its log: by default it is the server's name there.
+        create: True to create missing tables.
+        doorbell: The way to learn of events: `listen`, `poll`, or `auto` for the one that works.
+        namespace: The handler's namespace, as its log shows it. A handler's default is the server's name.
         schema: The schema of the tables, as for `PostgresStreamSessionManager`.
 
     """
@@ -57,7 +57,7 @@ class PostgresSubscriptionBus(StreamSubscriptionBus):
         super().__init__(target)
 
     async def aclose(self) -> None:
-        """Stop watching, and close the connections where they are this bus's own."""
+        """Stop watching, and close the connections if they are this bus's own."""
         await super().aclose()
         if self._own is not None:
             await self._own.aclose()

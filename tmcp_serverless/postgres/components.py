@@ -27,7 +27,7 @@ class Component:
     """The migrations' file name before the number."""
 
     tables: Mapping[str, str]
-    """What stands for `{name}` in the files, quoted: the tables, and the views and functions on them."""
+    """The quoted values of `{name}` in the files: the tables, and the views and functions on them."""
 
     versions: str
     """The table that holds the version, quoted."""
@@ -39,21 +39,21 @@ class Component:
     """The names in `tables` that later migrations have added."""
 
     replaced: str | None = None
-    """The name that a development version recorded other tables under, which are not brought up to date."""
+    """The name of a development version's record. Its tables were others and are not brought up to date."""
 
     schema: str | None = None
-    """The schema of the tables whose names say none; `None`: the first that the role may use."""
+    """The schema of tables without one in their names; `None`: the first that the role may use."""
 
     @property
     def place(self) -> str:
-        """The schema as error messages call it."""
+        """The schema's name in error messages."""
         return "the first usable schema" if self.schema is None else f"the schema {self.schema!r}"
 
     @property
     def name(self) -> str:
-        """The name that the version is recorded under: the kind, and the tables that its first version had.
+        """The name of the version's record: the kind, and the tables of its first version.
 
-        It is the same in every schema: the record stands beside the tables.
+        It is the same in every schema, for the record stands beside the tables.
         """
         beside = self.versions.removesuffix(quote(_VERSIONS_TABLE))
         first = (table for name, table in self.tables.items() if name not in self.added)
@@ -134,8 +134,8 @@ def _recorded(kind: str, tables: Iterable[str], beside: str) -> str:
 
 
 class NewComponent(Protocol):
-    """Returns a component in a schema; `None`: in one that is not known yet."""
+    """Returns a component in a schema; `None` for a schema that is not known yet."""
 
     def __call__(self, *, schema: str | None) -> Component:
-        """Return it."""
+        """Return the component."""
         ...

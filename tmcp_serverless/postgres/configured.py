@@ -1,4 +1,4 @@
-"""The database that the settings name, or an address that is given instead of theirs."""
+"""The database that the settings name, or one at an address that replaces theirs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ NO_DATABASE = {
     "TMCP_DATABASE_TLS_CA": "",
     "TMCP_LISTEN_URL": "",
 }
-"""The variables that say which database it is, and how it is logged in to; empty is not set."""
+"""The variables that name the database and the login; an empty one counts as not set."""
 
 
 def database_for(settings: Settings) -> Database:
     """Return the configured database. Nothing is opened or fetched before the first statement.
 
     Raises:
-        ConfigurationError: There is none, or two settings contradict each other.
+        ConfigurationError: No database is configured, or two settings contradict each other.
 
     """
     if not settings.has_database:
@@ -58,14 +58,14 @@ def database_for(settings: Settings) -> Database:
 def variables_at(
     address: str, *, setting: str, environment: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return what the environment has to say for the database at this address to be used, and no other.
+    """Return the environment variables to set so that the database at this address is used, and no other.
 
-    Where that is not what `TMCP_DATABASE_URL` says already, `TMCP_DATABASE_NAME` and `TMCP_LISTEN_URL` are of
-    another database. A login out of a secret or a parameter is used where the address has no user, and one by
-    IAM where it has no password.
+    The result is empty if `TMCP_DATABASE_URL` has this address already. Otherwise `TMCP_DATABASE_NAME` and
+    `TMCP_LISTEN_URL` belong to another database and are emptied. A login from a secret or a parameter stays
+    in use if the address has no user, and an IAM login if it has no password.
 
     Raises:
-        ConfigurationError: It is no connection string. The message calls it `setting`.
+        ConfigurationError: The address is not a connection string. The message calls it `setting`.
 
     """
     environment = os.environ if environment is None else environment
@@ -82,10 +82,10 @@ def variables_at(
 
 
 def settings_at(address: str, *, setting: str, **given: Unpack[SettingsOverrides]) -> Settings:
-    """Return the settings of the environment, but for the database at this address: see `variables_at`.
+    """Return the environment's settings for the database at this address: see `variables_at`.
 
     Raises:
-        ConfigurationError: It is no connection string, or a setting is wrong.
+        ConfigurationError: The address is not a connection string, or a setting is wrong.
 
     """
     environment = {**os.environ, **variables_at(address, setting=setting)}

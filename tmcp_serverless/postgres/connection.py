@@ -16,10 +16,10 @@ __all__ = ["Connection"]
 
 
 class Connection(asyncpg.Connection):
-    """asyncpg's connection, and `fetchrow_prepared`, for the statements that are run again and again.
+    """asyncpg's connection with `fetchrow_prepared`, for statements that are run again and again.
 
-    asyncpg has a cache of its own, which it looks up and keeps in order, with clocks read in between: 3 of
-    the 50 µs that a statement takes.
+    asyncpg has its own cache of statements. To look it up and keep it in order, and to read clocks in
+    between, takes 3 of a statement's 50 µs.
     """
 
     __slots__ = ("_statements", "_token", "prepares", "used_at")
@@ -30,16 +30,17 @@ class Connection(asyncpg.Connection):
         self._token = secrets.token_hex(8)
 
         self.prepares = True
-        """Whether statements may be prepared on it: not behind a pooler that loses them."""
+        """True if statements may be prepared on the connection; false behind a pooler that loses them."""
 
         self.used_at = 0.0
-        """When it was put back last, by the wall clock."""
+        """The time of its last return to the pool, by the wall clock."""
 
     async def listen(self, channels: Iterable[str], callback: Callable[..., None]) -> None:
-        """Have the callback called for notifications of these channels, which are identifiers without quotes.
+        """LISTEN to these channels, and call the callback for their notifications.
 
-        One round trip, and a statement that is not prepared: between the two halves of one that is, the
-        server waits for its client without any limit of time, and that may be frozen there.
+        The channels are identifiers without quotes. It is one round trip, and the statement is not prepared:
+        between the two halves of a prepared one, the server waits for its client without any limit of time,
+        and the client may be frozen there.
         """
         wanted = [channel for channel in channels if channel not in self._listeners]
         if not wanted:
@@ -50,16 +51,16 @@ class Connection(asyncpg.Connection):
             await self.add_listener(channel, callback)
 
     async def unlisten(self, channels: Iterable[str]) -> None:
-        """Have nothing called for these channels any more, in one round trip.
+        """UNLISTEN these channels in one round trip, and drop their callbacks.
 
-        Nothing happens where the connection is closed.
+        On a closed connection no statement is sent.
         """
         heard = [channel for channel in channels if self._listeners.pop(channel, None) is not None]
         if heard and not self.is_closed():
             await self.execute("; ".join(f'UNLISTEN "{channel}"' for channel in heard))
 
     async def fetchrow_prepared(self, sql: str, *args: object) -> Any:
-        """Run a statement, prepared when it was run first, and return its first row or `None`."""
+        """Run a statement and return its first row or `None`. The first run prepares it."""
         statement = self._statements.get(sql)
         if statement is None:
             statement = self._statements[sql] = await self.prepare(sql)
@@ -71,10 +72,10 @@ class Connection(asyncpg.Connection):
             return await self.fetchrow(sql, *args)
 
     def _get_unique_id(self, prefix: str) -> str:
-        """Name a statement as no other connection does. asyncpg calls this for every name that it needs.
+        """Return a statement name that no other connection uses. asyncpg calls this for every name it needs.
 
-        Its own names count from 1 in every process. Behind a pooler in transaction mode, where a statement
-        may come to the server connection that another process prepared on, our EXECUTE would run the other
-        statement of that name (measured: a session was deleted). A name that nobody knows there is refused.
+        asyncpg's own names count from 1 in every process. Behind a pooler in transaction mode, a statement
+        may come to a server connection that another process prepared on. Our EXECUTE would then run the other
+        process's statement of that name (measured: a session was deleted). An unknown name is refused.
         """
         return f"{super()._get_unique_id(prefix)}{self._token}"

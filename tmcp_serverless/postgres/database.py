@@ -1,12 +1,12 @@
 """A database and this process's connections to it.
 
 asyncpg's own pool pays for a proxy and a reset at every use: 109 µs for a query that takes 55 µs on a held
-connection. Our pool takes and puts back, nothing in between: the statements of this package leave no state
-behind.
+connection. Our pool takes a connection and puts it back, with nothing in between: the statements of this
+package leave no state behind.
 
-Connections are caches: they may vanish between any two requests. One that was idle for so long that the
-process may have been frozen is dropped, and a statement that fails on a lost link is run once more on a fresh
-connection where running it twice does no harm.
+Connections are caches: they may vanish between any two requests. A connection is dropped if it was idle for
+so long that the process may have been frozen. A statement that fails on a lost link is run once more on a
+fresh connection, if running it twice does no harm.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ Row: TypeAlias = "Sequence[Any]"
 """A row of a result: its values by position (and, with asyncpg, by column name)."""
 
 _FROZEN_GAP_SECONDS = 30.0
-"""Without a statement for this long, a connection is not trusted any more."""
+"""A connection without a statement for this long is not trusted any more."""
 
 LISTENING_IDLE_SECONDS = 12.0
-"""The server closes a listening connection whose heartbeats have stopped for so long (since PostgreSQL 14):
-that of a frozen or vanished process.
+"""The server closes a listening connection after this time without a heartbeat (since PostgreSQL 14). Its
+process is frozen or has vanished.
 """
 
 
@@ -60,18 +60,18 @@ class Database(Closable):
     """A Postgres database, reached through a few connections that are opened when they are needed.
 
     Args:
-        dsn: A libpq connection string, URL or not, with any `sslmode`; or nothing, where `login` says it all.
-        listen_dsn: A direct connection to the same database for LISTEN, where `dsn` goes through a pooler.
-        size: How many connections at once, at the most, without the one that LISTENs.
+        dsn: A libpq connection string, URL or not, with any `sslmode`; nothing if `login` gives everything.
+        listen_dsn: A direct connection to the same database for LISTEN, if `dsn` goes through a pooler.
+        size: The largest number of connections at once, without the one that LISTENs.
         server_settings: Settings that every connection starts with, such as `synchronous_commit`.
-        setting: What the DSN is called in error messages.
-        login: Fills in what the connection strings leave out, such as a password out of a secret.
+        setting: The DSN's name in error messages.
+        login: Fills in the gaps of the connection strings, such as a password from a secret.
         tls_ca: The path of a bundle of certificates to verify the server's with.
         dbname: The database's name, over that of the connection strings.
-        idle_seconds: After how long without a statement the server itself closes a connection, whose process
-            may be frozen; 0 leaves it open. Where the server or a pooler does not take
+        idle_seconds: The server itself closes a connection after this time without a statement, because
+            its process may be frozen; 0 leaves it open. If the server or a pooler does not take
             `idle_session_timeout` at the start, nothing is set.
-        schema: The schema of tables whose names say none; by default the first that the role may use.
+        schema: The schema of tables without one in their names; by default the first that the role may use.
 
     """
 
@@ -101,17 +101,17 @@ class Database(Closable):
             )
 
         self.target = target(dsn, setting)
-        """Where connections lead."""
+        """The address of the connections."""
 
         self.listen_target = target(listen_dsn, "TMCP_LISTEN_URL") if listen_dsn else self.target
-        """Where the connection leads that LISTENs."""
+        """The address of the connection that LISTENs."""
 
         self._schema = None if schema is None else checked_schema(schema)
 
         self.size = size
-        """How many connections there are at once, at the most."""
+        """The largest number of connections at once."""
 
-        # Half of what the server waits: a connection that it is about to close is not used any more.
+        # Half of the server's timeout: a connection that it is about to close is not used any more.
         self._gap_seconds = min(_FROZEN_GAP_SECONDS, idle_seconds / 2 or _FROZEN_GAP_SECONDS)
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, ConnectionPool] = WeakKeyDictionary()
         self._prepares = True
@@ -121,7 +121,7 @@ class Database(Closable):
         """Return the configured database. Nothing is opened or fetched before the first statement.
 
         Raises:
-            ConfigurationError: There is none, or two settings contradict each other.
+            ConfigurationError: No database is configured, or two settings contradict each other.
 
         """
         from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - it imports this module
@@ -137,7 +137,7 @@ class Database(Closable):
         pool = self._pool()
         if (connection := pool.take()) is None:
             return await self._run(work, idempotent=idempotent)
-        # The way of most requests: a connection is there and works.
+        # Most requests take this path: an idle connection exists and works.
         try:
             row = await _fetchrow(connection, sql, args)
         except BaseException as error:
@@ -166,10 +166,10 @@ class Database(Closable):
         return await self._run(work, idempotent=idempotent)
 
     async def find_schema(self) -> str:
-        """Return the schema of tables whose names say none. It is looked for once.
+        """Return the schema of tables without one in their names. It is looked for once.
 
         Raises:
-            ConfigurationError: The role may use none.
+            ConfigurationError: The role may use no schema.
             StoreUnavailableError: The database cannot be reached now.
 
         """
@@ -178,11 +178,11 @@ class Database(Closable):
         return self._schema
 
     async def check_writable(self) -> None:
-        """Find out whether the database takes writes: after a failover we may be at one that does not.
+        """Check that the database takes writes: after a failover the connection may lead to a standby.
 
         Raises:
             ConfigurationError: A setting is wrong.
-            StoreUnavailableError: It does not, or cannot be reached now.
+            StoreUnavailableError: The database takes no writes, or cannot be reached now.
 
         """
 
@@ -193,12 +193,12 @@ class Database(Closable):
         await self._run(work, idempotent=True)
 
     async def connect(self, *, listen: bool = False) -> Connection:
-        """Open a connection that is the caller's to close; `listen`: one that LISTEN works on."""
+        """Open a connection for the caller to close; with `listen`, at the address for LISTEN."""
         opening = asyncio.get_running_loop().create_task(self._open_beside_the_pool(listen=listen))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The driver leaves sockets and futures behind where it is cancelled while it connects.
+            # The driver leaves sockets and futures behind if it is cancelled while it connects.
             opening.add_done_callback(_terminate)
             raise
 
@@ -230,7 +230,7 @@ class Database(Closable):
         pool = self._pools.get(loop)
         if pool is None:
             for ended in [each for each in self._pools if each.is_closed()]:
-                # Its connections hold on to it, so it would stay here for ever.
+                # The pool's connections refer to the loop, so its entry would stay for ever.
                 self._pools.pop(ended).abandon()
             pool = self._pools[loop] = ConnectionPool(
                 self._open,
@@ -250,7 +250,7 @@ class Database(Closable):
         return await self._run_last(pool, work)
 
     async def _run_last(self, pool: ConnectionPool, work: Callable[[Connection], Awaitable[Any]]) -> Any:
-        """Run what has failed once, and not again."""
+        """Run the work after its first failure, and not again."""
         try:
             return await _run_once(pool, work)
         except FROM_DATABASE as error:
@@ -258,9 +258,9 @@ class Database(Closable):
             raise_translated(error, self.target.setting)
 
     def _may_run_again(self, error: BaseException, pool: ConnectionPool, *, idempotent: bool) -> bool:
-        """Return whether a statement that failed like this is run once more, with what is known now."""
+        """Learn from the error, and return true if the statement is to be run once more."""
         if isinstance(error, LOST_LINK):
-            # Where one link is gone, so are the others: they lead to the same server.
+            # If one link is gone, so are the others: they lead to the same server.
             pool.drop_idle()
             return idempotent
         if isinstance(error, POOLED_STATEMENT):
@@ -272,7 +272,7 @@ class Database(Closable):
         return False
 
     def _stop_preparing(self, pool: ConnectionPool) -> None:
-        """Do without prepared statements: a pooler hands each statement to another server connection."""
+        """Stop preparing statements: a pooler hands each statement to another server connection."""
         if self._prepares:
             self._prepares = False
             logger.info(

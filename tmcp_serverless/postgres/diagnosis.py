@@ -1,4 +1,4 @@
-"""Whether a database does what the kit needs, and what to do where it does not."""
+"""Checks of a database against the needs of the kit, with advice for each fault."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     grade: _Grade
     about: str
@@ -47,14 +47,14 @@ class Finding:
 
 
 async def diagnose(database: Database, settings: Settings) -> AsyncGenerator[Finding]:
-    """Look at one thing after the other, and yield what was found. What is wrong ends it where it must."""
+    """Make one check after the other, and yield the findings. It ends at a fault that rules out the rest."""
     try:
         connection, parameters = await _connect(database)
     except TmcpError as error:
         yield Finding("wrong", "database", str(error))
         return
     try:
-        # In a transaction, for a pooler may bring each statement to another server process.
+        # In a transaction: a pooler may bring each statement to another server process.
         async with connection.transaction():
             found = await _of_connection(connection, parameters, database.target)
         for finding in found:
@@ -190,7 +190,7 @@ async def _of_namespace(database: Database, settings: Settings) -> Finding:
     try:
         known = await list_namespaces(database)
     except ConfigurationError:
-        known = []  # What is the matter with the tables has been said.
+        known = []  # An earlier finding describes the fault of the tables.
     own = "the name of each server" if settings.namespace is None else repr(settings.namespace)
     there = f"; in the database: {', '.join(map(repr, known))}" if known else ""
     return Finding("ok", "namespace", f"{own}{there}")

@@ -1,18 +1,18 @@
 """The doorbell: one LISTEN connection per process, for as long as a stream is open, and shortly after.
 
-It says «look again», never what there is to see: a ring that is lost costs one tick, not a message.
+A ring means «look again», and carries no message: a ring that is lost costs one tick, not a message.
 
-* LISTEN holds when `open` returns; asyncpg registers its callback only after that, so whoever opens reads
-  rows afterwards (measured: what arrives in between is dropped).
-* Every tick runs the heartbeat on this connection, so that a link that is black-holed, where nothing is ever
-  reported, is found out by a statement that times out.
-* When the connection is lost it is opened again and everybody is rung; when that takes longer than the lease
+* LISTEN holds when `open` returns. asyncpg registers its callback only after that, so the caller of `open`
+  reads rows afterwards (measured: a notification that arrives in between is dropped).
+* Every tick runs the heartbeat on this connection. A black-holed link reports nothing, but the heartbeat on
+  it times out.
+* When the connection is lost, it is opened again and all streams are rung. If that takes longer than a lease
   lasts, the streams are told, for their leases are gone anyway.
-* Behind a pooler LISTEN returns success and nothing ever comes. Whether it delivers is tried with a nonce;
-  where it does not, the doorbell is silent: it keeps no connection, and looks for news in one statement for
-  all streams of the process, every 50 ms while there are some and every 2 s when there are none.
-* Where the process goes on running, the connection outlasts the last stream by a moment, LISTENing to
-  nothing: the next request that needs one does not have to connect.
+* Behind a pooler LISTEN returns success and nothing ever comes. A nonce shows if it delivers. If it does not,
+  the doorbell is silent: it keeps no connection, and looks for news in one statement for all streams of the
+  process, every 50 ms while there is news and every 2 s when there is none.
+* If the process goes on running, the connection outlasts the last stream by a moment, LISTENing to nothing:
+  the next request that needs a connection does not have to connect.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ class Doorbell:
     """Rings callbacks when their channel is notified, and ticks.
 
     Args:
-        database: Where to connect.
-        mode: `listen`, `poll`, or `auto`: find out which of the two works.
-        tick: Called every `tick_seconds` while anybody is listening, with the connection to use; with `None`
-            where the doorbell keeps none.
-        look: Called in between where the doorbell is silent; rings what has news, returns whether any has.
+        database: The database to connect to.
+        mode: `listen`, `poll`, or `auto` for the one that works.
+        tick: Called every `tick_seconds` while a stream is listening, with the connection to use; with `None`
+            if the doorbell keeps no connection.
+        look: Called in between if the doorbell is silent. Rings the streams with news; true if there are any.
         gone: Called when the database has been out of reach for `patience_seconds`, and each time that long.
-        linger_seconds: How long the connection is kept when nobody is listening any more.
+        linger_seconds: The connection is kept for this time after the last stream.
 
     """
 
@@ -110,7 +110,7 @@ class Doorbell:
             self._pace.hurry()
             try:
                 if self._silent:
-                    self._wake.set()  # Somebody new wants to know soon.
+                    self._wake.set()  # The new stream wants to know soon.
                 elif new:
                     await self._listen(channel)
             except BaseException:
@@ -119,18 +119,18 @@ class Doorbell:
                     self._listener.terminate()
                 raise
             if not self._is_kept():
-                # In a context of its own: it outlives the request that happens to be the first.
+                # In its own context: the task outlives the request that happens to be the first.
                 self._keeper = asyncio.get_running_loop().create_task(
                     self._keep(), context=contextvars.Context()
                 )
 
     def forget(self, *doors: tuple[str, Ring]) -> None:
-        """Stop calling these rings, where others have taken their place, or nobody can be told."""
+        """Stop calling these rings: others have taken their place, or the server cannot be told."""
         for channel, ring in doors:
             self._rings.forget(channel, ring)
 
     async def close(self, *doors: tuple[str, Ring]) -> None:
-        """Stop calling these rings, each of its channel; after the last one the connection is closed."""
+        """Stop calling these rings, each with its channel. After the last ring the connection is closed."""
         self.forget(*doors)
         async with self._using:
             if not self._rings and not self._may_linger():
@@ -142,32 +142,32 @@ class Doorbell:
                 self._wake.set()
 
     async def rest(self) -> None:
-        """Close the connection at once where nobody is listening."""
+        """Close the connection at once if no stream is listening."""
         async with self._using:
             if not self._rings:
                 await self._end()
 
     async def aclose(self) -> None:
-        """Stop calling anybody, and close the connection."""
+        """Stop calling all rings, and close the connection."""
         self._rings.clear()
         await self.rest()
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is a connection that LISTENs, and nothing runs on it."""
+        """True if there is a connection that LISTENs, and nothing runs on it."""
         return not self._using.locked() and self._listener.is_connected
 
     async def fetchrow(self, sql: str, *args: object) -> Row | None:
-        """Run a statement on the connection that LISTENs, which is idle, and return its first row.
+        """Run a statement on the idle connection that LISTENs, and return its first row.
 
         That connection has just rung, so its server process is awake, and no other has to be woken: 4 to
-        10 µs less. Returns `None` where the statement found nothing, or failed: the caller has another way.
+        10 µs less. Returns `None` if the statement found nothing, or failed: the caller has another way.
         """
         async with self._using:
             return await self._listener.fetchrow(sql, *args)
 
     def _is_usable(self) -> bool:
-        """Return whether LISTEN may be tried on the connection that there is."""
+        """Return true if there is a connection, and LISTEN may be tried on it."""
         # The wall clock: the process may have been frozen since the last stream.
         return self._listener.is_connected and (bool(self._rings) or time.time() < self._lingers_until)
 
@@ -183,7 +183,7 @@ class Doorbell:
         except CrowdedError as error:
             if not self._may_poll:
                 raise
-            # Until all streams of now have ended.
+            # Until all streams that are open now have ended.
             logger.warning("streams poll for the time being: %s", error)
             self._silent = self._is_crowded_out = True
         else:
@@ -194,7 +194,7 @@ class Doorbell:
         try:
             await self._listener.listen(channel)
         except StoreUnavailableError as error:
-            # It was lost while nothing was sent on it, and nobody has noticed.
+            # The connection was lost while nothing was sent on it, and no error has shown that.
             logger.debug("the doorbell connects anew: %s", error)
             await self._connect()
 
@@ -219,7 +219,7 @@ class Doorbell:
         async with self._using:
             if self._rings or self._is_usable():
                 return True
-            # Who was last may not have closed it: a task that is cancelled does not come to that.
+            # The last stream's task may have been cancelled before it closed the connection.
             self._listener.terminate()
             self._keeper = None
         return False
@@ -242,10 +242,10 @@ class Doorbell:
         return self._tick_seconds if self._listener.is_connected else 0.0
 
     async def _poll(self) -> bool:
-        """Look for news, or tick where that is due. Returns whether the database answered."""
+        """Look for news, or tick if that is due. Return true if the database answered."""
         try:
-            # Longer than a statement may take: one that finds its link dead has to say so. Where it is cut
-            # off instead, the other idle connections are tried one after the other, which are as dead.
+            # Longer than a statement may take: a statement on a dead link has to fail by itself. If it is cut
+            # off instead, the other idle connections, as dead, are tried one after the other.
             async with asyncio.timeout(_LOOK_LIMIT_SECONDS):
                 await self._tick_or_look()
         except (TimeoutError, asyncpg.PostgresError, TmcpError) as error:
@@ -263,7 +263,7 @@ class Doorbell:
             self._pace.found(await self._look())
 
     async def _beat(self) -> bool:
-        """Reconnect where that is due, and tick. Returns whether the database answered."""
+        """Reconnect if that is due, and tick. Return true if the database answered."""
         try:
             async with self._using:
                 if not self._listener.is_connected:
@@ -281,7 +281,7 @@ class Doorbell:
         return True
 
     async def _end(self) -> None:
-        # Both are let go of before anything is waited for: who ends it may be cancelled.
+        # Both are dropped before the first `await`: the caller may be cancelled there.
         keeper, self._keeper = self._keeper, None
         connection = self._listener.detach()
         try:

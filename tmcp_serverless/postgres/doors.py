@@ -19,8 +19,8 @@ class Doors:
     """Subscribes streams to their channels.
 
     Args:
-        doorbell: What rings.
-        tables: The tables, which say what the channels are called; they have to be ready.
+        doorbell: The doorbell that rings the streams.
+        tables: The tables, for the names of the channels; they have to be ready.
 
     """
 
@@ -29,11 +29,11 @@ class Doors:
         self._tables = tables
 
     def own(self, stream: HeldStream) -> str:
-        """Return the channel of the stream's own mailbox; of one that watches, that of events."""
+        """Return the channel of the stream's own mailbox; for a watch, the channel of events."""
         return self._of_topic(EVENTS) if stream.watches else self._tables.channel(stream.id)
 
     async def open(self, stream: HeldStream) -> None:
-        """Let the stream be rung. LISTEN holds when this returns."""
+        """Have the stream rung. LISTEN holds when this returns."""
         await self._doorbell.open(self.own(stream), stream.ring)
         if stream.watches or not is_private(stream.id):
             try:
@@ -43,11 +43,11 @@ class Doors:
                 raise
 
     async def close(self, *streams: HeldStream) -> None:
-        """Ring these streams no more, and tell the server where nothing listens."""
+        """Ring these streams no more, and UNLISTEN channels without another stream."""
         await self._doorbell.close(*(door for stream in streams for door in self._of(stream)))
 
     def forget(self, stream: HeldStream) -> None:
-        """Ring the stream no more, without a word to the server."""
+        """Ring the stream no more, without telling the server."""
         self._doorbell.forget(*self._of(stream))
 
     def _of_topic(self, address: str) -> str:

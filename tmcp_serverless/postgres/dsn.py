@@ -1,7 +1,7 @@
 """Connection strings: a URL, or `keyword=value` pairs, as a mapping of libpq's keywords.
 
-asyncpg reads URLs alone, shows parts of them in its errors, and takes keywords of libpq that it does not know
-for settings of the server. So they are read here; `keywords` has the rule for each keyword.
+asyncpg reads only URLs, and shows parts of them in its errors. It takes libpq keywords that it does not know
+for settings of the server. So connection strings are read here; `keywords` has the rule for each keyword.
 (postgresql.org/docs/current/libpq-connect.html, "Connection Strings")
 """
 
@@ -37,7 +37,7 @@ _OPTION = re.compile(r"options\[(\w+(?:\.\w+)*)\]")
 
 _PORT = "5432"
 _NEVER_SECONDS = 60.0
-"""The stand-in for libpq's `connect_timeout=0`, which waits for ever."""
+"""The stand-in for libpq's `connect_timeout=0`, an endless wait."""
 
 _TORN = (
     "its parts cannot be told apart; in a user's name or a password, "
@@ -57,8 +57,8 @@ def parse(text: str, *, setting: str) -> dict[str, str]:
     """Return the keywords of a connection string and their values. Several hosts are separated by commas.
 
     Raises:
-        ConfigurationError: It is none, or a keyword of it is refused. The message names the setting, and
-            shows no value, for parts of a password may end up in any place of the text.
+        ConfigurationError: The text is not a connection string, or a keyword of it is refused. The message
+            names the setting, and shows no value: parts of a password may end up in any place of the text.
 
     """
     try:
@@ -73,10 +73,10 @@ def parse(text: str, *, setting: str) -> dict[str, str]:
 
 
 def checked(items: Iterable[tuple[str, str]], *, setting: str) -> dict[str, str]:
-    """Return what keywords and their values mean, by the rules for each. Empty values say nothing.
+    """Return the keywords and values that are left when each keyword's rule is applied. Drop empty values.
 
     Raises:
-        ConfigurationError: One is refused. The message names it, and shows no value.
+        ConfigurationError: A keyword is refused. The message names it, and shows no value.
 
     """
     try:
@@ -125,7 +125,7 @@ def arguments(parameters: Mapping[str, str]) -> dict[str, Any]:
 
 
 def connect_seconds(parameters: Mapping[str, str]) -> float | None:
-    """Return how long connecting may take, for all hosts together; `None` where nothing is said.
+    """Return the time that connecting may take, for all hosts together; `None` if nothing sets it.
 
     Raises:
         ValueError: It is no number.
@@ -144,7 +144,7 @@ def connect_seconds(parameters: Mapping[str, str]) -> float | None:
 
 
 def hosts_and_ports(parameters: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return every host with its port, which is 5432 where nothing is said."""
+    """Return every host with its port, by default 5432."""
     hosts = parameters.get("host", "localhost").split(",")
     ports = parameters.get("port", "").split(",")
     if len(ports) == 1:
@@ -175,7 +175,7 @@ def _of_url(text: str) -> list[tuple[str, str]]:
     asked = _of_query(query)
     if "@" in query and not at and not any(name == "user" for name, _ in asked):
         raise ValueError(_TORN)
-    # A path says which database more plainly than the keyword `database` of other clients.
+    # A path names the database more plainly than the keyword `database` of other clients.
     return [*said, *((name, value) for name, value in asked if name != "database" or not path)]
 
 
@@ -185,13 +185,13 @@ def _of_query(query: str) -> list[tuple[str, str]]:
         name, equals, _ = piece.partition("=")
         if piece and (not equals or not _is_name(unquote(name))):
             raise ValueError(_TORN)
-    # Not as in forms: a plus sign is one.
+    # Unlike in forms, a plus sign stands for itself.
     asked = parse_qsl(query.replace("+", "%2B"))
     return [(found[1] if (found := _OPTION.fullmatch(name)) else name, value) for name, value in asked]
 
 
 def _is_name(name: str) -> bool:
-    """Return whether it can be a keyword. One with a hyphen has to be known: passwords have these too."""
+    """Return true if it can be a keyword. A hyphenated one has to be known: passwords have hyphens too."""
     return bool(_NAME.fullmatch(name) or _OPTION.fullmatch(name)) or canonical(name) in KEYWORDS
 
 

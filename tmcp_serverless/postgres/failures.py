@@ -1,4 +1,4 @@
-"""Which driver errors mean what: the only place that tells them apart."""
+"""Driver errors and their meanings. No other module tells them apart."""
 
 from __future__ import annotations
 
@@ -44,33 +44,33 @@ LOST_LINK = (
     OSError,
     TimeoutError,
 )
-"""What asyncpg raises when the link to the database is gone, or the database is going, full or starting.
+"""Errors of asyncpg when the link to the database is gone, or the database is going, full or starting.
 
-One that takes no writes is no longer the one that was connected to: after a failover it is a standby.
+A database that takes no writes is no longer the one that was connected to: after a failover it is a standby.
 """
 
 FROM_DATABASE = (asyncpg.PostgresError, *LOST_LINK)
-"""Whatever comes from the driver."""
+"""All errors of the driver."""
 
 ROLLED_BACK = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.exceptions.SnapshotTooOldError,
 )
-"""What a statement raises that was rolled back for the sake of another: it can simply be run again."""
+"""Errors of a statement that was rolled back for the sake of another: it can simply be run again."""
 
 ALREADY_THERE = (
     asyncpg.DuplicateTableError,
     asyncpg.DuplicateObjectError,
     asyncpg.DuplicateFunctionError,
 )
-"""What DDL raises when a table, index, type or function of that name is there."""
+"""Errors of DDL when a table, index, type or function of that name exists."""
 
 POOLED_STATEMENT = (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError)
-"""What a prepared statement raises behind a pooler in transaction mode that does not know about them."""
+"""Errors of a prepared statement behind a pooler in transaction mode that does not support them."""
 
 REFUSED_LOGIN = (asyncpg.InvalidAuthorizationSpecificationError,)
-"""What connecting raises when user or password are wrong, `InvalidPasswordError` among them."""
+"""Errors of connecting when user or password are wrong, `InvalidPasswordError` among them."""
 
 REFUSED_SETTING = (
     asyncpg.UndefinedObjectError,
@@ -79,12 +79,12 @@ REFUSED_SETTING = (
     asyncpg.CantChangeRuntimeParamError,
     asyncpg.InsufficientPrivilegeError,
 )
-"""What connecting raises when the server, or a pooler before it, does not take a setting at the start."""
+"""Errors of connecting when the server, or a pooler before it, does not take a setting at the start."""
 
 _NAMELESS = re.compile(
     r"no such (?:user|database)|authentication failed|not allowed in pg_hba", re.IGNORECASE
 )
-"""Refusals for which poolers have no class of their own (08P01)."""
+"""The texts of refusals without a class of their own in poolers (08P01)."""
 
 _CROWDED = re.compile(
     r"no more connections allowed|max client connections|MaxClients|too many", re.IGNORECASE
@@ -96,11 +96,11 @@ class CrowdedError(StoreUnavailableError):
 
 
 class RingingError(StoreUnavailableError):
-    """The server's NOTIFY queue is full: what rings is not committed."""
+    """The server's NOTIFY queue is full: statements that ring are not committed."""
 
 
 _INTERNAL = (asyncpg.PostgresSystemError, asyncpg.InternalServerError)
-"""What is wrong within the database, or a pooler: some have no class of their own for anything (XX000)."""
+"""Faults within the database, or a pooler. Some poolers have no other class for anything (XX000)."""
 
 _BROKEN = (*LOST_LINK, *POOLED_STATEMENT, *_INTERNAL)
 
@@ -118,7 +118,7 @@ _WRONG_DSN = (
 
 
 def schema_error(error: BaseException | str) -> SchemaError:
-    """Return the error that says which command makes the tables."""
+    """Return the error that names the command that makes the tables."""
     return SchemaError(
         f"the tables of tmcp_serverless are missing or older than this release ({error}); "
         "run `tmcp-serverless migrate`, or allow it: TMCP_CREATE_TABLES=true"
@@ -126,7 +126,7 @@ def schema_error(error: BaseException | str) -> SchemaError:
 
 
 def is_crowded(error: BaseException) -> bool:
-    """Return whether a connection was refused because there are enough of them already.
+    """Return true if a connection was refused because there are enough of them already.
 
     Poolers have other classes for it than the server: pgbouncer 08P01, Supavisor XX000.
     """
@@ -137,20 +137,20 @@ def is_crowded(error: BaseException) -> bool:
 
 
 def is_queue_full(error: BaseException) -> bool:
-    """Return whether a statement was rolled back because it rings, and the NOTIFY queue is full."""
+    """Return true if a statement was rolled back because it rings, and the NOTIFY queue is full."""
     if not isinstance(error, asyncpg.ProgramLimitExceededError):
         return False
-    # The text may be in any language; the function's name is not.
+    # The text may be in any language; the function's name is always the same.
     return getattr(error, "server_source_function", None) == "PreCommit_Notify" or "NOTIFY" in str(error)
 
 
 def is_healthy_after(error: BaseException) -> bool:
-    """Return whether a connection can be used again: the server refused the statement, and nothing else."""
+    """Return true if a connection can be used again: the server refused the statement, and nothing else."""
     return isinstance(error, asyncpg.PostgresError) and not isinstance(error, _BROKEN)
 
 
 def raise_translated(error: BaseException, setting: str) -> NoReturn:
-    """Raise what a statement's failure means to the caller; the error itself where the statement is wrong."""
+    """Raise the kit's error for a statement's failure; the error itself if the statement is wrong."""
     meant: TmcpError | None = None
     if is_queue_full(error):
         meant = RingingError(
@@ -185,7 +185,7 @@ def _meant(error: asyncpg.PostgresError, setting: str) -> TmcpError | None:
 
 
 def _is_about_a_value(error: asyncpg.PostgresError) -> bool:
-    """Return whether a limit was reached by one value, such as one that is too long for an index."""
+    """Return true if a single value reached a limit, such as a value too long for an index."""
     where: str = getattr(error, "server_source_function", None) or ""
     return isinstance(error, asyncpg.ProgramLimitExceededError) and where.startswith(
         ("index_form_tuple", "_bt_")
@@ -211,7 +211,7 @@ def _needed(error: asyncpg.InsufficientPrivilegeError) -> str:
 
 @contextmanager
 def translated_connect_errors(setting: str) -> Generator[None]:
-    """Turn what goes wrong while connecting into one sentence that names the setting."""
+    """Turn errors of connecting into one sentence that names the setting."""
     try:
         yield
     except ConfigurationError as error:
@@ -239,7 +239,7 @@ def _meant_by_refusal(error: BaseException, setting: str) -> TmcpError:
     if isinstance(error, asyncpg.InvalidParameterValueError):
         named = [variable for name, variable in _STARTED_WITH.items() if f'"{name}"' in str(error)]
         return ConfigurationError(f"{named[0] if named else setting} does not work: {error}")
-    # Among them what poolers have no class of their own for (XX000).
+    # Among them errors without a class of their own in poolers (XX000).
     return _unreachable(error, setting)
 
 

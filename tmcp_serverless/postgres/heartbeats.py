@@ -1,4 +1,4 @@
-"""What is done for all streams of this process at once: heartbeats, and looking for news."""
+"""Heartbeats, and looking for news, for all streams of this process at once."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Heartbeats"]
 
 
 class Heartbeats:
-    """What the doorbell calls.
+    """The doorbell's callbacks for the streams of this process.
 
     Args:
-        tables: Where the leases are.
+        tables: The tables with the leases.
         streams: The streams of this process, as they are at each call.
 
     """
@@ -31,7 +31,7 @@ class Heartbeats:
         self._streams = streams
 
     async def beat(self, connection: Connection | None) -> None:
-        """Refresh every lease of this process in one statement; ring the fenced, and those with news."""
+        """Refresh every lease of this process in one statement. Ring fenced streams, and those with news."""
         open_now = OpenStreams.of(self._streams.values())
         if not open_now.all_holders:
             return
@@ -42,7 +42,7 @@ class Heartbeats:
         self._ring(open_now.all_holders - {row[0] for row in rows})
 
     async def look(self) -> bool:
-        """Find in one statement which streams of this process have news, and ring these."""
+        """Find the streams of this process with news, in one statement, and ring them."""
         open_now = OpenStreams.of(self._streams.values())
         if not open_now.all_holders:
             return False
@@ -51,7 +51,7 @@ class Heartbeats:
         return bool(rows)
 
     def give_up(self) -> None:
-        """End all streams, for the database is out of reach."""
+        """End all streams because the database is out of reach."""
         for stream in self._streams.values():
             stream.unreachable = True
             stream.pump.close(CloseReason.UNAVAILABLE)

@@ -27,38 +27,38 @@ class HeldStream:
     pump: Pump
 
     cursor: Cursor = _BEGINNING
-    """How far it has been read."""
+    """The position of the last message that was read."""
 
     before: Cursor = _BEGINNING
-    """How far it had been read before the last read."""
+    """The cursor before the last read."""
 
     watches: bool = False
-    """Whether it reads the topics beside others, without a lease."""
+    """True if it reads the topics beside other streams, without a lease."""
 
     heard: int = 0
-    """Notifications for its own mailbox since the last read began; one per message."""
+    """The number of notifications for its own mailbox since the last read began; one per message."""
 
     heard_topic: int = 0
-    """The same for the topic."""
+    """The same number for the topic."""
 
     unsure: bool = True
-    """Whether there may be more to read than was heard of, and the lease may be further than the cursor."""
+    """True while there may be more to read than was heard of, and the lease may be beyond the cursor."""
 
     unreachable: bool = False
-    """Whether it was ended because the database was out of reach."""
+    """True if it was ended because the database was out of reach."""
 
     @property
     def resume_cursor(self) -> Cursor:
-        """Where the next stream is to go on, when this one has been stopped."""
+        """The cursor at the start of the next stream, once this one has been stopped."""
         return self.before if self.pump.discarded else self.cursor
 
-    def ring(self, notified: bool) -> None:  # noqa: FBT001 - what a doorbell calls
-        """Look again: a message was appended to the session's own mailbox, or some may have been."""
+    def ring(self, notified: bool) -> None:  # noqa: FBT001 - a doorbell's callback
+        """Look again: a message was appended to the session's own mailbox, or may have been."""
         self.heard += 1
         self._look(notified)
 
-    def ring_topic(self, notified: bool = False) -> None:  # noqa: FBT001, FBT002 - what a doorbell calls
-        """Look again: a message was appended to the topic, or some may have been to either."""
+    def ring_topic(self, notified: bool = False) -> None:  # noqa: FBT001, FBT002 - a doorbell's callback
+        """Look again: a message was appended to the topic, or may have been appended to either."""
         self.heard_topic += 1
         self._look(notified)
 
@@ -69,26 +69,26 @@ class HeldStream:
 
 @dataclass(frozen=True, slots=True)
 class OpenStreams:
-    """The streams that are open now, as statements about all of them take them."""
+    """The streams that are open now, in the form of the statements about all of them."""
 
     ids: list[str]
-    """Of those with a lease."""
+    """The ids of the streams with a lease."""
 
     holders: list[str]
-    """The same leases' holders."""
+    """The holders of the same leases."""
 
     watches: list[str]
-    """The holders of those that watch."""
+    """The holders of the watches."""
 
     watches_own: list[str]
-    """How far these are in the topic of events, as text: the driver would look for the type of `bigint[]`."""
+    """The watches' cursors in the topic of events, as text: the driver would look up the type `bigint[]`."""
 
     watches_topic: list[str]
-    """How far these are in the topic of broadcasts, in the same way."""
+    """The watches' cursors in the topic of broadcasts, as text for the same reason."""
 
     @classmethod
     def of(cls, streams: Iterable[HeldStream]) -> Self:
-        """Return those that still read."""
+        """Return the streams that still read."""
         reading = [stream for stream in streams if not stream.pump.finished]
         leases = [stream for stream in reading if not stream.watches]
         watches = [stream for stream in reading if stream.watches]
@@ -102,9 +102,9 @@ class OpenStreams:
 
     @property
     def all_holders(self) -> set[str]:
-        """The holders of all of them."""
+        """The holders of all open streams."""
         return {*self.holders, *self.watches}
 
     def arguments(self) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
-        """Return what the statements `heartbeat` and `news` take, from `$1` to `$5`."""
+        """Return the parameters of the statements `heartbeat` and `news`, from `$1` to `$5`."""
         return self.ids, self.holders, self.watches, self.watches_own, self.watches_topic

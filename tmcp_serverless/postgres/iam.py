@@ -1,6 +1,6 @@
 """RDS IAM authentication: a signed token as the password.
 
-A token is signed on this machine, nobody is asked, and is good for 15 minutes from then on; a connection
+A token is signed on this machine, without a request, and is good for 15 minutes from then on. A connection
 that it has opened stays open. (AWS: "IAM database authentication for PostgreSQL")
 """
 
@@ -26,10 +26,10 @@ _ENDPOINT = re.compile(r"\.([a-z0-9-]+)\.rds\.amazonaws\.com$|\.rds\.(cn-[a-z0-9
 
 
 class IamLogin:
-    """Logs in with a token, made new for a connection when it is older than ten minutes.
+    """A login with a token. A connection gets a new token when the last one is older than ten minutes.
 
     Args:
-        setting: Where the address comes from, for error messages.
+        setting: The source of the address, for error messages.
 
     """
 
@@ -44,11 +44,11 @@ class IamLogin:
     async def complete(
         self, parameters: Mapping[str, str], *, refused: Mapping[str, str] | None = None
     ) -> Mapping[str, str]:
-        """Return the keywords with a token for a password."""
+        """Return the keywords with a token as the password."""
         address = self._address(parameters)
         token, made_at = self._tokens.get(address, ("", 0.0))
         is_refused = refused is not None and refused.get("password") == token
-        # The wall clock: the other one may stand still while the process is frozen.
+        # The wall clock: the monotonic clock may stand still while the process is frozen.
         if is_refused or time.time() - made_at > _RENEWED_SECONDS:
             token = await in_thread(lambda: self._renew(address, token), self._setting)
         return {**parameters, "password": token}
@@ -73,7 +73,7 @@ class IamLogin:
     def _sign(self, host: str, port: str, user: str) -> str:
         """Make a token, as boto3's `generate_db_auth_token` does.
 
-        That is a method of a client for all of RDS, which takes 80 ms to be made and does not help.
+        That method belongs to a client for all of RDS. The client takes 80 ms to make and adds nothing here.
         """
         try:
             import boto3  # noqa: PLC0415 - an extra

@@ -1,4 +1,4 @@
-"""Names of schemas and tables: any identifier that Postgres takes, quoted in one place."""
+"""Names of schemas and tables: any identifier that Postgres takes, quoted here alone."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["TableNames", "channel_name", "checked_schema", "derived", "quote", "
 _PART = re.compile(r'"(?:[^"]|"")+"(?=\.|$)|[^.]+')
 _QUOTED = re.compile(r'^"((?:[^"]|"")+)"$')
 _LONGEST = 63
-"""Bytes of an identifier that Postgres keeps; it cuts the rest off without a word."""
+"""The bytes of an identifier that Postgres keeps. It cuts the rest off without an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableNames:
     """The names of the tables that hold session metadata.
 
-    Any identifier: mixed case, hyphens, `schema.table`; a part that contains a dot is written in double
-    quotes.
+    A name may be any identifier: mixed case, hyphens, `schema.table`. A part that contains a dot is written
+    in double quotes.
     """
 
     client_capabilities: str = "tmcp_session_client_capabilities"
@@ -32,7 +32,7 @@ class TableNames:
 
 
 def _parts(name: str, schema: str | None = None) -> list[str]:
-    """Return the schema, where the name or `schema` says one, and the table."""
+    """Return the schema, if the name or `schema` gives one, and the table."""
     found = _PART.findall(name)
     if len(found) not in (1, 2) or ".".join(found) != name or "\0" in name:
         raise ConfigurationError(f"not a table name: {name!r} (expected `table` or `schema.table`)")
@@ -44,15 +44,15 @@ def _parts(name: str, schema: str | None = None) -> list[str]:
 
 
 def quote_identifier(part: str) -> str:
-    """Return an identifier as the catalog has it in double quotes, as it goes into a statement."""
+    """Return an identifier of the catalog in double quotes, for a statement."""
     return '"' + part.replace('"', '""') + '"'
 
 
 def checked_schema(name: str) -> str:
-    """Return a schema's name as the catalog has it, without the quotes that it may be given in.
+    """Return a schema's name as in the catalog, without the quotes around it if there are any.
 
     Raises:
-        ConfigurationError: It is empty, has more than one part, or is too long to be told apart.
+        ConfigurationError: The name is empty, has more than one part, or is too long to be told apart.
 
     """
     found = _PART.findall(name)
@@ -65,12 +65,12 @@ def checked_schema(name: str) -> str:
 
 
 def quote(name: str, *, schema: str | None = None) -> str:
-    """Return the name as it goes into a statement: every part in double quotes.
+    """Return the name for a statement: every part in double quotes.
 
-    `schema` is that of a name which says none.
+    `schema` is the schema of a name without one.
 
     Raises:
-        ConfigurationError: It is empty, has more than two parts, or a part is too long to be told apart.
+        ConfigurationError: The name is empty, has more than two parts, or has one too long to be told apart.
 
     """
     return ".".join(quote_identifier(part) for part in _parts(name, schema))
@@ -79,7 +79,7 @@ def quote(name: str, *, schema: str | None = None) -> str:
 def derived(name: str, suffix: str, *, schema: str | None = None) -> str:
     """Return the name of a further table beside this one, in the same schema, quoted.
 
-    A name that would grow too long keeps its beginning and gets a hash, so that two never become one.
+    A name that would grow too long keeps its beginning and gets a hash, so that two names never become one.
     """
     *before, table = _parts(name, schema)
     grown = table + suffix
@@ -97,10 +97,10 @@ def sibling(name: str, table: str, *, schema: str | None = None) -> str:
 
 
 def channel_name(*scope: str) -> str:
-    """Return the NOTIFY channel for an address: 45 characters, whatever the address.
+    """Return the NOTIFY channel for an address: 45 characters for any address.
 
-    `LISTEN` cuts a channel's name at 63 bytes and `pg_notify` refuses 64, so names are hashed; and channels
-    belong to the whole database, so the schema and name of the table are part of what is hashed.
+    `LISTEN` cuts a channel's name at 63 bytes and `pg_notify` refuses 64, so names are hashed. Channels
+    belong to the whole database, so the hash includes the schema and name of the table.
     """
     digest = hashlib.blake2b("\0".join(scope).encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
     return f"tmcp_{digest}"

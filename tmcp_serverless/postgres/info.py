@@ -21,23 +21,23 @@ __all__ = ["PostgresInfoSessionManager"]
 
 
 class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
-    """What sessions are, where every instance finds it.
+    """Session metadata in Postgres, for every instance.
 
-    The idle clock is slid by `load`, in the same statement, once a thousandth of the idle time has passed
-    since it was slid last: most requests write nothing.
+    `load` slides the idle clock in its own statement, once a thousandth of the idle time has passed since the
+    last slide: most requests write nothing.
 
-    A session is there from `initialize` to `delete`, or until it is swept. What is set for one that is not
-    there is not kept: a request that is still running when its session is deleted leaves nothing behind.
+    A session exists from `initialize` to `delete`, or until it is swept. A value set for a session that does
+    not exist is not kept: a request that is still running when its session is deleted leaves nothing behind.
 
     Args:
         dsn: A libpq connection string with user, password and any `sslmode`; or a `Database` to share.
         table_names: The names of the tables and views; those not given keep their defaults.
-        create: Whether missing tables are created; if not, no DDL is ever issued.
-        idle_seconds: How long a session that nobody uses is kept.
-        namespace: The part of the tables that is meant: nothing is seen or changed in another, but for
-            expired rows, which are swept.
-        schema: The schema of tables whose names say none: by default the database's, or the first that the
-            role may use.
+        create: True to create missing tables; if false, no DDL is ever issued.
+        idle_seconds: An unused session is kept for this time.
+        namespace: The manager's part of the tables. It sees and changes nothing in another part, except that
+            it sweeps expired rows.
+        schema: The schema of tables without one in their names: by default the database's, or the first that
+            the role may use.
 
     """
 
@@ -122,18 +122,18 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
         await self._of("add_subscription", id, uri)
 
     async def remove_subscription(self, id: str, uri: str) -> None:
-        """Take the subscription back."""
+        """Unsubscribe the session."""
         await self._of("remove_subscription", id, uri)
 
     async def delete(self, id: str) -> None:
-        """Forget the session."""
+        """Delete the session."""
         await self._of("delete", id)
-        # What was being set for it was committed while that statement waited for the session's row, and was
-        # not among the rows that it saw. From now on there is no session to set anything for.
+        # A concurrent write may have been committed while that statement waited for the session's row, and
+        # was not among the rows that it saw. From now on there is no session to write to.
         await self._of("delete", id)
 
     async def sweep(self, *, limit: int = 100) -> int:
-        """Remove at most `limit` expired sessions of any namespace, and return how many went."""
+        """Remove at most `limit` expired sessions of any namespace, and return the number."""
         row = await self._tables.fetchrow("sweep", limit, idempotent=True)
         return row[0] if row else 0
 
@@ -142,7 +142,7 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
         return json.loads(row[0]) if row else None
 
     async def _of(self, name: str, address: str, *args: object) -> Row | None:
-        """Run a statement about one session of this namespace. All may run twice without harm."""
+        """Run a statement about one session of this namespace. Each of them may run twice without harm."""
         tables = self._tables
         return await tables.fetchrow(name, tables.namespace.key(address), *args, idempotent=True)
 

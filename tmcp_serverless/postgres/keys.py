@@ -14,15 +14,15 @@ __all__ = ["PostgresKeyStore"]
 
 
 class PostgresKeyStore(PostgresManager, SessionManager):
-    """A `KeyStore` that every instance reaches.
+    """A `KeyStore` in Postgres, for every instance.
 
     Args:
         dsn: A libpq connection string with user, password and any `sslmode`; or a `Database` to share.
-        table_name: The table of secrets. The name of the other one comes from it.
-        create: Whether missing tables are created; if not, no DDL is ever issued.
-        namespace: The part of the tables that is meant. Of others, expired tokens are removed.
-        schema: The schema of tables whose names say none: by default the database's, or the first that the
-            role may use.
+        table_name: The table of secrets. The name of the table of spent tokens comes from it.
+        create: True to create missing tables; if false, no DDL is ever issued.
+        namespace: The store's part of the tables. From other parts it only removes expired tokens.
+        schema: The schema of tables without one in their names: by default the database's, or the first that
+            the role may use.
 
     """
 
@@ -46,15 +46,15 @@ class PostgresKeyStore(PostgresManager, SessionManager):
         key = self._tables.namespace.key(name)
         row = None
         while row is None:
-            # It finds no row where another instance's proposal was committed while it ran.
+            # It finds no row if another instance's proposal was committed while it ran.
             row = await self._tables.fetchrow("secret", key, proposed, idempotent=True)
         return row[0]
 
     async def spend(self, token: str, *, seconds: float) -> bool:
-        """Record that the token was used; false when it had been used before.
+        """Record that the token was used; return false if it had been used before.
 
-        A reply that is lost counts as a use: the statement is not run again. A few expired tokens are
-        removed with each.
+        A reply that is lost counts as a use: the statement is not run again. Each call removes a few expired
+        tokens.
         """
         key = self._tables.namespace.key(token)
         return await self._tables.fetchrow("spend", key, seconds, idempotent=False) is not None

@@ -1,8 +1,8 @@
 """The keywords of connection strings: libpq 18's, asyncpg's and those of other clients.
 
-Every keyword is obeyed, passed over for a reason, or refused with one sentence. Nothing that concerns
-security or the choice of the server is passed over. A keyword that is not in the table goes to the server as
-a setting of the session, and the server refuses what it does not know.
+Every keyword is obeyed, passed over for a reason, or refused with one sentence. No keyword about security or
+the choice of the server is passed over. A keyword that is not in the table goes to the server as a setting of
+the session, and the server refuses settings that it does not know.
 (postgresql.org/docs/18/libpq-connect.html, "Parameter Key Words")
 """
 
@@ -32,10 +32,10 @@ class Rule:
     treatment: Treatment
 
     reason: str = ""
-    """Why it is passed over; or, for one that is refused, what to do."""
+    """The reason for passing the keyword over; for a refused keyword, the remedy."""
 
     values: frozenset[str] | None = None
-    """The only values with that treatment, in lower case. Any other value is refused."""
+    """The only values with that treatment, in lower case. Every other value is refused."""
 
 
 def _obeyed(*names: str) -> dict[str, Rule]:
@@ -59,7 +59,7 @@ _SAY_SOCKET = "say the socket as host=/cloudsql/project:region:instance"
 _SAY_SSLMODE = "say it as sslmode, sslrootcert, sslcert and sslkey"
 
 KEYWORDS: Mapping[str, Rule] = {
-    # Which server, and which database.
+    # The server and the database.
     **_obeyed("host", "port", "dbname", "service", "servicefile", "target_session_attrs"),
     "hostaddr": Rule("obeyed", "beside `host` it cannot be obeyed: say the address as `host` alone"),
     "load_balance_hosts": Rule("obeyed", "it is `disable` or `random`", frozenset({"disable", "random"})),
@@ -68,7 +68,7 @@ KEYWORDS: Mapping[str, Rule] = {
     **_refused(_SAY_SOCKET, "socketFactory", "socketFactoryArg", "cloudSqlInstance", "unixSocketPath"),
     **_refused("say it as options=endpoint%3D... or options=project%3D...", "endpoint", "project"),
     "readOnly": Rule("passed over", "the kit writes: say target_session_attrs=read-write", _OFF),
-    # Who logs in.
+    # The login.
     **_obeyed("user", "password", "passfile", "krbsrvname", "gsslib"),
     **_refused("say it as krbsrvname", "krbspn", "kerberosServerName"),
     **_refused(_NO_KEYS, "scram_client_key", "scram_server_key"),
@@ -113,7 +113,7 @@ KEYWORDS: Mapping[str, Rule] = {
     ),
     **_refused(_SAY_SSLMODE, "sslidentity", "sslfactory", "sslhostnameverifier", "sslresponsetimeout", "tls"),
     **_refused(_SAY_SSLMODE, "requiressl", "ssl_require", "sslinline", "sslpasswordcallback"),
-    # How.
+    # The connection.
     "connect_timeout": Rule("obeyed", "it has to be a whole number of seconds"),
     **_obeyed("application_name", "fallback_application_name", "options"),
     **_passed("text is always sent as UTF-8", "client_encoding", "charset", "encoding", "characterEncoding"),
@@ -154,7 +154,7 @@ KEYWORDS: Mapping[str, Rule] = {
     **_passed("it is Prisma's schema; the kit's tables do not stand in it", "schema"),
     **_refused("say it as `options=-c search_path=...`", "currentSchema"),
 }
-"""Every keyword that is known, by its name."""
+"""The rules of all known keywords, by name."""
 
 ALIASES: Mapping[str, str] = {
     "database": "dbname",
@@ -178,7 +178,7 @@ ALIASES: Mapping[str, str] = {
     "loadBalanceHosts": "load_balance_hosts",
     "requireAuth": "require_auth",
 }
-"""Other clients' names for the same."""
+"""Other clients' names for the same keywords."""
 
 _TLS_WORDS = (
     "sslmode",
@@ -193,22 +193,23 @@ _TLS_WORDS = (
 MAKES_TLS = frozenset(
     {*_TLS_WORDS, "ssl_min_protocol_version", "ssl_max_protocol_version", "channel_binding"}
 )
-"""The keywords that a TLS context is made of."""
+"""The keywords that determine a TLS context."""
 
 _BY_LOWER = {name.lower(): name for name in (*KEYWORDS, *ALIASES)}
 
 
 def canonical(name: str) -> str:
-    """Return the keyword's name in the table: aliases are resolved, and case and hyphens do not matter."""
+    """Return the keyword's name in the table. Aliases are resolved; case and hyphens do not matter."""
     name = _BY_LOWER.get(name.lower().replace("-", "_"), name)
     return ALIASES.get(name, name)
 
 
 def ruled(name: str, value: str) -> Rule:
-    """Return the rule that holds for a value.
+    """Return the keyword's rule, if it allows the value.
 
     Raises:
-        ValueError: It is refused. The message names the keyword, and shows nothing of the value.
+        ValueError: The keyword or the value is refused. The message names the keyword, and shows nothing of
+            the value.
 
     """
     rule = KEYWORDS.get(name, Rule("obeyed"))

@@ -1,4 +1,4 @@
-"""Whose a session's stream is: claiming a lease, and giving it back."""
+"""Leases of sessions' streams: claiming a lease, and giving it back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Leases"]
 logger = logging.getLogger(__name__)
 
 _UNDO_SECONDS = 1.0
-"""How long one who is cancelled while claiming waits until that is undone; it is undone all the same."""
+"""A caller that is cancelled while it claims waits this long for the undoing. The claim is undone anyway."""
 
 _CLOSE_SECONDS = 2.0
 
@@ -43,17 +43,17 @@ class Leases:
         *,
         after_seconds: float | None = None,
     ) -> Cursor | None:
-        """Take the lease for the stream from whoever has it, and return where to read from.
+        """Take the lease for the stream from any other holder, and return the cursor to read from.
 
-        With `after_seconds` a lease that was refreshed since stays where it is, and `None` is returned. Where
-        this fails or is cancelled, a lease that was claimed all the same is given back.
+        With `after_seconds`, a lease that was refreshed within that time stays with its holder, and `None` is
+        returned. If this fails or is cancelled, a lease that was claimed all the same is given back.
 
         Raises:
             StoreUnavailableError: The database cannot be reached.
 
         """
         # A statement that is cancelled may be committed or not, and may go on at the server for a while. So
-        # it is let to its end: only then can it be undone.
+        # it runs to its end: only then can it be undone.
         claiming = self._keep(
             self._tables.fetchrow(
                 "claim", stream.id, stream.holder, channel, *start, after_seconds, idempotent=True
@@ -71,7 +71,7 @@ class Leases:
         return None if claimed is None else Cursor(claimed[0], claimed[1])
 
     async def give_back(self, stream: HeldStream) -> None:
-        """End the lease, and keep the stream's cursor for the next one. Nothing where somebody else has it.
+        """End the lease, and keep the stream's cursor for the next one. Another holder's lease stays.
 
         Raises:
             StoreUnavailableError: The database cannot be reached.
@@ -82,13 +82,13 @@ class Leases:
         )
 
     def give_back_later(self, stream: HeldStream) -> None:
-        """Do the same when the database is there again, if that is soon; else the lease expires."""
+        """Give the lease back once the database can be reached, if that is soon; else the lease expires."""
         self._left.append(stream)
         if len(self._left) == 1:
             self._keep(self._give_back_all())
 
     async def aclose(self) -> None:
-        """Let what is being given back come to its end, for a moment."""
+        """Wait a moment for the claims and returns that are under way, then cancel them."""
         if self._kept:
             await asyncio.wait(self._kept, timeout=_CLOSE_SECONDS)
         for task in self._kept:
@@ -97,7 +97,7 @@ class Leases:
 
     async def _undo(self, claiming: asyncio.Task[Any], stream: HeldStream) -> None:
         await asyncio.wait({claiming})
-        # Where its reply was lost it may have been committed too.
+        # If its reply was lost, the claim may have been committed too.
         failure = None if claiming.cancelled() else claiming.exception()
         if failure is None or isinstance(failure, StoreUnavailableError):
             try:
@@ -106,7 +106,7 @@ class Leases:
                 logger.debug("the lease of %s is left to expire: %r", stream.id, error)
 
     async def _give_back_all(self) -> None:
-        # One after the other: requests that wait for a connection are not to wait for all of them.
+        # One after the other: requests that wait for a connection are not to wait for all leases.
         try:
             while self._left:
                 await self.give_back(self._left[0])

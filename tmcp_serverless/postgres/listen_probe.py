@@ -1,4 +1,4 @@
-"""Whether LISTEN delivers, found out by what arrives: behind a pooler it succeeds and nothing ever comes."""
+"""A trial of LISTEN with a real notification: behind a pooler LISTEN succeeds and nothing ever comes."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ logger = logging.getLogger(__name__)
 
 _NONCE_SECONDS = 2.0
 _POOLED_NONCE_SECONDS = 0.5
-"""Where a setting was refused that servers take: there is a pooler, and as a rule it swallows LISTEN."""
+"""The time if a setting was refused that servers take: a pooler is there, and as a rule swallows LISTEN."""
 
 _IDLE_TIME_SINCE = (14,)
-"""The version of Postgres from which on `idle_session_timeout` is refused by poolers alone."""
+"""From this version of Postgres on, only poolers refuse `idle_session_timeout`."""
 
 
 async def delivers(database: Database, connection: Connection) -> bool:
-    """Return whether the connection hears notifications; warn where it does not."""
+    """Return true if the connection hears notifications; warn if it does not."""
     try:
         if await hear_nonce(database, connection) is not None:
             return True
     except RingingError as error:
-        # As a rule it does; where it does not, heartbeats find what there is to read.
+        # As a rule LISTEN delivers; if it does not, heartbeats find the messages.
         logger.warning("LISTEN cannot be tried now, and is taken to deliver: %s", error)
         return True
     logger.warning(
@@ -42,15 +42,15 @@ async def delivers(database: Database, connection: Connection) -> bool:
 
 
 async def hear_nonce(database: Database, connection: Connection) -> float | None:
-    """Return after how many seconds the connection heard a notification; `None` when it heard nothing.
+    """Return the seconds until the connection heard a notification; `None` if it heard nothing.
 
     The nonce is sent on another connection, as every real ring is: a pooler may well bring a notification
-    back to the connection that sent it. `None` is said only of a connection that answers all the same:
-    whatever else goes wrong tells nothing of LISTEN. The connection is then of no use any more.
+    back to the connection that sent it. `None` is returned only if the connection answers all the same: any
+    other failure tells nothing of LISTEN, is raised, and leaves the connection without further use.
 
     Raises:
         StoreUnavailableError: The nonce could not be sent.
-        OSError: The connection did not answer. Or any other error of the driver: it was lost.
+        OSError: The connection did not answer. Any other error of the driver: the connection was lost.
 
     """
     heard_at: list[float] = []
@@ -68,7 +68,7 @@ async def hear_nonce(database: Database, connection: Connection) -> float | None
         async with asyncio.timeout(_patience_seconds(database, connection)):
             await heard.wait()
     except TimeoutError:
-        # The server sends what it has for us before it answers this. So one that was only slow is heard.
+        # The server sends pending notifications before it answers this. So a slow notification is heard.
         await connection.execute("SELECT 1")
         await asyncio.sleep(0)  # The driver calls back in the loop's next turn.
     await connection.unlisten([channel])

@@ -1,4 +1,4 @@
-"""The connection that LISTENs: opened and tried, used by one at a time, and closed."""
+"""The connection that LISTENs: opened and tried, used by one caller at a time, and closed."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ FROM (VALUES ('idle_session_timeout', '{LISTENING_IDLE_SECONDS * 1000:.0f}'),
     ('application_name', pg_catalog.left(pg_catalog.current_setting('application_name'), 50) || ' listen')
 ) AS wanted (name, value)
 WHERE pg_catalog.current_setting(name, true) IS NOT NULL"""
-"""Operators, and tests, see in pg_stat_activity which connection LISTENs. The time that it may be idle is set
-at the start of it; a pooler in session mode that refuses that takes it here.
+"""The settings of the connection that LISTENs. By its name, operators and tests find it in pg_stat_activity.
+Its idle timeout is set at the start of the connection; a pooler in session mode that refuses it there takes
+it here.
 """
 
 _UNLISTEN_SECONDS = 2.0
@@ -37,13 +38,13 @@ _CLOSE_SECONDS = 1.0
 
 
 class Listener:
-    """One connection, or none. Whoever uses it sees to it that nobody else does.
+    """One connection, or none. The caller makes sure that only one task uses it at a time.
 
     Args:
-        database: Where to connect.
+        database: The database to connect to.
         heard: Called with the channel of every notification.
         lost: Called when the connection is found to be lost.
-        limit_seconds: How long LISTEN may take.
+        limit_seconds: The longest time that LISTEN may take.
 
     """
 
@@ -61,17 +62,17 @@ class Listener:
         self._limit_seconds = limit_seconds
         self._is_lost = False
         self.connection: Connection | None = None
-        """The connection, which may have been lost."""
+        """The connection. It may have been lost."""
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection, and it has not been found to be lost."""
+        """True if there is a connection, and it has not been found to be lost."""
         return self.connection is not None and not self.connection.is_closed() and not self._is_lost
 
     async def open(self, channels: Iterable[str], *, on_trial: bool) -> bool:
-        """Connect anew, and LISTEN to what the channels are when there is a connection.
+        """Connect anew, and LISTEN to the channels. `channels` is read once there is a connection.
 
-        Returns false, without a connection, where it is on trial and notifications do not arrive.
+        Returns false, and keeps no connection, if it is on trial and notifications do not arrive.
 
         Raises:
             StoreUnavailableError: The database cannot be reached, or the connection was lost again.
@@ -91,7 +92,7 @@ class Listener:
             self.terminate()
             raise StoreUnavailableError(f"the connection that LISTENs was lost: {error!r}") from error
         except BaseException:
-            # Also one who was cancelled here: nobody may find a connection that nothing was tried on.
+            # On cancellation too: no caller may find a connection that has not been tried.
             self.terminate()
             raise
         return True
@@ -112,7 +113,7 @@ class Listener:
             raise StoreUnavailableError(f"LISTEN failed: {error!r}") from error
 
     async def unlisten(self, *channels: str) -> None:
-        """Hear nothing of these channels any more."""
+        """UNLISTEN these channels."""
         if self.connection is not None:
             try:
                 async with asyncio.timeout(_UNLISTEN_SECONDS):
@@ -121,7 +122,7 @@ class Listener:
                 self.lose()
 
     async def fetchrow(self, sql: str, *args: object) -> Row | None:
-        """Run a statement and return its first row; `None` where it found nothing, or failed."""
+        """Run a statement and return its first row; `None` if it found nothing, or failed."""
         try:
             return await self.connection.fetchrow_prepared(sql, *args) if self.connection else None
         except LOST_LINK as error:
@@ -132,18 +133,18 @@ class Listener:
         return None
 
     def lose(self) -> None:
-        """Take the connection as lost."""
+        """Mark the connection as lost."""
         self._is_lost = True
         self._on_lost()
 
     def terminate(self) -> None:
-        """Let the connection go, if there is one, without a word that would have to be waited for."""
+        """Drop the connection, if there is one, without waiting for the server."""
         if self.connection is not None:
             connection, self.connection = self.connection, None
             connection.terminate()
 
     def detach(self) -> Connection | None:
-        """Return the connection, which is now the caller's to close."""
+        """Return the connection for the caller to close, and keep none."""
         connection, self.connection = self.connection, None
         return connection
 
@@ -156,7 +157,7 @@ class Listener:
 
 
 async def close(connection: Connection | None) -> None:
-    """Close a connection, if there is one: politely, or at once where that is cut short."""
+    """Close a connection, if there is one: gracefully, or at once if that fails or is cancelled."""
     if connection is not None:
         try:
             await connection.close(timeout=_CLOSE_SECONDS)

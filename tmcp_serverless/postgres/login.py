@@ -1,6 +1,6 @@
-"""Who logs in, where the connection string does not say: a secret, a parameter, or an IAM token of RDS.
+"""Logins for connection strings without one: a secret, a parameter, or an IAM token of RDS.
 
-What AWS says is fetched in a thread, for boto3 blocks; it is kept until the database refuses it.
+Values are fetched from AWS in a thread, for boto3 blocks. They are kept until the database refuses them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Login", "StoredLogin", "in_thread", "keep_secrets_out_of_logs", "mis
 
 _FETCH_SECONDS = 15.0
 _REFETCH_SECONDS = 1.0
-"""A login that is simply wrong is refused at every request: AWS is asked again once a second at the most."""
+"""The shortest time between fetches from AWS: a login that is simply wrong is refused at every request."""
 
 _WRONG = frozenset(
     {
@@ -32,7 +32,7 @@ _WRONG = frozenset(
         *("ValidationException", "InvalidClientTokenId", "InvalidRequestException"),
     }
 )
-"""What no later attempt changes, by the names that AWS gives its errors."""
+"""The names of AWS errors that no later attempt changes."""
 
 _WHOLE = (
     "TMCP_DATABASE_URL",
@@ -43,22 +43,22 @@ _WHOLE = (
     "dsn",
     "url",
 )
-"""The keys under which a JSON object has a whole connection string."""
+"""The keys of whole connection strings in a JSON object."""
 
 
 class Login(Protocol):
-    """Fills in what a connection string leaves out."""
+    """A login that fills in the gaps of a connection string."""
 
     needs_tls: bool
-    """Whether what it fills in must not be sent in the clear."""
+    """True if its values must not be sent in the clear."""
 
     async def complete(
         self, parameters: Mapping[str, str], *, refused: Mapping[str, str] | None = None
     ) -> Mapping[str, str]:
         """Return the keywords of a connection, made from those of the connection string.
 
-        `refused` is what was returned before, with what other settings have added, and has been refused by
-        the database: something newer is wanted. What is returned may still be the same.
+        `refused` is an earlier result, with the additions of other settings, that the database has refused: a
+        newer login is wanted. The result may still be the same.
 
         Raises:
             ConfigurationError: A setting is wrong.
@@ -74,13 +74,13 @@ Store: TypeAlias = Literal["secret", "parameter"]
 class StoredLogin:
     """A connection string, or the JSON that RDS writes, in Secrets Manager or SSM's Parameter Store.
 
-    What the application's own connection string says comes first: with `postgresql://proxy.example/orders`
-    beside it, the stored user and password are used at that address.
+    The application's own connection string comes first: with `postgresql://proxy.example/orders` beside it,
+    the stored user and password are used at that address.
 
     Args:
         name: The secret's name or ARN, or the parameter's name.
-        store: Which of the two it is.
-        setting: Where the name comes from, for error messages.
+        store: The kind of `name`: `secret` or `parameter`.
+        setting: The source of the name, for error messages.
 
     """
 
@@ -97,14 +97,14 @@ class StoredLogin:
     async def complete(
         self, parameters: Mapping[str, str], *, refused: Mapping[str, str] | None = None
     ) -> Mapping[str, str]:
-        """Return the keywords, with the stored ones where nothing is said."""
+        """Return the keywords, filled up with the stored ones."""
         stored = self._stored
         if stored is None or (refused is not None and _login(refused) == _login({**stored, **parameters})):
             stored = await in_thread(lambda: self._renew(stored), self._setting)
         return {**stored, **parameters}
 
     def _renew(self, known: dict[str, str] | None) -> dict[str, str]:
-        # Many connections may be refused at the same time: the first one asks, the others take its answer.
+        # Many connections may be refused at the same time: the first one fetches, the others take its result.
         with self._fetching:
             due = time.time() - self._fetched_at >= _REFETCH_SECONDS
             if self._stored is None or (self._stored is known and due):
@@ -115,7 +115,7 @@ class StoredLogin:
 
 
 def _login(parameters: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Return who logs in. The rest of what was refused may come from other settings."""
+    """Return the user and the password. Other refused keywords may come from other settings."""
     return parameters.get("user"), parameters.get("password")
 
 
@@ -126,7 +126,7 @@ def _fetch(name: str, store: Store, setting: str, *, force: bool) -> str:
     except ImportError:
         raise missing_extra(setting) from None
     keep_secrets_out_of_logs()
-    # The defaults are to wait for a minute, several times over.
+    # By default botocore waits for a minute, several times over.
     config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2})
     try:
         if store == "secret":
@@ -144,7 +144,7 @@ def _fetch(name: str, store: Store, setting: str, *, force: bool) -> str:
 
 
 def _read(text: str, setting: str) -> dict[str, str]:
-    """Return the keywords that the stored text says: a connection string's, or those of RDS's JSON."""
+    """Return the keywords in the stored text: a connection string's, or those of RDS's JSON."""
     text = text.strip()
     if not text.startswith("{"):
         return parse(text, setting=f"what {setting} names")
@@ -157,7 +157,7 @@ def _read(text: str, setting: str) -> dict[str, str]:
     for key in _WHOLE:
         if isinstance(whole := found.get(key), str) and "password" not in found:
             return parse(whole, setting=f"{key} of what {setting} names")
-    # The other keys of RDS, such as the instance's identifier, say nothing of the connection.
+    # The other keys of RDS, such as the instance's identifier, do not describe the connection.
     said = [
         (key, str(value)) for key, value in found.items() if canonical(key) in KEYWORDS and value is not None
     ]
@@ -168,10 +168,10 @@ def _read(text: str, setting: str) -> dict[str, str]:
 
 
 async def in_thread(work: Callable[[], Any], setting: str) -> Any:
-    """Run what blocks, for a bounded time.
+    """Run a blocking function in a thread, for a bounded time.
 
     Raises:
-        StoreUnavailableError: It took too long. The thread is left to end by itself.
+        StoreUnavailableError: The function took too long. The thread is left to end by itself.
 
     """
     try:
@@ -185,10 +185,10 @@ async def in_thread(work: Callable[[], Any], setting: str) -> Any:
 
 
 def keep_secrets_out_of_logs() -> None:
-    """Keep botocore from writing to the log at DEBUG: it writes whole answers and signed requests there.
+    """Keep botocore from logging at DEBUG: it would log whole answers and signed requests.
 
-    Among them are the database's password, and the session token of the function's role. A logger that has a
-    level of its own below `botocore` keeps it.
+    Among them are the database's password, and the session token of the function's role. A logger below
+    `botocore` with its own level keeps that level.
     """
     for name in ("botocore", "boto3"):
         logger = logging.getLogger(name)
@@ -197,5 +197,5 @@ def keep_secrets_out_of_logs() -> None:
 
 
 def missing_extra(setting: str) -> TmcpError:
-    """Return the error that says what to install."""
+    """Return the error that names the extra to install."""
     return ConfigurationError(f"{setting} needs the extra `aws`: run `pip install 'tmcp-serverless[aws]'`")

@@ -1,4 +1,4 @@
-"""Writing to mailboxes: each message is one statement, and committed when it returns.
+"""Writing to mailboxes: each message is one statement, and is committed when the call returns.
 
 Messages of one process are committed in the order of the calls, mailbox by mailbox.
 """
@@ -27,13 +27,13 @@ _TRIM_EVERY = 64
 
 
 class Mailboxes:
-    """What appends messages, and holds mailboxes within their bounds.
+    """Appends messages, and keeps mailboxes within their bounds.
 
     Args:
-        tables: Where they are.
-        lease_seconds: How long a stream that was not refreshed is still rung.
-        retention_rows: How many messages of one mailbox are kept at the most, give or take a few.
-        retention_bytes: How many bytes of one mailbox are kept at the most, give or take a few messages.
+        tables: The tables with the mailboxes.
+        lease_seconds: A stream is still rung for this time after its last refresh.
+        retention_rows: The most messages that one mailbox keeps, give or take a few.
+        retention_bytes: The most bytes that one mailbox keeps, give or take a few messages.
 
     """
 
@@ -46,7 +46,7 @@ class Mailboxes:
         self._order = SendOrder()
 
     async def append(self, id: str, data: str) -> str:
-        """Append to one mailbox, which is made where there is none; return the message's cursor."""
+        """Append to one mailbox, make it if there is none, and return the message's cursor."""
         with self._order.take(id) as turn:
             await turn.come()
             row = await self._tables.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
@@ -58,13 +58,13 @@ class Mailboxes:
         return str(Cursor(row[0], 0))
 
     async def append_at(self, id: str, number: int, data: str) -> str:
-        """Append to one mailbox at the number that its only writer gives the message."""
+        """Append to one mailbox at the number that its only writer gives, and return the message's cursor."""
         row = await self._tables.fetchrow("append_at", id, number, data, self._lease_seconds, idempotent=True)
         await self._trim_if_due(id, row)
         return str(Cursor(number, 0))
 
     async def append_to_all(self, ids: Sequence[str], data: str) -> None:
-        """Append the same to several mailboxes."""
+        """Append the same message to several mailboxes."""
         with self._order.take(*ids) as turn:
             await turn.come()
             row = await self._tables.fetchrow(
@@ -74,7 +74,7 @@ class Mailboxes:
             await self._trim(row[0])
 
     async def deliver(self, id: str, data: str) -> bool:
-        """Append to one mailbox, if there is one."""
+        """Append to one mailbox, if it exists; return true if it does."""
         with self._order.take(id) as turn:
             await turn.come()
             row = await self._tables.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
@@ -103,9 +103,9 @@ class Mailboxes:
             await self._trim([id])
 
     async def _trim(self, ids: Sequence[str]) -> None:
-        """Hold mailboxes within their bounds: looked at once in a while, not at every message."""
+        """Trim mailboxes to their bounds. They are looked at once in a while, not at every message."""
         try:
             await self._tables.fetchrow("trim", ids, *self._bounds, idempotent=True)
         except StoreUnavailableError as error:
-            # The message is committed, and whoever sent it is not to send it again.
+            # The message is committed, and its sender is not to send it again.
             logger.debug("mailboxes were not trimmed: %s", error)

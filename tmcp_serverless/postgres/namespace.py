@@ -2,7 +2,7 @@
 
 A key is `<namespace>:<address>`. The address is a session's id, a mailbox, a topic, a secret's name or a
 token. A namespace is any text that people name servers by. Its characters that would end it early, or that
-have a meaning in a statement, are written as in a URL: `%3A`.
+have a meaning in a statement, are escaped as in a URL: `%3A`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_NAMESPACE", "Namespace"]
 
-# A literal in a statement has quotes, and backslashes where `standard_conforming_strings` is off.
+# A literal in a statement has quotes, and backslashes if `standard_conforming_strings` is off.
 _ESCAPED = str.maketrans({character: f"%{ord(character):02X}" for character in "%:/'\\{}"})
 _END = ":"
 _BEHIND = ";"
@@ -30,20 +30,20 @@ class Namespace:
     """A namespace, and the keys in it.
 
     Raises:
-        ConfigurationError: There is no such namespace: see `check_namespace`.
+        ConfigurationError: The name cannot be a namespace: see `check_namespace`.
 
     """
 
     def __init__(self, name: str = DEFAULT_NAMESPACE) -> None:
         try:
             self.name = check_namespace(name)
-            """The namespace as it was given."""
+            """The namespace's name, as given."""
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
 
         written = name.translate(_ESCAPED)
         self.bounds = written + _END, written + _BEHIND
-        """The text that keys of this namespace are not less than, and the one that they are less than."""
+        """The bounds of this namespace's keys: the lower one inclusive, the upper one exclusive."""
 
     def key(self, address: str) -> str:
         """Return the key of an address."""
@@ -54,11 +54,11 @@ class Namespace:
         return [self.bounds[0] + address for address in addresses]
 
     def address(self, key: str) -> str:
-        """Return the address that has this key, which is one of this namespace."""
+        """Return the address of a key of this namespace."""
         return key[len(self.bounds[0]) :]
 
     def literals(self) -> dict[str, str]:
-        """Return the keys that statements have in them, as literals, by the names that they have there."""
+        """Return the keys in statements as literals, by their names there."""
         return {"broadcast": f"'{self.key(BROADCAST)}'", "events": f"'{self.key(EVENTS)}'"}
 
     @staticmethod
@@ -69,5 +69,5 @@ class Namespace:
 
     @staticmethod
     def unwritten(prefix: str) -> str:
-        """Return the name of the namespace that keys begin with so."""
+        """Return the name of the namespace of keys with this prefix."""
         return unquote(prefix)

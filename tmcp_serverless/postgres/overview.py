@@ -1,4 +1,4 @@
-"""Which sessions there are, for whoever operates the database."""
+"""Lists of sessions and namespaces, for the operator of the database."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ __all__ = ["SessionSummary", "list_namespaces", "list_sessions", "namespaces_of"
 
 @dataclass(frozen=True, slots=True)
 class SessionSummary:
-    """One session, as it is now."""
+    """One session in its present state."""
 
     namespace: str
     id: str
     principal: str
-    """Whose it is; empty where nobody has to say who they are."""
+    """The session's principal; empty if its requests carry no credential."""
 
     client: str
-    """The client's name and version, as it said them."""
+    """The client's name and version, as the client gave them."""
 
     protocol_version: str
     age_seconds: float
     idle_seconds: float
-    """How long ago it was used last, give or take a thousandth of the time that idle sessions are kept."""
+    """The time since its last use, give or take a thousandth of the time that idle sessions are kept."""
 
     stream_at: str | None
-    """Where its standalone stream is open; `None` where it is not."""
+    """The instance with its standalone stream; `None` if that is not open."""
 
     running: int
-    """How many of its requests have been running for a while."""
+    """The number of its requests that have been running for a while."""
 
 
 async def list_sessions(
     database: Database, *, limit: int, namespace: str | None = None
 ) -> list[SessionSummary]:
-    """Return the sessions that have not expired, the last used first: those of one namespace, or of all.
+    """Return the sessions that have not expired, of one namespace or of all, the last used first.
 
     Raises:
         SchemaError: The tables are missing or old; none are made.
@@ -74,10 +74,10 @@ async def list_sessions(
 
 
 async def list_namespaces(database: Database, *, create: bool = False) -> list[str]:
-    """Return the namespaces in which there has been a session, or a listen stream of a client.
+    """Return the namespaces that have had a session, or a client's listen stream.
 
     Raises:
-        SchemaError: The tables are missing or old, and not to be made.
+        SchemaError: The tables are missing or old, and `create` is false.
         StoreUnavailableError: The database cannot be reached now.
 
     """
@@ -89,7 +89,7 @@ async def list_namespaces(database: Database, *, create: bool = False) -> list[s
 
 
 async def namespaces_of(database: Database, session_id: str) -> list[str]:
-    """Return the namespaces in which there is a session of this id.
+    """Return the namespaces that have a session of this id.
 
     Raises:
         SchemaError: The tables are missing or old; none are made.

@@ -1,4 +1,4 @@
-"""How often to look for news where nothing rings."""
+"""The pace of looking for news if nothing rings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Pace"]
 _SHORTEST_SECONDS = 0.05
 _LONGEST_SECONDS = 2.0
 _SLOWING = 1.5
-"""By how much the next look is later when the last one found nothing."""
+"""A look that finds nothing makes the time to the next look this many times as long."""
 
 
 class Pace:
@@ -17,23 +17,23 @@ class Pace:
 
     def __init__(self) -> None:
         self.seconds = _SHORTEST_SECONDS
-        """How long to wait before the next look, unless somebody wants to know sooner."""
+        """The time to wait before the next look, unless a stream hurries it."""
 
         self._looked_at = 0.0
 
     @property
     def least_seconds(self) -> float:
-        """How long to wait before the next look whoever wants to know."""
+        """The time to wait before the next look in any case."""
         return max(0.0, self._looked_at + _SHORTEST_SECONDS - time.monotonic())
 
     def hurry(self) -> None:
-        """Look soon again."""
+        """Set the time to the next look to the shortest."""
         self.seconds = _SHORTEST_SECONDS
 
     def looked(self) -> None:
         """Note that a look has ended."""
         self._looked_at = time.monotonic()
 
-    def found(self, news: bool) -> None:  # noqa: FBT001 - what a look returned
-        """Go on as the last look suggests."""
+    def found(self, news: bool) -> None:  # noqa: FBT001 - the result of a look
+        """Set the time to the next look: the shortest after news, else a longer one."""
         self.seconds = _SHORTEST_SECONDS if news else min(self.seconds * _SLOWING, _LONGEST_SECONDS)

@@ -1,4 +1,4 @@
-"""From rows to the page that a stream is given, and the cursor behind it."""
+"""Pages for streams, made from rows, and the cursors behind them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["PAGE_BYTES", "PAGE_ROWS", "page_of"]
 
 PAGE_ROWS = 64
 PAGE_BYTES = 262_144
-"""Where a page of either mailbox ends, as the statements have it: after so many rows, or with the message
-that takes it to so many bytes. A page has to arrive within the time that a statement may take.
+"""The end of a page of either mailbox, as in the statements: after so many rows, or with the message that
+takes it to so many bytes. A page has to arrive within the time that a statement may take.
 """
 
 
 class _Part:
-    """What a page brings of one mailbox."""
+    """The part of a page that comes from one mailbox."""
 
     def __init__(self, place: int) -> None:
         self.place = place
@@ -40,7 +40,7 @@ class _Part:
         return self.rows == PAGE_ROWS or self.bytes >= PAGE_BYTES
 
     def end(self, last: int | None) -> None:
-        """Take what was there and has not come, on a page that had room for it, as expired."""
+        """Count missing messages up to `last` as expired, if the page had room for them."""
         if last is not None and not self.is_full and self.place < last:
             self._move(last)
 
@@ -50,15 +50,15 @@ class _Part:
 
 
 def page_of(rows: Sequence[Row], cursor: Cursor) -> tuple[Page, Cursor]:
-    """Return what the rows hold, and the cursor behind them.
+    """Return the page with the rows' messages, and the cursor behind it.
 
-    Numbers have no gaps: what is not there, between the rows or up to the last number, has expired.
+    Numbers have no gaps: a message that is missing, between the rows or up to the last number, has expired.
 
     Args:
         rows: `(own number, topic's number, data, bytes of this mailbox so far, last own, last of the topic)`.
-            There is one of the two numbers, or one row whose first four are null. The last two are what the
-            mailboxes had reached when the page was read, null where there is no such mailbox.
-        cursor: Where the stream was.
+            Each row has one of the two numbers; an empty page is one row with the first four null. The last
+            two are the mailboxes' last numbers when the page was read, null if there is no such mailbox.
+        cursor: The stream's cursor before the page.
 
     """
     own, topic = _Part(cursor.own), _Part(cursor.topic)

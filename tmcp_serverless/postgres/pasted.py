@@ -1,4 +1,4 @@
-"""A pasted connection string: what surrounds it is taken off, and what is no connection string is named."""
+"""Pasted connection strings: text around them is removed, and text of another kind is named."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _OTHERS = frozenset(
 
 
 def cleaned(text: str) -> str:
-    """Return the text without what is copied along: spaces, quotes, `DATABASE_URL=`, `psql`, a semicolon."""
+    """Return the text without parts copied along: spaces, quotes, `DATABASE_URL=`, `psql`, a semicolon."""
     before = None
     while text != before:
         before = text
@@ -69,10 +69,10 @@ def cleaned(text: str) -> str:
 
 
 def without_scheme(text: str) -> str | None:
-    """Return what follows the scheme of a URL; `None` where the text is no URL.
+    """Return the rest of a URL after its scheme; `None` if the text is no URL.
 
     Raises:
-        ValueError: It is a URL of something else, or has line breaks in it.
+        ValueError: The text is a URL of something else, or has line breaks in it.
 
     """
     if found := _SCHEME.match(text):
@@ -92,10 +92,10 @@ def without_scheme(text: str) -> str | None:
 
 
 def refuse_templates(text: str) -> None:
-    """Raise where a place has not been filled in.
+    """Raise if a placeholder has not been filled in.
 
     Raises:
-        ValueError: There is one.
+        ValueError: The text has a placeholder.
 
     """
     if _TEMPLATE.search(text):
@@ -105,10 +105,10 @@ def refuse_templates(text: str) -> None:
 
 
 def refuse_semicolons(text: str) -> None:
-    """Raise where pairs are separated by semicolons, as .NET's are. libpq would read them as one pair.
+    """Raise if semicolons separate pairs, as in .NET. libpq would read them as one pair.
 
     Raises:
-        ValueError: They are.
+        ValueError: Semicolons separate the pairs.
 
     """
     if _DOTNET.match(text):

@@ -1,10 +1,10 @@
-"""The connections of one event loop: the idle ones, who waits for one, and what is being opened or closed.
+"""The connections of one event loop: idle ones, callers that wait, and connections being opened or closed.
 
-Whoever waits is served in turn. What is put back is handed over to the first in line, and so is the right to
-open a connection where one was lost; a newcomer never takes what somebody else was woken for.
+Callers are served in turn. A connection that is put back goes to the first in line, and so does the right to
+open a connection after one was lost. A newcomer never takes a connection that another caller was woken for.
 
 A server that grants fewer connections than the pool may open makes the pool smaller for a while: the refused
-caller waits in line, at its front, for a connection that is there. Where there is none, everybody is told.
+caller waits at the front of the line for an existing connection. If there is none, all callers are told.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 10.0
 _CROWDED_SECONDS = 10.0
-"""How long the pool stays as small as the server has made it."""
+"""The time that the pool stays as small as the server has made it."""
 
 _CLOSE_SECONDS = 1.0
 _FEWEST_TO_SPARE = 2
@@ -39,13 +39,13 @@ _WARN_AGAIN_SECONDS = 600.0
 
 
 class ConnectionPool:
-    """A few connections, the last used on top.
+    """A stack of a few connections, with the last used on top.
 
     Args:
         open_one: Opens a connection.
-        size: How many at once, at the most: idle, in use, being opened and being closed.
+        size: The most connections at once: idle, in use, being opened and being closed.
         gap_seconds: A connection that was not used for so long is not trusted any more.
-        connect_seconds: How long opening one may take: callers wait in line for as long at least.
+        connect_seconds: The longest time that opening may take. Callers wait in line at least as long.
 
     """
 
@@ -61,7 +61,7 @@ class ConnectionPool:
         self._open_one = open_one
         self._size = size
         self._gap_seconds = gap_seconds
-        # While anybody waits, nothing is idle and nothing more may be opened.
+        # While a caller waits, no connection is idle and none may be opened.
         self._idle: list[Connection] = []
         self._waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._opened = 0
@@ -73,12 +73,12 @@ class ConnectionPool:
         self._ending: set[asyncio.Task[None]] = set()
 
     def take(self) -> Connection | None:
-        """Return an idle connection that can be trusted; `None` where there is none."""
+        """Return an idle connection that can be trusted; `None` if there is none."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_closed():
                 self._opened -= 1
-            # The wall clock: the other one may stand still while the process is frozen.
+            # The wall clock: the monotonic clock may stand still while the process is frozen.
             elif time.time() - connection.used_at < self._gap_seconds:
                 return connection
             else:
@@ -96,7 +96,7 @@ class ConnectionPool:
         """
         if (connection := self.take()) is not None:
             return connection
-        # The first in line may open one where the pool has grown again.
+        # The first in line may open a connection if the pool has grown again.
         opens = self._opened < self._limit()
         if opens:
             self._opened += 1
@@ -104,7 +104,9 @@ class ConnectionPool:
         return await self._opened_or_next(opens=opens)
 
     async def spare(self) -> bool:
-        """Close a connection for one outside of the pool, which has less room then; one stays.
+        """Close a connection to make room for one outside of the pool. The pool shrinks, and keeps one.
+
+        Return false if the pool has none to spare.
 
         Raises:
             StoreUnavailableError: All connections stayed in use.
@@ -119,7 +121,7 @@ class ConnectionPool:
         return True
 
     def put_back(self, connection: Connection, *, healthy: bool = True) -> None:
-        """Give a connection to whoever waits for one, or keep it; close it where it cannot be used again."""
+        """Give a connection to the first caller in line, or keep it. Close it if it cannot be used again."""
         if not healthy or connection.is_closed() or (connection.prepares and not self._prepares):
             self._end(connection)
             return
@@ -134,7 +136,7 @@ class ConnectionPool:
             self._opened -= 1
 
     def stop_preparing(self) -> None:
-        """Close all connections that statements are prepared on: the others when they are put back."""
+        """Close all connections with prepared statements: idle ones now, others when they are put back."""
         if self._prepares:
             self._prepares = False
             self.drop_idle()
@@ -150,9 +152,9 @@ class ConnectionPool:
             await _close(connection)
 
     def abandon(self) -> None:
-        """Let the idle connections go, whose event loop is closed: the server is told, nothing is awaited."""
+        """Drop the idle connections of a closed event loop: the server is told, and nothing is awaited."""
         for connection in self._idle:
-            # Only the last step fails, which frees the socket: it goes with the garbage.
+            # Only the last step fails, the freeing of the socket: the garbage collector does that.
             with suppress(RuntimeError):
                 connection.terminate()
         self._idle.clear()
@@ -165,7 +167,7 @@ class ConnectionPool:
             try:
                 return await self._open()
             except CrowdedError:
-                # Another caller may have put one back while this one was being refused.
+                # Another caller may have put a connection back while this caller was being refused.
                 if (connection := self.take()) is not None:
                     return connection
                 if not self._opened:
@@ -173,7 +175,7 @@ class ConnectionPool:
                 opens, first = False, True
 
     def _limit(self) -> int:
-        # The wall clock: the other one may stand still while the process is frozen.
+        # The wall clock: the monotonic clock may stand still while the process is frozen.
         return self._granted if time.time() < self._granted_until else self._size
 
     def _shrink(self, granted: int) -> None:
@@ -187,7 +189,7 @@ class ConnectionPool:
         self._granted, self._granted_until = granted, time.time() + _CROWDED_SECONDS
 
     async def _next(self, *, first: bool = False) -> Connection | None:
-        """Wait in line for a connection; `None`: the caller may open one."""
+        """Wait in line for a connection, and return it; `None` if the caller may open one."""
         future: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
         if first:
             self._waiting.appendleft(future)
@@ -208,7 +210,7 @@ class ConnectionPool:
             raise
 
     def _pass_on(self, future: asyncio.Future[Connection | None]) -> None:
-        """Give up a place in line, and what was handed over in the same moment."""
+        """Give up a place in line, and pass on anything that was handed over in the same moment."""
         if not future.done() or future.cancelled():
             with suppress(ValueError):
                 self._waiting.remove(future)
@@ -228,7 +230,7 @@ class ConnectionPool:
         return False
 
     def _make_room(self) -> None:
-        """Note that there is one connection less: the first in line may open another."""
+        """Count one connection less: the first in line may open another."""
         if not self._hand_over(None):
             self._opened -= 1
 
@@ -237,8 +239,8 @@ class ConnectionPool:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The driver leaves sockets and futures behind where it is cancelled while it connects. So that
-            # goes on, and somebody else will have the connection.
+            # The driver leaves sockets and futures behind if it is cancelled while it connects. So it goes
+            # on connecting, and another caller gets the connection.
             self._adrift.add(opening)
             opening.add_done_callback(self._adopt)
             raise
@@ -258,11 +260,11 @@ class ConnectionPool:
         return await self._open_one()
 
     def _failed(self, error: BaseException | None) -> None:
-        """Note that a connection could not be opened."""
+        """Count a connection that could not be opened, and tell or wake the callers in line."""
         if not isinstance(error, CrowdedError):
             self._make_room()
             return
-        # The next in line would be refused too.
+        # The server would refuse the next caller in line too.
         self._opened -= 1
         if self._opened:
             self._shrink(self._opened)
@@ -284,7 +286,7 @@ class ConnectionPool:
             connection.terminate()
             self._make_room()
             return
-        # Beside the caller, who has waited long enough for a statement that is still to be cancelled.
+        # In its own task: the caller has waited long enough for a statement that is still to be cancelled.
         ending = asyncio.get_running_loop().create_task(_close(connection))
         self._ending.add(ending)
         ending.add_done_callback(self._ended)
@@ -295,7 +297,7 @@ class ConnectionPool:
 
 
 async def _close(connection: Connection) -> None:
-    """Close a connection, and have the server cancel what it runs there: else that would go on."""
+    """Close a connection, and have the server cancel its running statement: else that would go on."""
     try:
         await connection.close(timeout=_CLOSE_SECONDS)
     except FROM_DATABASE:

@@ -1,4 +1,4 @@
-"""What the role that logs in may do with a component's tables."""
+"""Privileges of the login role on a component's tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["lacks_for_migrating", "lacks_for_use"]
 
-# Tables and functions are among the names: what is none of the one or the other is null, and passed over.
+# The names are tables and functions. In the check of the other kind a name is null, and passed over.
 _USE = built_in("""\
 WITH lacking AS (
     SELECT name, verb
@@ -36,7 +36,7 @@ SELECT quote_ident(current_user) AS role, quote_ident($2::text) AS place,
 
 
 async def lacks_for_use(connection: Connection, component: Component) -> str | None:
-    """Return what the role may not do with what is there, and how to grant it; `None` where it may do all."""
+    """Return the role's missing privileges and the GRANTs for them; `None` if it lacks none."""
     found: Any = await connection.fetchrow(_USE, component.used)
     role, verbs, names, functions = found
     refused: list[str] = []
@@ -51,7 +51,7 @@ async def lacks_for_use(connection: Connection, component: Component) -> str | N
 
 
 async def lacks_for_migrating(connection: Connection, component: Component) -> str | None:
-    """Return why the role cannot make the tables, or bring them up to date; `None` where it can."""
+    """Return the reason that the role cannot make or update the tables, with advice; `None` if it can."""
     found: Any = await connection.fetchrow(_MIGRATE, list(component.tables.values()), component.schema)
     role, place, creates, creates_schemas, others = found
     advice = "run `tmcp-serverless migrate` as one that may"

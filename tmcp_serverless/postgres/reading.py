@@ -1,8 +1,8 @@
-"""Reading what has come for a stream.
+"""Reading a stream's messages.
 
-How a read is fenced: it moves the lease's cursor in the statement that returns the page, and only where the
-lease is still this holder's. A take-over updates the same row, so one of the two comes first: the take-over,
-and the read finds no lease of its own; or the read, and the new holder begins behind what it returned.
+A read is fenced: it moves the lease's cursor in the statement that returns the page, and only if the lease is
+still this holder's. A take-over updates the same row, so one of the two comes first. After the take-over, the
+read finds no lease of its own; after the read, the new holder begins behind the page.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ __all__ = ["Reading"]
 class Reading:
     """The reads of all streams of this process.
 
-    A broadcast has all of them read at once. They take turns on half of the pool's connections, so that they
-    do not stand in line before the requests.
+    A broadcast makes all streams read at once. They take turns on half of the pool's connections, so that
+    they do not stand in line before the requests.
     """
 
     def __init__(self, tables: Tables, doorbell: Doorbell) -> None:
@@ -37,7 +37,7 @@ class Reading:
         self._turns = asyncio.Semaphore(max(1, tables.database.size // 2))
 
     async def read(self, stream: HeldStream) -> Page | CloseReason:
-        """Return what comes next, or why the stream is no longer its holder's."""
+        """Return the next page, or the reason that the stream is no longer its holder's."""
         heard, unsure = (stream.heard, stream.heard_topic), stream.unsure
         stream.heard, stream.heard_topic, stream.unsure = 0, 0, False
         stream.before = stream.cursor
@@ -47,7 +47,7 @@ class Reading:
             async with self._turns:
                 outcome = await self._page(stream)
         except BaseException:
-            # What was heard of is still to be read.
+            # The messages that were heard of are still to be read.
             stream.unsure = True
             raise
         if isinstance(outcome, Page) and outcome.more:
@@ -55,18 +55,18 @@ class Reading:
         return outcome
 
     async def peek(self, stream: HeldStream) -> Page:
-        """Return what comes next for one that watches."""
+        """Return the next page for a watch."""
         async with self._turns:
             rows = await self._tables.fetch("peek", *stream.cursor, idempotent=True)
         page, stream.cursor = page_of(rows, stream.cursor)
         return page
 
     async def _next(self, stream: HeldStream, *, own: bool) -> Page | None:
-        """Return the one message that was heard of; `None` where that is not what is there.
+        """Return the one message that was heard of; `None` if it is not the next one.
 
-        Every append rings once, in the order of the numbers, and is visible when it rings. So after one ring
-        since everything was read there is one message. Where there is one more that did not ring, because
-        nobody held a fresh lease then, the heartbeat finds it.
+        Every append rings once, in the order of the numbers, and is visible when it rings. So if everything
+        was read before, one ring means one message. If there is one more that did not ring, because no
+        holder had a fresh lease then, the heartbeat finds it.
         """
         name, cursor = ("read_next", stream.cursor.own) if own else ("read_next_topic", stream.cursor.topic)
         if self._doorbell.is_idle:
@@ -87,9 +87,9 @@ class Reading:
             return await self._why_fenced(stream.id)
         page, cursor = page_of(rows, stream.cursor)
         if page.missed:
-            # The cursor has jumped over what expired, and no row of the page has said so to the lease.
+            # The cursor has jumped over expired messages, and no row of the page has moved the lease there.
             await self._tables.fetchrow("move", stream.id, stream.holder, *cursor, idempotent=True)
-        # Last: where this read fails, the next one is to find the same page.
+        # Last: if this read fails, the next one is to find the same page.
         stream.cursor = cursor
         return page
 

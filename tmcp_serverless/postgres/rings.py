@@ -1,4 +1,4 @@
-"""Who is to be called when which channel is notified."""
+"""Callbacks by channel, for notifications."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 __all__ = ["Ring", "Rings"]
 
 Ring: TypeAlias = "Callable[[bool], None]"
-"""Called with true for each notification of the channel, and with false when some may have been missed."""
+"""A callback: called with true for each notification of its channel, with false if some may be missing."""
 
 
 class Rings:
-    """The rings of each channel that has any."""
+    """The rings of each channel."""
 
     def __init__(self) -> None:
         self._rings: dict[str, set[Ring]] = {}
@@ -29,13 +29,13 @@ class Rings:
         return iter(tuple(self._rings))
 
     def add(self, channel: str, ring: Ring) -> bool:
-        """Take the ring up; return whether it is the first of its channel."""
+        """Add the ring; return true if it is the first of its channel."""
         first = channel not in self._rings
         self._rings.setdefault(channel, set()).add(ring)
         return first
 
     def forget(self, channel: str, ring: Ring) -> None:
-        """Call the ring no more."""
+        """Stop calling the ring."""
         rings = self._rings.get(channel)
         if rings is not None:
             rings.discard(ring)
@@ -43,16 +43,16 @@ class Rings:
                 del self._rings[channel]
 
     def clear(self) -> None:
-        """Call nobody any more."""
+        """Stop calling all rings."""
         self._rings.clear()
 
     def ring(self, channel: str) -> None:
-        """Call those of one channel, which has been notified."""
+        """Call the rings of one channel, after its notification."""
         for ring in self._rings.get(channel, ()):
             ring(True)
 
     def ring_all(self) -> None:
-        """Call all, because some notifications may have been missed."""
+        """Call all rings, because some notifications may have been missed."""
         for rings in self._rings.values():
             for ring in rings:
                 ring(False)

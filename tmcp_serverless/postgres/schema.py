@@ -1,10 +1,10 @@
 """The tables: versioned migrations in `.sql` files, applied under one advisory lock.
 
-Every manager has its own component: a set of tables under given names, whose version is a row of the
-`tmcp_schema` table that stands in the same schema. Fifty cold instances may start at once: they look, one
-applies what is missing, and the others find it done.
+Every manager has its own component: a set of tables under given names. Its version is a row of the table
+`tmcp_schema` in the same schema. Fifty cold instances may start at once: they look, one applies the missing
+migrations, and the others find it done.
 
-All names have their schema, for a pooler hands out connections on which others have set a `search_path`.
+All names have their schema, for a pooler hands out connections with a `search_path` of other clients.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ async def _version(connection: Connection, component: Component) -> int:
 
 
 async def found_and_latest(connection: Connection, component: Component) -> tuple[int, int]:
-    """Return which version the tables have, 0 where there are none, and which this release needs."""
+    """Return the version of the tables, 0 if there are none, and the version that this release needs."""
     return await _version(connection, component), component.migrations()[-1][0]
 
 
 async def ensure(database: Database, component: Component, *, create: bool) -> list[str]:
-    """Bring the component's tables to this release's version, and return the names of what was applied.
+    """Bring the component's tables to this release's version, and return the applied migrations' names.
 
     Raises:
         SchemaError: Something is missing and `create` is false; no DDL was issued.
-        ConfigurationError: The role may not, or something else has one of the names.
+        ConfigurationError: The role may not make the tables, or something else has one of their names.
 
     """
     migrations = component.migrations()
@@ -91,13 +91,13 @@ async def ensure(database: Database, component: Component, *, create: bool) -> l
 async def _apply(
     connection: Connection, component: Component, migrations: list[tuple[int, str]]
 ) -> list[str]:
-    # A lock is the whole database's; those who migrate another schema need not wait for this one.
+    # A lock belongs to the whole database. A migration of another schema need not wait for this one.
     locked = f"tmcp_serverless schema {component.versions}".encode()
     key = int.from_bytes(hashlib.sha256(locked).digest()[:8], signed=True)
     async with connection.transaction():
-        # Functions are checked as they are made: what is in them is looked up like in any other statement.
+        # Functions are checked as they are made: names in them are looked up as in any other statement.
         await connection.execute("SET LOCAL search_path = pg_catalog, pg_temp")
-        # Fifty may stand in line here.
+        # Fifty instances may stand in line here.
         await connection.execute(
             "SELECT pg_catalog.pg_advisory_xact_lock($1::bigint)", key, timeout=_MIGRATION_SECONDS
         )
@@ -128,7 +128,7 @@ CREATE TABLE IF NOT EXISTS {component.versions} (
 
 
 async def _make_schema(connection: Connection, schema: str | None) -> None:
-    # Not IF NOT EXISTS, which asks for the right to create one where there is one already.
+    # Not IF NOT EXISTS: that needs the right to create a schema even if the schema exists.
     if schema is not None and await connection.fetchval(_HAS_NO_SCHEMA, schema):
         await connection.execute(f"CREATE SCHEMA {quote_identifier(schema)}")
 
@@ -144,15 +144,15 @@ async def migrate(
     key_table_name: str = "tmcp_secrets",
     schema: str | None = None,
 ) -> list[str]:
-    """Create or update all tables in a database, and return the names of what was applied.
+    """Create or update all tables in a database, and return the applied migrations' names.
 
     Args:
-        database: A libpq connection string, or a `Database`, whose connections are closed at the end.
+        database: A libpq connection string, or a `Database`. Its connections are closed at the end.
         table_name: The table of leases, as for `PostgresStreamSessionManager`.
         table_names: The tables of metadata, as for `PostgresInfoSessionManager`.
         key_table_name: The table of secrets, as for `PostgresKeyStore`.
-        schema: The schema of tables whose names say none: by default the database's, or the first that the
-            role may use. It is made where there is none.
+        schema: The schema of tables without one in their names: by default the database's, or the first that
+            the role may use. It is made if it does not exist.
 
     """
     database = Database(database) if isinstance(database, str) else database

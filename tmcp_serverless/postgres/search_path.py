@@ -1,4 +1,4 @@
-"""The schema that the tables are in, where no setting says so: the first that the role may use."""
+"""The tables' schema if no setting names it: the first that the role may use."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ WITH path AS MATERIALIZED (
 )
 SELECT pg_catalog.current_schema() FROM path"""
 """`reset_val` is the path that the server connection began with: that of the role, of the database or of
-the connection string. Behind a pooler in transaction mode, the one that holds now may be another client's.
-Postgres itself reads it and looks along it: it is set for the length of this statement.
+the connection string. Behind a pooler in transaction mode, the present path may be another client's. Postgres
+itself parses `reset_val` and looks along it: it is set for the length of this statement.
 """
 
 
 async def first_usable_schema(connection: Connection) -> str:
-    """Return the schema that tables whose names say none are in.
+    """Return the schema of tables without one in their names.
 
     Raises:
-        ConfigurationError: The role may use none of its search path.
+        ConfigurationError: The role may use no schema of its search path.
 
     """
     found: str | None = await connection.fetchval(_FIRST_USABLE)

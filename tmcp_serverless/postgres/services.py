@@ -14,7 +14,7 @@ def of_service(name: str, file: str | None) -> dict[str, str]:
     """Return the keywords of a service.
 
     Raises:
-        ValueError: No file has it.
+        ValueError: No file has the service.
 
     """
     looked_at: list[str] = []

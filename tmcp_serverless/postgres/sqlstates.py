@@ -1,7 +1,8 @@
 """SQLSTATE codes and their meaning for the kit (postgresql.org/docs/current/errcodes-appendix.html).
 
-The kit's statements are the same everywhere. So an error is the state of the server or the database at the
-moment, or a database that is set up otherwise than the kit needs, or a mistake in a statement of the kit.
+The kit's statements are the same everywhere. So an error has one of three causes: the state of the server or
+the database at the moment, a database that is not set up as the kit needs, or a mistake in a statement of the
+kit.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ _CLASSES: Mapping[str, Meaning] = {
     "28": "configuration",  # authorization
     "2B": "bug",  # dependent privileges
     "2D": "bug",  # transaction termination
-    "2F": "configuration",  # SQL routines: somebody's trigger
+    "2F": "configuration",  # SQL routines: a trigger that is not the kit's
     "34": "bug",  # cursor name
-    "38": "configuration",  # external routines: somebody's trigger
+    "38": "configuration",  # external routines: a trigger that is not the kit's
     "39": "configuration",  # their invocation
     "3B": "bug",  # savepoints
     "3D": "configuration",  # catalog name
@@ -61,7 +62,7 @@ _CLASSES: Mapping[str, Meaning] = {
     "72": "busy",  # snapshot too old
     "F0": "outage",  # the server's configuration files
     "HV": "outage",  # foreign data wrappers: another server
-    "P0": "configuration",  # PL/pgSQL: somebody's trigger
+    "P0": "configuration",  # PL/pgSQL: a trigger that is not the kit's
     "XX": "outage",  # internal
 }
 
@@ -82,10 +83,10 @@ _CODES: Mapping[str, Meaning] = {
     "55P02": "configuration",  # cannot change runtime parameter
     "55P04": "bug",  # unsafe new enum value
 }
-"""The codes that say something else than their class."""
+"""The codes with another meaning than their class."""
 
 
 def meaning_of(sqlstate: str | None) -> Meaning:
-    """Return the meaning of a code. Unknown classes, as other servers and poolers have, are outages."""
+    """Return the meaning of a code. Unknown classes, of other servers and poolers, are outages."""
     code = sqlstate or ""
     return _CODES.get(code) or _CLASSES.get(code[:2], "outage")

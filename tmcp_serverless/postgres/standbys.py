@@ -1,7 +1,7 @@
-"""Streams of this process that wait until another connection lets their lease go.
+"""Streams of this process that wait until another connection releases their lease.
 
-However many wait, the process asks for all of them in one statement, as often as it refreshes its leases, and
-not at all while none waits. A lease that this process lets go wakes them at once.
+The process asks for all waiting streams in one statement, as often as it refreshes its leases, and not at all
+while none waits. A lease that this process releases wakes a stream that waits for it at once.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 
 class Standbys(Turns):
-    """The streams that wait, and what asks the database for them.
+    """The streams that wait, and the task that asks the database for them.
 
     Args:
-        tables: Where the leases are.
-        lease_seconds: How long a lease lives that is not refreshed.
-        look_seconds: How often the database is asked.
+        tables: The tables with the leases.
+        lease_seconds: The life of a lease that is not refreshed.
+        look_seconds: The time between two questions to the database.
 
     """
 
@@ -46,12 +46,12 @@ class Standbys(Turns):
     async def wait(self, id: str, claim: Callable[[], Awaitable[bool]]) -> None:
         """Call `claim` now, and each time that the stream's lease may be free, until it returns true."""
         if self._keeper is None or self._keeper.done():
-            # In a context of its own: it outlives the request that happens to be the first.
+            # In its own context: the task outlives the request that happens to be the first.
             self._keeper = asyncio.get_running_loop().create_task(self._keep(), context=contextvars.Context())
         await super().wait(id, claim)
 
     async def aclose(self) -> None:
-        """Ask no more."""
+        """Stop asking the database."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()

@@ -1,10 +1,10 @@
-"""SQL from `.sql` files: named statements, with names put in where the file has `{name}`.
+"""SQL from `.sql` files: named statements, with names in the place of `{name}`.
 
-A file holds statements under lines of the form `-- name: what it is for`. Values are always parameters.
+A file holds statements under lines of the form `-- name: description`. Values are always parameters.
 
-No name in a statement is looked up along the connection's `search_path`, which another client of a pooler
-may have set. Tables come with their schema; functions and types get `pg_catalog.` here, for the sake of the
-files' readers.
+No name in a statement is looked up along the connection's `search_path`: another client of a pooler may have
+set it. Tables come with their schema. Functions and types get `pg_catalog.` here, so that the files stay
+readable.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _CALL = re.compile(
     r"""(?<![\w."}])(?!(?:coalesce|greatest|least|position|extract)\(|unnest\([^()]*,)([a-z]\w*)\("""
 )
 """A function call as these files write it: small letters, and no space before the parenthesis. `coalesce` and
-the like, and `unnest` of several arrays, are no functions: the parser knows them.
+the like, and `unnest` of several arrays, are not functions but syntax of the parser.
 """
 
 _CAST = re.compile(r"::([a-z]\w*)")
 
 
 def built_in(sql: str) -> str:
-    """Return the SQL with `pg_catalog.` before the functions that it calls and the types that it casts to."""
+    """Return the SQL with `pg_catalog.` before the functions it calls and the types it casts to."""
     return _CAST.sub(_in_catalog, _CALL.sub(r"pg_catalog.\1(", sql))
 
 
 def _in_catalog(cast: re.Match[str]) -> str:
-    # `bigint` and `double precision` are words of the grammar; the catalog calls these types otherwise.
+    # `bigint` and `double precision` are words of the grammar; the catalog has other names for these types.
     return cast[0] if cast[1] in ("bigint", "interval") else f"::pg_catalog.{cast[1]}"
 
 
 def fill(sql: str, names: Mapping[str, str]) -> str:
-    """Return the SQL with `{name}` replaced by what is quoted already: the tables, functions and topics."""
+    """Return the SQL with `{name}` replaced by the quoted names of tables, functions and topics."""
     return _NAME.sub(lambda match: names[match[1]], built_in(sql))
 
 
@@ -64,10 +64,10 @@ def load_statements(name: str, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def load_statement(name: str, heading: str, names: Mapping[str, str]) -> str:
-    """Return one of the file's statements, which names nothing but these."""
+    """Return one of the file's statements. It uses no other names than these."""
     return fill(dict(_read(name))[heading], names)
 
 
 def silenced(sql: str) -> str:
-    """Return the statement without its rings; it returns as many columns."""
+    """Return the statement without its rings, and with the same number of columns."""
     return _RING.sub(r"left(\1::text, 0)", sql)

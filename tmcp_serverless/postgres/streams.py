@@ -1,8 +1,8 @@
 """Live streams over Postgres: leases, and mailboxes that their holders read.
 
 Delivery promise: in order, without loss, and each message to one holder. A read takes the next page and moves
-the lease's cursor over it in one statement that succeeds only for the lease's holder; so a take-over, which
-needs the same row, comes either before the page or after it, never in between.
+the lease's cursor over it in one statement that succeeds only for the lease's holder. A take-over needs the
+same row, so it comes either before the page or after it, never in between.
 """
 
 from __future__ import annotations
@@ -52,30 +52,32 @@ __all__ = ["LEASE_SECONDS", "PostgresStreamSessionManager"]
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 10.0
-"""How long a stream that was not refreshed still counts as live, where nothing else is said."""
+"""The default time that a stream counts as live after its last refresh."""
 
 
 class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
-    """Streams that any instance can send to, wherever they are open.
+    """Streams in Postgres. Any instance can send to a stream that is open on any other.
 
     Args:
         dsn: A libpq connection string with user, password and any `sslmode`; or a `Database` to share.
-        listen_dsn: A direct connection to the same database, where `dsn` goes through a pooler.
+        listen_dsn: A direct connection to the same database, if `dsn` goes through a pooler.
         table_name: The table of leases; the kit's further tables take their names from it.
-        create: Whether missing tables are created; if not, no DDL is ever issued.
-        doorbell: How streams learn that there is something to read: `listen`, `poll`, or whichever works.
-        lease_seconds: How long a stream that was not refreshed still counts as live.
-        heartbeat_seconds: How often the streams of this process are refreshed, in one statement.
-        retention_seconds: How long messages are kept for a stream that is away.
-        retention_rows: How many messages of one mailbox are kept at the most, give or take a few.
-        unused_seconds: How long the place of a session that has no stream is kept; longer than sessions live.
-        retention_bytes: How many bytes of one mailbox are kept at the most, give or take a few messages.
-        linger_seconds: How long the connection that LISTENs is kept after the last stream, so that the next
-            one need not connect; 0 where the process may be frozen as soon as a request has ended.
-        namespace: The part of the tables that is meant: nothing is seen or changed in another, but for
-            expired rows, which are swept.
-        schema: The schema of tables whose names say none: by default the database's, or the first that the
-            role may use.
+        create: True to create missing tables; if false, no DDL is ever issued.
+        doorbell: The way that streams learn of new messages: `listen`, `poll`, or `auto` for the one that
+            works.
+        lease_seconds: A stream counts as live for this time after its last refresh.
+        heartbeat_seconds: The time between two refreshes of this process's streams, in one statement.
+        retention_seconds: The time that messages are kept for a stream that is away.
+        retention_rows: The most messages that one mailbox keeps, give or take a few.
+        unused_seconds: The time that the cursor of a session without a stream is kept; longer than sessions
+            live.
+        retention_bytes: The most bytes that one mailbox keeps, give or take a few messages.
+        linger_seconds: The time that the connection that LISTENs is kept after the last stream, so that the
+            next stream need not connect; 0 if the process may be frozen as soon as a request has ended.
+        namespace: The manager's part of the tables. It sees and changes nothing in another part, except that
+            it sweeps expired rows.
+        schema: The schema of tables without one in their names: by default the database's, or the first that
+            the role may use.
 
     """
 
@@ -140,7 +142,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         self._reading = Reading(self._tables, self._doorbell)
 
     async def prepare(self, id: str) -> None:
-        """Make the session's mailbox, whose broadcasts begin here."""
+        """Make the session's mailbox. Its broadcasts begin here."""
         await self._tables.fetchrow("prepare", self._key(id), idempotent=True)
 
     async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
@@ -152,7 +154,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
     async def stand_by(self, id: str, controller: StreamController) -> None:
         """Claim the session's stream for this controller as soon as its lease is free."""
-        await self.release(id, controller)  # What was superseded from elsewhere is still known here.
+        await self.release(id, controller)  # A stream superseded from elsewhere is still known here.
         key = self._key(id)
         await self._tables.ready()
 
@@ -165,9 +167,9 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
     async def _claim(
         self, stream: HeldStream, start: tuple[int | None, int | None], *, after_seconds: float | None = None
     ) -> bool:
-        """Take the lease, and begin to read; return false where another one keeps it."""
+        """Take the lease, and begin to read; return false if another stream keeps it."""
         id, cursor = stream.id, None
-        # One after the other: who claims last is to be the one that is registered, in this process too.
+        # One after the other: the last claimant is to be the registered stream, in this process too.
         async with self._claiming.setdefault(id, asyncio.Lock()):
             await self._doors.open(stream)
             try:
@@ -189,13 +191,13 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         async def read() -> Page | CloseReason:
             return await (self._reading.peek(stream) if watches else self._reading.read(stream))
 
-        # The holder is a fencing token; the place in front of it is for `tmcp-serverless sessions`.
+        # The holder is a fencing token, after the instance's name for `tmcp-serverless sessions`.
         holder = f"{instance_name()} {secrets.token_hex(12)}"
         stream = HeldStream(id, holder, Pump(controller, read), watches=watches)
         return stream
 
     async def watch(self, controller: StreamController) -> str:
-        """Read broadcasts and events from now on. LISTEN holds before the place is taken."""
+        """Read broadcasts and events from now on. LISTEN holds before the cursor is taken."""
         address = mint_watch()
         stream = self._new_stream(self._key(address), controller, watches=True)
         await self._tables.ready()
@@ -212,7 +214,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         return address
 
     async def publish(self, data: str) -> None:
-        """Append an event for those who watch, in one statement."""
+        """Append an event for all watches, in one statement."""
         refuse_what_is_no_json(data)
         await self._mailboxes.publish(data)
 
@@ -238,7 +240,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             await self._doors.close(stream)
 
     async def _release_unreachable(self, stream: HeldStream) -> None:
-        """Release a stream without a word to the database, which would only keep its client waiting.
+        """Release a stream without a statement: that would only keep its client waiting.
 
         Its lease has expired. It holds the stream's cursor, unless a read is not known to have reached us.
         """
@@ -248,7 +250,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             self._leases.give_back_later(stream)
 
     async def delete(self, id: str) -> None:
-        """End the session's streams wherever they are, and forget its messages."""
+        """End the session's streams on all instances, and delete its messages."""
         refuse_reserved_id(id)
         key = self._key(id)
         await self._tables.fetch("delete", key, idempotent=True)
@@ -261,12 +263,12 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             await self._doors.close(*streams)
 
     async def has(self, id: str) -> bool:
-        """Return whether a fresh lease exists."""
+        """Return true if a fresh lease exists."""
         row = await self._tables.fetchrow("has", self._key(id), self._lease_seconds, idempotent=True)
         return bool(row and row[0])
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
-        """Append the message, in one statement; what is committed is delivered."""
+        """Append the message, in one statement. A committed message is delivered."""
         refuse_what_is_no_json(data)
         if sessions is None:
             await self._mailboxes.broadcast(data)
@@ -285,26 +287,26 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         return await self._mailboxes.append_at(self._key(id), Cursor.parse(after).own + 1, data)
 
     async def deliver(self, id: str, data: str) -> bool:
-        """Append a message to a mailbox that exists already."""
+        """Append a message to a mailbox, if it exists already."""
         refuse_what_is_no_json(data)
         return await self._mailboxes.deliver(self._key(id), data)
 
     async def interrupt(self, id: str) -> None:
-        """End the session's stream wherever it is; its cursor stays."""
+        """End the session's stream on any instance; its cursor stays."""
         await self._tables.fetchrow("interrupt", self._key(id), idempotent=True)
         self._standbys.wake(self._key(id))
 
     async def sweep(self, *, limit: int = 100) -> int:
-        """Remove at most `limit` stale leases, old messages and unused mailboxes each; returns how many."""
+        """Remove at most `limit` stale leases, old messages and unused mailboxes each; return the number."""
         return await self._sweeper.sweep(limit)
 
     async def disconnect(self) -> None:
-        """Close the connections that are idle, that of the doorbell too where no stream is open."""
+        """Close the idle connections, and the doorbell's if no stream is open."""
         await self._doorbell.rest()
         await super().disconnect()
 
     async def aclose(self) -> None:
-        """End this process's streams, give their leases back and close the connections that are its own."""
+        """End this process's streams, give their leases back and close the manager's own connections."""
         for stream in list(self._streams.values()):
             stream.pump.abort(CloseReason.SHUTDOWN)
             try:
@@ -322,7 +324,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         await super().aclose()
 
     def _retire(self, stream: HeldStream, reason: CloseReason) -> None:
-        """End a stream that is not its transport's to end; it may be in the middle of a read or a write."""
+        """End a stream that its transport does not end. It may be in the middle of a read or a write."""
         stream.pump.close(reason)
         self._retired = [pump for pump in [*self._retired, stream.pump] if not pump.finished]
         self._doors.forget(stream)

@@ -1,4 +1,4 @@
-"""Removing what nobody will read any more from leases, messages and mailboxes."""
+"""Removing stale leases, old messages and unused mailboxes."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 __all__ = ["Sweeper"]
 
 _ALL = 1_000
-"""From this limit on a sweep looks at everything."""
+"""A sweep with this limit or a larger one looks at everything."""
 
 _WINDOW_ROWS = 10_000
 _LOOKED_AT = 20
-"""At how many times its limit a smaller sweep looks, on either side of a random place."""
+"""A smaller sweep looks at this many times its limit, on either side of a random key."""
 
 _LAST = "\U0010ffff"
-"""Behind every key."""
+"""A text behind every key."""
 
 _OWN_OF_TEN = 7
-"""How many of ten smaller sweeps go to a place within their own namespace."""
+"""The number of smaller sweeps, out of ten, at a key within their own namespace."""
 
 
 class Sweeper:
-    """Sweeps one set of tables, in statements that are bounded.
+    """Sweeps one set of tables, in bounded statements.
 
     Args:
-        tables: Which.
-        lease_seconds: How long a lease lives that is not refreshed.
-        retention_seconds: How long messages are kept.
-        unused_seconds: How long a session's mailbox is kept that nobody uses.
+        tables: The tables to sweep.
+        lease_seconds: The life of a lease that is not refreshed.
+        retention_seconds: The time that messages are kept.
+        unused_seconds: The time that a session's unused mailbox is kept.
 
     """
 
@@ -44,15 +44,16 @@ class Sweeper:
         self._tables = tables
         self._ages = (lease_seconds, retention_seconds, unused_seconds)
         self._place = ""
-        """Behind which mailbox the next large sweep goes on, so that many of them visit each one once."""
+        """The next large sweep goes on behind this mailbox, so that a series of them visits each one once."""
 
     async def sweep(self, limit: int) -> int:
-        """Remove at most `limit` stale leases, old messages and unused mailboxes each; return how many went.
+        """Remove at most `limit` stale leases, old messages and unused mailboxes each; return the number.
 
-        A small sweep, such as comes with every new session, costs the same however many mailboxes there are:
-        it looks at those around a random place, so that with time it comes to all of them: mostly in its own
-        namespace, and at times at the ends of others, which nobody may be left to sweep. One of 1,000 or
-        more goes on where the last one stopped, and has visited all when fewer have gone than the limit.
+        A small sweep, such as the one with every new session, costs the same for any number of mailboxes. It
+        looks at mailboxes around a random key, so that with time it comes to all of them: mostly in its own
+        namespace, and at times at the ends of others, for those may have no server left to sweep them. A
+        sweep of 1,000 or more goes on from the end of the last one. It has visited all if it removed fewer
+        than the limit.
         """
         if limit < _ALL:
             near = _LOOKED_AT * limit
@@ -68,7 +69,7 @@ class Sweeper:
             if max(leases, mailboxes) >= limit:
                 break  # There may be more in this window.
             if row[3] is None and wrapped:
-                break  # The mailbox at which it began has gone, and all behind it.
+                break  # The mailbox that it began at has gone, and all behind it.
             wrapped = wrapped or row[3] is None
             place = row[3] or ""
         self._place = place
@@ -78,7 +79,7 @@ class Sweeper:
         space = self._tables.namespace
         if secrets.randbelow(10) < _OWN_OF_TEN:
             return space.key(random_sweep_start())
-        # A namespace that has no server any more lies beside one that has, or at an end of the table.
+        # A namespace without a server lies beside a namespace with one, or at an end of the table.
         return secrets.choice((*space.bounds, "", _LAST, chr(32 + secrets.randbelow(95))))
 
     async def _statement(self, rows: int, messages: int, place: str, behind: int, before: int) -> Row:

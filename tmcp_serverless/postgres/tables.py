@@ -1,4 +1,4 @@
-"""A component's tables in a database: its statements by name, run on tables that are known to be there."""
+"""A component's tables in a database: its statements by name, run on tables that are known to exist."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _WARN_AGAIN_SECONDS = 600.0
 class Tables:
     """The statements of one component, for one namespace.
 
-    The tables are looked at before the first statement of the process, and again after a statement has failed
+    The tables are checked before the first statement of the process, and again after a statement has failed
     for want of them.
 
     Args:
-        database: Where they are.
+        database: The database with the tables.
         component: Returns the component in a schema.
-        create: Whether missing tables are created.
-        namespace: The part of them that is meant.
-        schema: The schema of tables whose names say none; by default the database's.
+        create: True to create missing tables.
+        namespace: The namespace of the statements.
+        schema: The schema of tables without one in their names; by default the database's.
 
     """
 
@@ -56,7 +56,7 @@ class Tables:
         self.namespace = Namespace(namespace)
         self.schema = None if schema is None else checked_schema(schema)
         self.component: Component = component(schema=self.schema)
-        """The tables; in their schema from `ready` on."""
+        """The component. Its tables have their schema from `ready` on."""
 
         self.sql: Mapping[str, str] = {}
         """The statements by name, from `ready` on."""
@@ -67,10 +67,10 @@ class Tables:
         self._warned_at = 0.0
 
     async def ready(self) -> None:
-        """Make sure that the tables are there, and of this release's version.
+        """Make sure that the tables exist in this release's version.
 
         Raises:
-            SchemaError: They are not, and creating them was not allowed.
+            SchemaError: They do not, and creating them was not allowed.
 
         """
         if not self._ready:
@@ -85,12 +85,12 @@ class Tables:
         self.sql = load_statements(component.kind, {**component.tables, **self.namespace.literals()})
 
     async def check(self) -> None:
-        """Do what `ready` does, whatever was found before, and find out whether the tables can be used.
+        """Run `ready` again, regardless of its earlier results, and check that the tables can be used.
 
         Raises:
-            SchemaError: The tables are not there, and creating them was not allowed.
+            SchemaError: The tables do not exist, and creating them was not allowed.
             ConfigurationError: The database cannot be used as configured, or the role may not use the tables.
-            StoreUnavailableError: It cannot be reached now, or takes no writes.
+            StoreUnavailableError: The database cannot be reached now, or takes no writes.
 
         """
         self._ready = False
@@ -137,7 +137,7 @@ class Tables:
     async def _fetch_in_silence(self, name: str, args: tuple[object, ...], error: RingingError) -> list[Row]:
         """Run a statement that was rolled back for its rings once more, without them.
 
-        Streams read what it has stored when they look next: a heartbeat later at the latest.
+        Streams read the stored messages when they look next: a heartbeat later at the latest.
         """
         if time.time() - self._warned_at > _WARN_AGAIN_SECONDS:
             self._warned_at = time.time()
@@ -153,34 +153,34 @@ class Tables:
 
 
 class PostgresManager:
-    """What all managers over Postgres share."""
+    """Base class of all managers over Postgres."""
 
     _tables: Tables
 
     @property
     def namespace(self) -> str:
-        """The part of the tables that is this manager's."""
+        """The manager's part of the tables."""
         return self._tables.namespace.name
 
     _given: bool
-    """Whether the database was given to this manager, and is somebody else's to close."""
+    """True if the database was given to this manager, and is the caller's to close."""
 
     async def check(self) -> None:
-        """Find out whether the database answers, takes writes, and has tables that can be used.
+        """Check that the database answers, takes writes, and has tables that can be used.
 
         Raises:
-            ConfigurationError: It cannot be used as configured, the tables are missing or older than this
-                release, or the role may not use them.
-            StoreUnavailableError: It cannot be reached now, or takes no writes.
+            ConfigurationError: The database cannot be used as configured, the tables are missing or older
+                than this release, or the role may not use them.
+            StoreUnavailableError: The database cannot be reached now, or takes no writes.
 
         """
         await self._tables.check()
 
     async def disconnect(self) -> None:
-        """Close the connections that are idle; they are opened again when they are needed."""
+        """Close the idle connections; they are opened again when they are needed."""
         await self._tables.database.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections, where they are this manager's own."""
+        """Close the connections, if they are this manager's own."""
         if not self._given:
             await self._tables.database.aclose()

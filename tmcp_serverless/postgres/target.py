@@ -1,4 +1,4 @@
-"""An address that connections are opened to: who logs in there, over which TLS, with which settings."""
+"""An address to open connections to, with its login, TLS and settings."""
 
 from __future__ import annotations
 
@@ -39,48 +39,50 @@ __all__ = ["Target"]
 logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 5.0
-"""How long connecting may take where no `connect_timeout` is said."""
+"""The time that connecting may take without a `connect_timeout`."""
 
 _STATEMENT_SECONDS = 3.0
-"""A link that is silently dead is found out by this: about as long as a tick."""
+"""The time limit of a statement, about as long as a tick. It finds out a link that is silently dead."""
 
 _IDLE = "idle_session_timeout"
 _CHECK = "client_connection_check_interval"
-"""By this the server ends a statement whose client has gone (since PostgreSQL 14, not on every platform)."""
+"""With this setting, the server ends the statement of a client that has gone (since PostgreSQL 14, not on
+every platform).
+"""
 
 _ISOLATION = {"default_transaction_isolation": "read committed"}
-"""What the statements are written for: under a stricter one, which a role may have as its default, those that
-meet at one row fail.
+"""The isolation level that the statements are written for. Under a stricter level, possibly a role's default,
+statements that meet at one row fail.
 """
 
 _CHECK_SECONDS = 3.0
 _VANISHED = {"tcp_user_timeout": "12000", "tcp_keepalives_idle": "6", "tcp_keepalives_interval": "3"}
-"""By these the server gives up a client that takes nothing from it any more, or has vanished, after 12 s: a
-frozen one holds the lock of a row while a page is being sent to it, and does not count as idle, so
+"""With these settings the server gives up a client that takes nothing any more, or has vanished, after 12 s.
+A frozen client holds the lock of a row while a page is being sent to it. It does not count as idle, so
 idle_session_timeout does not end it.
 """
 
 _MOST_ONE_BY_ONE = 3
 
 _DROPPED_FIRST = (_IDLE, _CHECK, *_VANISHED)
-"""Where a refusal names no setting, these are left out together; the isolation level goes last."""
+"""If a refusal names no setting, these are left out together; the isolation level goes last."""
 
 
 class Target:
     """Opens connections to one address.
 
     Args:
-        dsn: A libpq connection string, or nothing where `login` says it all.
-        setting: Where the address comes from, for error messages.
-        login: Fills in what the connection string leaves out.
-        tls_ca: The path of a bundle of certificates: the server's is then verified, unless the connection
-            string says otherwise.
+        dsn: A libpq connection string; nothing if `login` gives everything.
+        setting: The source of the address, for error messages.
+        login: Fills in the gaps of the connection string.
+        tls_ca: The path of a bundle of certificates. The server's certificate is then verified, unless the
+            connection string says otherwise.
         dbname: The database's name, over any other.
         server_settings: Settings that every connection starts with.
-        idle_seconds: After how long without a statement the server closes a connection; 0 leaves it open.
+        idle_seconds: The server closes a connection after this time without a statement; 0 leaves it open.
 
     Raises:
-        ConfigurationError: It is no connection string, or a keyword of it is refused.
+        ConfigurationError: The DSN is not a connection string, or a keyword of it is refused.
 
     """
 
@@ -108,18 +110,18 @@ class Target:
 
     @property
     def connect_seconds(self) -> float | None:
-        """How long connecting may take, where the connection string or the environment says it."""
+        """The time that connecting may take, if the connection string or the environment sets it."""
         return connect_seconds(self._said)
 
     @property
     def takes_idle_time(self) -> bool:
-        """Whether the other end has not refused `idle_session_timeout`, as poolers do."""
+        """True unless the other end has refused `idle_session_timeout`, as poolers do."""
         return _IDLE not in self._refused
 
     async def parameters(self, *, refused: Mapping[str, str] | None = None) -> Mapping[str, str]:
         """Return libpq's keywords for this address. They have a password among them.
 
-        `refused` is what was returned before, and has been refused by the database.
+        `refused` is an earlier result that the database has refused.
 
         Raises:
             ConfigurationError: A setting is wrong.
@@ -140,9 +142,9 @@ class Target:
         return found
 
     async def open(self, *, statement_cache_size: int, idle_seconds: float | None = None) -> Connection:
-        """Open a connection. A login that is refused is asked for once more: it may have been rotated.
+        """Open a connection. If the login is refused, it is fetched once more: it may have been rotated.
 
-        `idle_seconds`, where it is given, is in the place of the target's own.
+        `idle_seconds`, if given, replaces the target's own.
 
         Raises:
             ConfigurationError: A setting is wrong.
@@ -177,7 +179,7 @@ class Target:
         extra |= {_CHECK: f"{_CHECK_SECONDS * 1000:.0f}", **_VANISHED, **_ISOLATION}
         refused: frozenset[str] = frozenset()
         while True:
-            # Another connection may have found out meanwhile.
+            # Another connection may have found refused settings meanwhile.
             left_out = refused | self._refused
             taken = {name: value for name, value in extra.items() if name not in left_out}
             settings = {**self._server_settings, **taken, **own}
@@ -209,9 +211,9 @@ class Target:
         return await asyncpg.connect(**wanted, **last)
 
     def _ways(self, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Return asyncpg's argument `ssl` for each attempt: a context, which is kept, or none."""
+        """Return asyncpg's argument `ssl` for each attempt: a cached context, or none."""
         if parameters.get("host", "").startswith("/"):
-            return [{"ssl": False}]  # A unix socket has no TLS, whatever the mode.
+            return [{"ssl": False}]  # A unix socket has no TLS in any mode.
         relevant = {key: value for key, value in parameters.items() if key in MAKES_TLS}
         if self._context is None or self._context[0] != relevant:
             self._context = relevant, self._make_context(relevant)
@@ -246,17 +248,17 @@ class Target:
 def _refused_by(
     error: BaseException, taken: Mapping[str, str], own: Mapping[str, str], *, before: int
 ) -> frozenset[str]:
-    """Return what to leave out at the next attempt: the settings that the message names, else several.
+    """Return the settings to leave out at the next attempt: those that the message names, else several.
 
-    Nothing is returned where the connection was refused for something else, such as for a keyword of the
-    connection string, which is never left out. A pooler that has refused several, one by one (`before`), is
+    The result is empty if the connection was refused for another reason, such as a keyword of the connection
+    string: these are never left out. A pooler that has refused several settings one by one (`before`) is
     taken to refuse the others too: each attempt is a connection.
     """
     message = str(error)
     if is_crowded(error) or any(_names(message, name) for name in own):
         return frozenset()
     if named := frozenset(name for name in taken if _names(message, name)):
-        # A wrong value of this one is the setting's own.
+        # A wrong `idle_session_timeout` is the fault of TMCP_DATABASE_IDLE_SECONDS, and is not left out.
         if isinstance(error, asyncpg.InvalidParameterValueError):
             return named - {_IDLE}
         if isinstance(error, asyncpg.ProtocolViolationError) and before + 1 >= _MOST_ONE_BY_ONE:
@@ -282,7 +284,7 @@ def _check_encoding(connection: Connection) -> None:
 
 
 def _passfile(parameters: Mapping[str, str]) -> dict[str, str]:
-    """Return what keeps asyncpg from failing at a password file that it may not read: libpq passes it over.
+    """Return arguments that keep asyncpg from failing at an unreadable password file: libpq passes it over.
 
     Raises:
         ConfigurationError: The connection string names that file.

@@ -1,7 +1,8 @@
 """TLS: the context for an `sslmode`, made once and not at every connection.
 
 Loading a bundle of certificates takes longer than the rest of connecting (the public roots: 13.5 of 15 ms).
-What the modes mean is libpq's (postgresql.org/docs/current/libpq-ssl.html), `sslrootcert=system` included.
+The modes mean the same as in libpq (postgresql.org/docs/current/libpq-ssl.html), `sslrootcert=system`
+included.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ _VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_
 
 
 def with_tls_settled(found: dict[str, str]) -> dict[str, str]:
-    """Return the keywords with one `sslmode` for all that say whether and how TLS is used.
+    """Return the keywords with one `sslmode` in the place of all keywords about the use of TLS.
 
-    `ssl` is the same as `sslmode` to asyncpg, and `true` or `false` elsewhere. Where both are there, the
+    `ssl` is the same as `sslmode` to asyncpg, and `true` or `false` elsewhere. If both are there, the
     stricter one holds.
 
     Raises:
-        ValueError: They contradict each other.
+        ValueError: The keywords contradict each other.
 
     """
     settled = dict(found)
@@ -64,7 +65,7 @@ def with_tls_settled(found: dict[str, str]) -> dict[str, str]:
 def sslmode_of(parameters: Mapping[str, str]) -> str:
     """Return the `sslmode` that holds for these keywords, and for the environment.
 
-    A root certificate that the keywords name is verified with, also where they have no `sslmode`.
+    If the keywords name a root certificate, the server is verified with it, even without an `sslmode`.
 
     Raises:
         ConfigurationError: There is no such mode.
@@ -85,10 +86,10 @@ def sslmode_of(parameters: Mapping[str, str]) -> str:
 
 
 def make_context(parameters: Mapping[str, str]) -> ssl.SSLContext | None:
-    """Return the context for what the keywords say, or `None`.
+    """Return the TLS context for the keywords; `None` if encryption is optional.
 
-    `None` is where encryption is optional (`disable`, `allow`, `prefer`).
-    asyncpg itself tries with and without, for `allow` and `prefer`, and there is no bundle to be loaded.
+    It is optional with `disable`, `allow` and `prefer`. For `allow` and `prefer`, asyncpg itself tries with
+    and without TLS, and there is no bundle to be loaded.
 
     Raises:
         ConfigurationError: A file is missing or holds no certificate.
@@ -99,9 +100,9 @@ def make_context(parameters: Mapping[str, str]) -> ssl.SSLContext | None:
 
 
 def optional_contexts(parameters: Mapping[str, str]) -> list[ssl.SSLContext | Literal[False]]:
-    """Return what is tried in turn where encryption is optional: with TLS, and without.
+    """Return the attempts, in order, if encryption is optional: with TLS, and without.
 
-    asyncpg does this by itself, but for accounts whose home it cannot look into: it fails then.
+    asyncpg does this by itself, but fails for accounts with a home that it cannot look into.
     """
     mode = sslmode_of(parameters)
     if mode == "disable":
@@ -111,7 +112,7 @@ def optional_contexts(parameters: Mapping[str, str]) -> list[ssl.SSLContext | Li
 
 
 def home_is_closed() -> bool:
-    """Return whether files of libpq in the home of this account cannot be looked at."""
+    """Return true if libpq's files in the home of this account cannot be looked at."""
     try:
         folder = Path.home() / ".postgresql"
     except RuntimeError:
@@ -146,7 +147,7 @@ def _root(parameters: Mapping[str, str]) -> str | None:
 
 
 def _own(name: str) -> Path | None:
-    """Return a file of the user's own, where libpq looks for it."""
+    """Return a file of the user's own, from libpq's folder in the home; `None` if there is none."""
     try:
         path = Path.home() / ".postgresql" / name
         return path if path.is_file() else None
@@ -157,8 +158,8 @@ def _own(name: str) -> Path | None:
 def _trust(context: ssl.SSLContext, parameters: Mapping[str, str], mode: str) -> None:
     root = _root(parameters) or _own("root.crt")
     if root is None and parameters.get("channel_binding") == "require":
-        # The driver has no channel binding. What it is for, that nobody stands in between, is had by
-        # verifying the server.
+        # The driver has no channel binding. Verifying the server has the same effect: no third party stands
+        # in between.
         root = "system"
     if root == "system":
         if mode != "verify-full":

@@ -1,4 +1,4 @@
-"""Writing to a component's tables on trial: readiness does not read in the catalog whether it could."""
+"""Trial writes to a component's tables: readiness is tested by writing, not read from the catalog."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def try_to_write(connection: Connection, component: Component) -> None:
     """Write a row of each table, and roll it back.
 
     Raises:
-        PostgresError: The database does not take it, for whatever reason.
+        PostgresError: The database refuses a row, for any reason.
 
     """
     trial = connection.transaction()

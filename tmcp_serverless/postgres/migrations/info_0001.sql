@@ -1,4 +1,4 @@
--- A session, in one row: what `initialize` settled, what was set since, and when it was last used.
+-- A session, in one row: the values that `initialize` settled, later values, and the time of its last use.
 CREATE TABLE {context} (
     id text COLLATE "C" PRIMARY KEY,
     principal text NOT NULL,

@@ -1,4 +1,4 @@
--- Live streams: one row per lease. The holder is a fencing token; the channel is what an append rings.
+-- Live streams: one row per lease. The holder is a fencing token. An append rings the channel.
 CREATE TABLE {sessions} (
     id text COLLATE "C" PRIMARY KEY,
     updated_at timestamptz NOT NULL DEFAULT now(),
@@ -8,7 +8,7 @@ CREATE TABLE {sessions} (
     topic_delivered bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 
--- One row per mailbox: the number of its last message, and how far the last holder had read.
+-- One row per mailbox: the number of its last message, and the last holder's cursor.
 CREATE TABLE {mailboxes} (
     id text COLLATE "C" PRIMARY KEY,
     last bigint NOT NULL,
@@ -28,8 +28,8 @@ CREATE TABLE {messages} (
 
 CREATE INDEX ON {messages} (created_at);
 
--- A session's end. The mailboxes are locked before anything is looked for: each statement of a function sees what
--- the one before it has waited for, so that neither a message nor a lease that was on its way is left behind.
+-- A session's end. The mailboxes are locked before anything is looked for: each statement of a function sees
+-- the changes that the one before it has waited for. So no message or lease that was on its way is left behind.
 CREATE OR REPLACE FUNCTION {forget}(address text) RETURNS SETOF text
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $tmcp_forget$
     SELECT FROM {mailboxes} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0') ORDER BY id FOR UPDATE;

@@ -1,7 +1,7 @@
--- Times are given in seconds: a timedelta of 86,400 s is sent as '1 day', which is 23 or 25 hours where the session's
--- time zone changes its clocks.
+-- Times are given in seconds: a timedelta of 86,400 s is sent as '1 day', and a day has 23 or 25 hours when the
+-- session's time zone changes its clocks.
 
--- trial: a row of each table; for readiness, which rolls it back
+-- trial: a row of each table; readiness writes it and rolls it back
 WITH session AS (
     INSERT INTO {context} (
         id, principal, protocol_version, initialized, client_info, client_capabilities, idle_seconds
@@ -9,7 +9,7 @@ WITH session AS (
 )
 INSERT INTO {subscriptions} (id, value) SELECT id, '' FROM session;
 
--- initialize: a session, whole
+-- initialize: a whole session
 INSERT INTO {context} (
     id, client_info, client_capabilities, log_level, principal, protocol_version, initialized, idle_seconds
 ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -19,43 +19,43 @@ ON CONFLICT (id) DO UPDATE SET
     log_level = coalesce(excluded.log_level, {context}.log_level),
     updated_at = now(), idle_seconds = excluded.idle_seconds;
 
--- initialize_existing: a session as another `initialize` settled it, where it is there and the principal's
+-- initialize_existing: a session as another `initialize` settled it, if it exists and is the principal's
 UPDATE {context} SET
     client_info = $2, client_capabilities = $3, log_level = coalesce($4, log_level),
     protocol_version = $6, initialized = $7, updated_at = now(), idle_seconds = $8
 WHERE id = $1 AND principal = $5 AND updated_at > now() - $8 * interval '1 s' RETURNING id;
 
--- load: the principal's session if it has not expired, its idle clock slid where that is due
+-- load: the principal's session if it has not expired; slides its idle clock if that is due
 SELECT protocol_version, initialized, client_info, client_capabilities, log_level,
     CASE WHEN updated_at < now() - $3 * interval '1 ms' THEN {slide}($1, $3 * interval '1 ms') END
 FROM {context} WHERE id = $1 AND principal = $2 AND updated_at > now() - $3 * interval '1 s';
 
--- update: the values that are not null, where the session is there
+-- update: the values that are not null, if the session exists
 UPDATE {context} SET log_level = coalesce($2, log_level), initialized = coalesce($3, initialized)
 WHERE id = $1 AND (log_level IS DISTINCT FROM coalesce($2, log_level) OR initialized <> $3);
 
 -- get_client_info: one value
 SELECT client_info FROM {context} WHERE id = $1;
 
--- set_client_info: one value, where the session is there
+-- set_client_info: one value, if the session exists
 UPDATE {context} SET client_info = $2 WHERE id = $1;
 
 -- get_client_capabilities: one value
 SELECT client_capabilities FROM {context} WHERE id = $1;
 
--- set_client_capabilities: one value, where the session is there
+-- set_client_capabilities: one value, if the session exists
 UPDATE {context} SET client_capabilities = $2 WHERE id = $1;
 
 -- get_log_level: one value
 SELECT log_level FROM {context} WHERE id = $1;
 
--- get_subscriptions: who is subscribed to the resource and has not expired
+-- get_subscriptions: the sessions that are subscribed to the resource and have not expired
 SELECT subscription.id FROM {subscriptions} AS subscription
 JOIN {context} AS context ON context.id = subscription.id
 WHERE subscription.value = $1 AND subscription.id >= $3 AND subscription.id < $4
     AND context.updated_at > now() - $2 * interval '1 s';
 
--- add_subscription: idempotent; where the session is there, which cannot be deleted until this is committed
+-- add_subscription: idempotent; if the session exists, and it cannot be deleted until this is committed
 INSERT INTO {subscriptions} (id, value)
 SELECT id, $2 FROM (SELECT id FROM {context} WHERE id = $1 FOR KEY SHARE) AS session
 ON CONFLICT DO NOTHING;
@@ -83,7 +83,7 @@ WITH RECURSIVE found (name) AS (
 )
 SELECT name FROM found WHERE name IS NOT NULL;
 
--- present: which of these sessions there are
+-- present: those of these sessions that exist
 SELECT id FROM {context} WHERE id = ANY ($1::text[]) ORDER BY id;
 
 -- sweep: a few sessions that have been idle for longer than their servers keep them

@@ -1,4 +1,4 @@
--- trial: a row of each table; for readiness, which rolls it back
+-- trial: a row of each table; readiness writes it and rolls it back
 WITH secret AS (
     INSERT INTO {secrets} (id, value) VALUES ('/trial/' || md5(random()::text), '') RETURNING id
 )
@@ -8,7 +8,7 @@ INSERT INTO {spent} (id, expires_at) SELECT id, now() FROM secret;
 WITH kept AS (INSERT INTO {secrets} (id, value) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING value)
 SELECT value FROM kept UNION ALL SELECT value FROM {secrets} WHERE id = $1 LIMIT 1;
 
--- spend: no row when the token has been used before; takes a few expired ones along, of any namespace
+-- spend: a row, or none if the token has been used before; removes a few expired tokens of any namespace
 WITH expired AS (
     DELETE FROM {spent} WHERE id IN (
         SELECT id FROM {spent} WHERE expires_at < now() AND id <> $1

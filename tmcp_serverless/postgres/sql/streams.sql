@@ -1,8 +1,8 @@
 -- {broadcast} and {events} are the topics of the namespace; every other key has its namespace in front of it already.
--- Times are given in seconds: a timedelta of 86,400 s is sent as '1 day', which is 23 or 25 hours where the session's
--- time zone changes its clocks.
+-- Times are given in seconds: a timedelta of 86,400 s is sent as '1 day', and a day has 23 or 25 hours when the
+-- session's time zone changes its clocks.
 
--- trial: a row of each table; for readiness, which rolls it back
+-- trial: a row of each table; readiness writes it and rolls it back
 WITH box AS (
     INSERT INTO {mailboxes} (id, last) VALUES ('/trial/' || md5(random()::text), 1) RETURNING id
 ), message AS (
@@ -10,12 +10,12 @@ WITH box AS (
 )
 INSERT INTO {sessions} (id, holder, channel) SELECT id, id, id FROM box;
 
--- prepare: the session's mailbox, whose broadcasts begin where the topic is now
+-- prepare: the session's mailbox; its broadcasts begin at the topic's present number
 INSERT INTO {mailboxes} (id, last, delivered, topic_delivered, updated_at)
 VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0), now())
 ON CONFLICT (id) DO NOTHING;
 
--- append: one message into one mailbox; rings where a fresh lease listens, answers with the number
+-- append: one message into one mailbox; rings if a fresh lease listens, and returns the number
 WITH taken AS (
     INSERT INTO {mailboxes} AS box (id, last, updated_at) VALUES ($1, 1, now())
     ON CONFLICT (id) DO UPDATE SET last = box.last + 1, updated_at = now()
@@ -39,7 +39,7 @@ SELECT $2::bigint, (
     SELECT pg_notify(channel, '')::text FROM {sessions} WHERE id = $1 AND updated_at > now() - $4 * interval '1 s'
 ) FROM taken;
 
--- deliver: the same, into a mailbox that exists; no row where there is none
+-- deliver: one message into a mailbox that exists; no row if it does not
 WITH taken AS (
     UPDATE {mailboxes} SET last = last + 1, updated_at = now() WHERE id = $1 RETURNING last
 )
@@ -48,7 +48,7 @@ RETURNING n, (
     SELECT pg_notify(channel, '')::text FROM {sessions} WHERE id = $1 AND updated_at > now() - $3 * interval '1 s'
 );
 
--- trim: what mailboxes hold beyond so many rows and bytes goes, oldest first
+-- trim: deletes messages beyond so many rows and bytes from mailboxes, oldest first
 DELETE FROM {messages} AS message
 USING unnest($1::text[]) AS box (id), LATERAL (
     SELECT max(n) AS n FROM (
@@ -58,7 +58,7 @@ USING unnest($1::text[]) AS box (id), LATERAL (
 ) AS beyond
 WHERE message.mailbox = box.id AND message.n <= beyond.n;
 
--- append_many: the same message into several mailboxes, in one statement; answers which are due to be trimmed
+-- append_many: the same message into several mailboxes, in one statement; returns those due to be trimmed
 WITH taken AS (
     INSERT INTO {mailboxes} AS box (id, last, updated_at)
     SELECT id, 1, now() FROM unnest($1::text[]) AS given (id) ORDER BY id
@@ -82,7 +82,7 @@ WITH taken AS (
 )
 SELECT last, pg_notify($2, '') FROM taken;
 
--- publish: one event for everybody who watches, one ring; nothing where nobody ever has
+-- publish: one event for all watches, one ring; nothing if there has never been a watch
 WITH taken AS (
     UPDATE {mailboxes} SET last = last + 1, updated_at = now() WHERE id = {events} RETURNING last
 ), stored AS (
@@ -90,14 +90,14 @@ WITH taken AS (
 )
 SELECT last, pg_notify($2, '') FROM taken;
 
--- watch: where both topics are now; makes the one of events
+-- watch: the present numbers of both topics; makes the topic of events
 WITH box AS (
     INSERT INTO {mailboxes} AS box (id, last, updated_at) VALUES ({events}, 0, now())
     ON CONFLICT (id) DO UPDATE SET updated_at = now() RETURNING last
 )
 SELECT last, coalesce((SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0) FROM box;
 
--- peek: what comes after a watch's place, in both topics, and what these have reached; at least one row
+-- peek: the messages after a watch's cursor, in both topics, and the topics' last numbers; at least one row
 -- (Each row has the bytes of its page up to it.)
 WITH page AS (
     (SELECT n, NULL::bigint AS topic_n, data, bytes FROM (
@@ -114,8 +114,8 @@ SELECT page.n, page.topic_n, page.data, page.bytes,
     (SELECT last FROM {mailboxes} WHERE id = {events}), (SELECT last FROM {mailboxes} WHERE id = {broadcast})
 FROM (VALUES (true)) AS always LEFT JOIN page ON true;
 
--- claim: the lease for this holder, from whoever has it; answers with the cursor and rings the old holder
--- (With $6, only where no lease is fresher than so many seconds; no row where one is.)
+-- claim: the lease for this holder, from any other; returns the cursor and rings the old holder
+-- (With $6, only if no lease is fresher than so many seconds; no row if one is.)
 WITH box AS (
     INSERT INTO {mailboxes} AS box (id, last, delivered, topic_delivered, updated_at)
     VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0), now())
@@ -136,13 +136,13 @@ ON CONFLICT (id) DO UPDATE SET
 WHERE $6::float8 IS NULL OR lease.updated_at <= now() - $6 * interval '1 s'
 RETURNING delivered, topic_delivered, pg_notify(channel, '');
 
--- vacant: which of these streams have no fresh lease
+-- vacant: those of these streams that have no fresh lease
 SELECT id FROM unnest($1::text[]) AS waiting (id)
 WHERE NOT EXISTS (
     SELECT FROM {sessions} AS lease WHERE lease.id = waiting.id AND updated_at > now() - $2 * interval '1 s'
 );
 
--- read_next: the one message right after the cursor, and the lease moved over it; no row when there is none
+-- read_next: the one message right after the cursor, and the lease moved over it; no row if there is none
 UPDATE {sessions} AS lease SET delivered = next.n
 FROM {messages} AS next
 WHERE lease.id = $1 AND lease.holder = $2 AND next.mailbox = $1 AND next.n = $3::bigint + 1
@@ -154,9 +154,9 @@ FROM {messages} AS next
 WHERE lease.id = $1 AND lease.holder = $2 AND next.mailbox = {broadcast} AND next.n = $3::bigint + 1
 RETURNING next.n, next.data, set_config('synchronous_commit', 'off', true);
 
--- read: what comes after the cursor, and the lease moved over it; no row at all when fenced
--- (Each row has the bytes of its page up to it, and what both mailboxes have reached: also the one that is there
--- when nothing has come. With a parameter for the limit it would be planned anew each time:
+-- read: the messages after the cursor, and the lease moved over them; no row at all when fenced
+-- (Each row has the bytes of its page up to it, and the last numbers of both mailboxes. So has the one row that is
+-- returned if nothing has come. With a parameter for the limit the statement would be planned anew each time:
 -- 570 µs instead of 150.)
 WITH page AS (
     (SELECT n, NULL::bigint AS topic_n, data, bytes FROM (
@@ -185,7 +185,7 @@ WHERE EXISTS (SELECT FROM moved) OR NOT EXISTS (SELECT FROM page);
 -- move: the lease's cursor, over messages that have expired
 UPDATE {sessions} SET delivered = $3, topic_delivered = $4 WHERE id = $1 AND holder = $2;
 
--- heartbeat: every lease of this process, refreshed; answers which are still ours and have no news
+-- heartbeat: every lease of this process, refreshed; returns those that are still ours and have no news
 WITH refreshed AS (
     UPDATE {sessions} AS lease SET updated_at = now()
     FROM unnest($1::text[], $2::text[]) AS mine (id, holder)
@@ -205,7 +205,7 @@ WHERE NOT EXISTS (
     WHERE box.id = {events} AND box.last > events OR box.id = {broadcast} AND box.last > topic
 );
 
--- news: which of this process's leases have something to read, or are no longer ours
+-- news: the leases of this process that have something to read, or are no longer ours
 SELECT mine.holder FROM unnest($1::text[], $2::text[]) AS mine (id, holder)
 LEFT JOIN {sessions} AS lease ON lease.id = mine.id AND lease.holder = mine.holder
 WHERE lease.id IS NULL
@@ -220,8 +220,8 @@ WHERE EXISTS (
     WHERE box.id = {events} AND box.last > events OR box.id = {broadcast} AND box.last > topic
 );
 
--- release: this holder's lease goes; its cursor stays with the mailbox, behind what it has read and written
--- (the mailbox is locked before the lease, as a claim does it)
+-- release: deletes this holder's lease; its cursor stays with the mailbox, behind all messages read and written
+-- (The mailbox is locked before the lease, as in a claim.)
 WITH box AS (
     SELECT id FROM {mailboxes} WHERE id = $1 FOR UPDATE
 ), gone AS (
@@ -232,7 +232,7 @@ UPDATE {mailboxes} AS box
 SET delivered = least(gone.delivered, $3), topic_delivered = least(gone.topic_delivered, $4), updated_at = now()
 FROM gone WHERE box.id = $1;
 
--- interrupt: the lease goes, whoever has it; its cursor stays with the mailbox
+-- interrupt: deletes any holder's lease; its cursor stays with the mailbox
 WITH box AS (
     SELECT id FROM {mailboxes} WHERE id = $1 FOR UPDATE
 ), gone AS (
@@ -244,23 +244,23 @@ WITH box AS (
 )
 SELECT pg_notify(channel, '') FROM gone;
 
--- exists: whether the session has a mailbox
+-- exists: true if the session has a mailbox
 SELECT EXISTS (SELECT FROM {mailboxes} WHERE id = $1);
 
--- holder: who has the lease
+-- holder: the holder of the lease
 SELECT holder FROM {sessions} WHERE id = $1;
 
--- has: whether a fresh lease exists
+-- has: true if a fresh lease exists
 SELECT EXISTS (SELECT FROM {sessions} WHERE id = $1 AND updated_at > now() - $2 * interval '1 s');
 
--- leases: who holds the streams of these sessions, and those inside them
+-- leases: the holders of the streams of these sessions, and of the streams inside them
 SELECT split_part(id, '/', 1), split_part(id, '/', 2), coalesce(holder, '') FROM {sessions}
 WHERE split_part(id, '/', 1) = ANY ($1::text[]) AND updated_at > now() - $2 * interval '1 s';
 
--- delete_in_silence: the leases that `delete` would ring, where nothing can be rung
+-- delete_in_silence: the leases that `delete` would ring, for when nothing can be rung
 DELETE FROM {sessions} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0');
 
--- namespaces: those in which there has been a session, or a listen stream; one step along the index for each
+-- namespaces: those that have had a session, or a listen stream; one step along the index for each
 WITH RECURSIVE found (name) AS (
     SELECT (SELECT split_part(id, ':', 1) FROM {mailboxes} ORDER BY id LIMIT 1)
     UNION ALL
@@ -279,7 +279,7 @@ SELECT {forget}($1);
 
 -- sweep: a few stale leases, messages that are too old, and mailboxes that hold nothing
 -- (Of leases and mailboxes those around an id are looked at, because an index on the time would have to be written
--- at every append; answers with the counts, and behind which id there are more.)
+-- at every append. Returns the counts, and the last id in the window: there may be more behind it.)
 WITH around AS MATERIALIZED (
     (SELECT id, updated_at FROM {mailboxes} WHERE id > $6 ORDER BY id LIMIT $7)
     UNION ALL
