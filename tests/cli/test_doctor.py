@@ -144,7 +144,7 @@ async def test_the_doctor_of_a_role_that_may_not_use_the_tables(database_url: st
         assert (code, grade) == (1, "WRONG")
         assert "may not DELETE, UPDATE" in said
         await execute(database_url, said.partition(": ")[2])
-        await execute(database_url, "UPDATE tmcp_schema SET version = 1 WHERE component LIKE 'info%'")
+        await execute(database_url, "UPDATE tmcp_schema SET version = 0 WHERE component LIKE 'info%'")
         code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
         assert findings(output)["tables, streams"][0] == "ok"
         assert "does not own" in findings(output)["tables, info"][1]

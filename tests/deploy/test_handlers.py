@@ -100,7 +100,7 @@ async def test_the_streaming_handler_serves_the_front_doors_that_stream(
 def test_the_tables_are_made_once_and_swept(monkeypatch: pytest.MonkeyPatch, empty_database_url: str) -> None:
     with fresh(monkeypatch, "migrate", TMCP_DATABASE_URL=empty_database_url) as module:
         first = module.handler(event("migrate"), Context())
-        assert {name.partition("_")[0] for name in first["applied"]} == {"info", "streams"}
+        assert {name.partition("_")[0] for name in first["applied"]} == {"info", "keys", "streams"}
         assert module.handler(event("migrate"), Context()) == {"applied": []}
     with fresh(monkeypatch, "sweep", TMCP_DATABASE_URL=empty_database_url) as module:
         assert module.handler(event("sweep"), Context()) == {"removed": 0, "more": False}
