@@ -41,7 +41,7 @@ test: .venv  ## Every test (ARGS='tests/cli -k dev': some; WORKERS=0: in one pro
 
 # These compute more than they wait, and each process collects every test.
 test-quick: WORKERS = 2
-test-quick: .venv  ## The tests that need no database and start no process, within a minute.
+test-quick: .venv  ## The tests that need no database and start no process: a minute and a half.
 	$(PYTEST) --quick $(ARGS)
 
 durations: .venv  ## Every test, and tests/durations.json written anew, which orders them.
