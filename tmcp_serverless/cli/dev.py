@@ -81,10 +81,7 @@ def dev(
     frozen in between, and are killed at the deadline; answers arrive as they are written.
     """
     _check_machine()
-    if on_lambda and (amnesia or instances > 1):
-        raise CommandError("--lambda starts sandboxes as they are needed: without --instances or --amnesia.")
-    if not on_lambda:
-        _refuse_given(context, options)
+    _check_options(context, options, on_lambda=on_lambda, needs_instances=amnesia or instances > 1)
     from tmcp_serverless.cli.balancer import listen  # noqa: PLC0415 - only this command needs it
     from tmcp_serverless.cli.cluster import Cluster  # noqa: PLC0415 - the same
     from tmcp_serverless.cli.loading import parse  # noqa: PLC0415 - the same
@@ -119,6 +116,16 @@ def dev(
             )
         )
         _wait(cluster, _served(target, instances, amnesia=amnesia), path=path)
+
+
+def _check_options(
+    context: click.Context, options: LambdaOptions, *, on_lambda: bool, needs_instances: bool
+) -> None:
+    """Refuse options of instances with `--lambda`, and options of sandboxes without it."""
+    if on_lambda and needs_instances:
+        raise CommandError("--lambda starts sandboxes as they are needed: without --instances or --amnesia.")
+    if not on_lambda:
+        _refuse_given(context, options)
 
 
 def _check_machine() -> None:
