@@ -152,15 +152,16 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         await self._tables.ready()
         await self._claim(stream, start)
 
-    async def stand_by(self, id: str, controller: StreamController) -> None:
+    async def stand_by(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
         """Claim the session's stream for this controller as soon as its lease is free."""
         await self.release(id, controller)  # A stream superseded from elsewhere is still known here.
         key = self._key(id)
+        start = (None, None) if after is None else Cursor.parse(after)
         await self._tables.ready()
 
         async def claim_free() -> bool:
             stream = self._new_stream(key, controller)
-            return await self._claim(stream, (None, None), after_seconds=self._lease_seconds)
+            return await self._claim(stream, start, after_seconds=self._lease_seconds)
 
         await self._standbys.wait(key, claim_free)
 

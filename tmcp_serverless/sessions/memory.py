@@ -145,15 +145,22 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         pump = self._pumps[id] = Pump(controller, read)
         pump.start(str(box.delivered))
 
-    async def stand_by(self, id: str, controller: StreamController) -> None:
+    async def stand_by(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
         """Claim the session's stream for this controller when no controller holds it."""
 
         async def claim_free() -> bool:
             if free := id not in self._pumps:
-                await self.create(id, controller)
+                await self.create(id, controller, after=self._furthest(id, after))
             return free
 
         await self._turns.wait(id, claim_free)
+
+    def _furthest(self, id: str, after: str | None) -> str | None:
+        """Return the further one of a cursor and the stream's own; `None` without a cursor."""
+        if after is None:
+            return None
+        given, own = Cursor.parse(after), self._mailboxes[id].delivered or Cursor(0, 0)
+        return str(Cursor(max(given.own, own.own), max(given.topic, own.topic)))
 
     async def watch(self, controller: StreamController) -> str:
         """Read broadcasts and events from now on."""

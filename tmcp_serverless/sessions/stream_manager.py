@@ -66,15 +66,19 @@ class StreamSessionManager(SessionManager, ABC):
 
         """
 
-    async def stand_by(self, id: str, controller: StreamController) -> None:
+    async def stand_by(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
         """Claim the session's stream for this controller as soon as no controller holds it; wait until then.
 
         The stream continues behind the last holder. Of several waiting controllers one gets the stream; a
         `create` that comes first is not disturbed. If cancelled, it has claimed nothing.
 
+        `after` is the cursor behind the last event that this controller was given. It is not given events up
+        to there again, though another controller may have begun further back.
+
         The default asks `has` every 5 seconds, and calls `create`: if two do that at once, the later one
         has the stream, and the other is closed as superseded.
         """
+        del after
         while await self.has(id):  # noqa: ASYNC110 - another process may have it
             await asyncio.sleep(_LOOK_SECONDS)
         await self.create(id, controller)

@@ -55,6 +55,7 @@ class StandaloneReader(StreamReader):
 
     def frame(self, event: StoredEvent) -> bytes:
         """Return an event with its cursor as its id."""
+        self.written = event.cursor
         if not self._options.replay:
             return sse.event(event.data.encode())
         self._cursor, self._said = event.cursor, True
@@ -62,7 +63,7 @@ class StandaloneReader(StreamReader):
 
     async def opened(self, cursor: str) -> None:
         """Give the client an id before the first event: data written to a dying connection is not lost."""
-        self._cursor = cursor
+        self._cursor = self.written = cursor
         await self._give_id()
 
     async def stand_by(self, streams: StreamSessionManager, id: str) -> None:

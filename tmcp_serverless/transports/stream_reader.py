@@ -78,12 +78,15 @@ class StreamReader:
         self._open = asyncio.Event()
         self._ended = asyncio.Event()
 
+    written: str | None = None
+    """Cursor behind the last event of this connection, or the one that it began at."""
+
     async def opened(self, cursor: str) -> None:
         """Take the cursor at the start of the stream."""
 
     async def stand_by(self, streams: StreamSessionManager, id: str) -> None:
         """Wait while another GET has the stream, until this one has it again."""
-        await streams.stand_by(id, self)
+        await streams.stand_by(id, self, after=self.written)
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Send the events. Wait while the client is slow.

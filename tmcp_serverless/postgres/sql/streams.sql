@@ -115,7 +115,8 @@ SELECT page.n, page.topic_n, page.data, page.bytes,
 FROM (VALUES (true)) AS always LEFT JOIN page ON true;
 
 -- claim: the lease for this holder, from any other; returns the cursor and rings the old holder
--- (With $6, only if no lease is fresher than so many seconds; no row if one is.)
+-- (With $6, only if no lease is fresher than so many seconds, no row if one is; the cursor is then the furthest of
+-- the last holder's and $4, $5: a connection is not written again the messages that it has had.)
 WITH box AS (
     INSERT INTO {mailboxes} AS box (id, last, delivered, topic_delivered, updated_at)
     VALUES ($1, 0, 0, coalesce((SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0), now())
@@ -126,13 +127,19 @@ WITH box AS (
     RETURNING last, delivered, topic_delivered
 )
 INSERT INTO {sessions} AS lease (id, updated_at, holder, channel, delivered, topic_delivered)
-SELECT $1, now(), $2, $3, least(coalesce($4, delivered), last), least(coalesce($5, topic_delivered), coalesce(
-    (SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0
-)) FROM box
+SELECT $1, now(), $2, $3,
+    least(CASE WHEN $6::float8 IS NULL THEN coalesce($4::bigint, delivered) ELSE greatest($4::bigint, delivered) END, last),
+    least(
+        CASE WHEN $6::float8 IS NULL THEN coalesce($5::bigint, topic_delivered) ELSE greatest($5::bigint, topic_delivered) END,
+        coalesce((SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0)
+    )
+FROM box
 ON CONFLICT (id) DO UPDATE SET
     updated_at = now(), holder = excluded.holder, channel = excluded.channel,
-    delivered = CASE WHEN $4::bigint IS NULL THEN lease.delivered ELSE excluded.delivered END,
-    topic_delivered = CASE WHEN $5::bigint IS NULL THEN lease.topic_delivered ELSE excluded.topic_delivered END
+    delivered = CASE WHEN $6::float8 IS NOT NULL THEN greatest($4::bigint, lease.delivered)
+        WHEN $4::bigint IS NULL THEN lease.delivered ELSE excluded.delivered END,
+    topic_delivered = CASE WHEN $6::float8 IS NOT NULL THEN greatest($5::bigint, lease.topic_delivered)
+        WHEN $5::bigint IS NULL THEN lease.topic_delivered ELSE excluded.topic_delivered END
 WHERE $6::float8 IS NULL OR lease.updated_at <= now() - $6 * interval '1 s'
 RETURNING delivered, topic_delivered, pg_notify(channel, '');
 

@@ -141,6 +141,28 @@ class OwnershipContract:
         assert not await manager.has(id)
         assert waiting.start is None
 
+    async def test_a_stream_that_stands_by_is_not_given_again_the_events_that_it_has_had(
+        self, new_manager: Any
+    ) -> None:
+        """Another one may begin further back, and leave without having written anything."""
+        needs(new_manager(), "release", "stand_by")
+        id, first, gone, again = new_id(), RecordingController(), _Gone(), RecordingController()
+        manager, other = new_manager(), new_manager()
+        await manager.create(id, first)
+        await other.send([id], "1")
+        await other.send([id], "2")
+        await first.count(2)
+        await other.create(id, gone, after=first.start)
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await gone.refused.wait()
+        assert await first.end() is CloseReason.SUPERSEDED
+        standing_by = asyncio.create_task(manager.stand_by(id, again, after=first.events[-1].cursor))
+        await other.release(id, gone)
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await standing_by
+        await other.send([id], "3")
+        assert await again.count(1) == ["3"]
+
     async def test_what_a_client_that_left_was_not_written_is_for_the_next_stream(
         self, new_manager: Any
     ) -> None:
