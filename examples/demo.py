@@ -11,7 +11,7 @@ from pathlib import Path
 
 from examples.report import TourError, TourReport
 from examples.tour import tour
-from tmcp_serverless.cli.cluster import Cluster
+from tmcp_serverless.dev.cluster import Cluster
 from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.testing.postgres import EmbeddedPostgres
 

@@ -2,7 +2,7 @@
 
 It is built for this machine, since it runs here. The deployed zip has the same files, with the libraries of
 the template's runtime and processor. The environment is that of template.yaml.
-`tmcp_serverless.cli.lambda_emulator` stands in for AWS: sandboxes with one invocation at a time, frozen in
+`tmcp_serverless.dev.lambda_emulator` stands in for AWS: sandboxes with one invocation at a time, frozen in
 between and killed at the deadline, and a front door that streams. The exit status is 0, or 1 with the step
 that failed.
 """
@@ -21,7 +21,7 @@ from local.lambda_tour import tour
 from local.package import ROOT, build, pack, unpack
 from local.sam import UnavailableError
 from local.template import Template
-from tmcp_serverless.cli.lambda_emulator import Function, LambdaEmulator
+from tmcp_serverless.dev.lambda_emulator import Function, LambdaEmulator
 from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.testing.postgres import EmbeddedPostgres
 

@@ -24,6 +24,7 @@ OUTER = {
     "app",
     "handler",
     "cli",
+    "dev",
     "hosts",
     "maintenance",
     "notifier",
@@ -39,18 +40,8 @@ ALLOWED = {
     "postgres": {"sessions"},
     "testing": {"sessions"},
     "hosts": {"handler", "maintenance", "transports"},
-    "cli": {
-        "handler",
-        "maintenance",
-        "managers",
-        "observability",
-        "hosts",
-        "transports",
-        "sdk",
-        "sessions",
-        "postgres",
-        "testing",
-    },
+    "dev": {"handler", "hosts", "sdk", "transports"},
+    "cli": {"dev", "hosts", "maintenance", "managers", "observability", "postgres", "sessions", "testing"},
 }
 """The parts that each package may import, beside the modules at the root that import none of these."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.adversity.listener import Listener
     from tests.adversity.proxy import Proxy
     from tests.adversity.timeline import Timeline
-    from tmcp_serverless.cli.cluster import Cluster
+    from tmcp_serverless.dev.cluster import Cluster
     from tmcp_serverless.testing.postgres import EmbeddedPostgres
 
 __all__ = ["DOORBELLS", "Broken", "Fault", "Faults", "plan"]

@@ -20,7 +20,7 @@ from tests.adversity.reckoning import Reckoning, settle
 from tests.adversity.sessions import Sessions
 from tests.adversity.timeline import Timeline
 from tmcp_serverless import Notifier
-from tmcp_serverless.cli.cluster import Cluster
+from tmcp_serverless.dev.cluster import Cluster
 from tmcp_serverless.testing.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:

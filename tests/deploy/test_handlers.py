@@ -14,8 +14,8 @@ from local.lambda_demo import function
 from local.package import TEMPLATE
 from local.template import Template
 from tests.deploy.fresh import fresh
-from tmcp_serverless.cli.lambda_emulator import LambdaEmulator
-from tmcp_serverless.cli.lambda_emulator.front import INVOKE_PATH
+from tmcp_serverless.dev.lambda_emulator import LambdaEmulator
+from tmcp_serverless.dev.lambda_emulator.front import INVOKE_PATH
 
 EVENTS = Path(__file__).parents[2] / "local" / "events"
 PAGE = "https://app.example.com"

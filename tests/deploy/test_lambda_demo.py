@@ -11,7 +11,7 @@ import pytest
 from local.lambda_demo import DEADLINE_SECONDS, SANDBOXES, function
 from local.lambda_tour import tour
 from local.template import Template
-from tmcp_serverless.cli.lambda_emulator import LambdaEmulator
+from tmcp_serverless.dev.lambda_emulator import LambdaEmulator
 
 CONNECTIONS_OF_A_SANDBOX = 3
 """What template.yaml counts on: one that LISTENs, one of the kit's, one of the notes' own."""

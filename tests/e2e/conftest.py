@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from tests.support.waiting import eventually
-from tmcp_serverless.cli.cluster import Cluster
+from tmcp_serverless.dev.cluster import Cluster
 from tmcp_serverless.testing.postgres import create_database_sync
 
 if TYPE_CHECKING:

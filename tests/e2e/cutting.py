@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from tmcp_serverless.cli.balancer import Balancer, listen
+from tmcp_serverless.dev.balancer import Balancer, listen
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -11,7 +11,7 @@ import mcp_types as types
 import pytest
 from mcp.client.subscriptions import ResourceUpdated
 
-from tmcp_serverless.cli.cluster import Cluster
+from tmcp_serverless.dev.cluster import Cluster
 from tmcp_serverless.testing.postgres import create_database_sync
 
 from .person import Person, text_of

@@ -15,7 +15,7 @@ from fastmcp.client.transports import StreamableHttpTransport
 from mcp.client.subscriptions import ResourceUpdated, ToolsListChanged, listen
 
 from tests.support.fast_server import NOTE
-from tmcp_serverless.cli.cluster import Cluster
+from tmcp_serverless.dev.cluster import Cluster
 from tmcp_serverless.testing.postgres import create_database_sync
 
 from .person import LIMIT_SECONDS, ROOTS

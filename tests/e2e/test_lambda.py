@@ -15,7 +15,7 @@ from mcp.client.subscriptions import ToolsListChanged
 
 from tests.support.waiting import eventually
 from tmcp_serverless import Notifier
-from tmcp_serverless.cli.lambda_emulator import Function, LambdaEmulator
+from tmcp_serverless.dev.lambda_emulator import Function, LambdaEmulator
 
 from .person import LIMIT_SECONDS, YES, Person, text_of
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from tmcp_serverless.cli.lambda_emulator.sandbox import Sandbox
+    from tmcp_serverless.dev.lambda_emulator.sandbox import Sandbox
 
 MEMO = "memo://latest"
 UPDATED = "notifications/resources/updated"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mcp import Client
     from mcp.client.subscriptions import Subscription
 
-    from tmcp_serverless.cli.cluster import Cluster
+    from tmcp_serverless.dev.cluster import Cluster
 
     from .conftest import Conversation
 

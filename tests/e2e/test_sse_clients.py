@@ -15,7 +15,7 @@ import mcp_types as types
 import pytest
 from mcp.client.sse import sse_client
 
-from tmcp_serverless.cli.cluster import Cluster
+from tmcp_serverless.dev.cluster import Cluster
 
 from .generation1 import FOLDER, interpreter
 from .node import FOLDER as TYPESCRIPT

@@ -12,7 +12,7 @@ from examples.demo import killer
 from examples.guide import Guide
 from examples.report import TourError
 from examples.tour import tour
-from tmcp_serverless.cli.cluster import Cluster
+from tmcp_serverless.dev.cluster import Cluster
 
 from .short_tour import short_tour
 

@@ -7,8 +7,8 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from tmcp_serverless.cli.lambda_emulator.invocation import Failure, Invocation
-from tmcp_serverless.cli.lambda_emulator.runtime_server import RuntimeServer
+from tmcp_serverless.dev.lambda_emulator.invocation import Failure, Invocation
+from tmcp_serverless.dev.lambda_emulator.runtime_server import RuntimeServer
 from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi
 from tmcp_serverless.hosts.lambda_streaming.sandbox import Sandbox
 

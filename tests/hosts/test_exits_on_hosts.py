@@ -23,7 +23,7 @@ from tests.hosts.platform import Platform
 from tests.hosts.recorded import function_url
 from tests.support.exiting import WAYS
 from tests.support.modern import META, MODERN
-from tmcp_serverless.cli.lambda_emulator.runtime_server import RuntimeServer
+from tmcp_serverless.dev.lambda_emulator.runtime_server import RuntimeServer
 from tmcp_serverless.testing._postmaster import free_port
 
 if TYPE_CHECKING:

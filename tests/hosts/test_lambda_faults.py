@@ -12,7 +12,7 @@ import pytest
 from tests.hosts import lambda_app
 from tests.hosts.platform import Platform, framed, running
 from tests.hosts.recorded import function_url, rest_api
-from tmcp_serverless.cli.lambda_emulator.runtime_server import RuntimeServer
+from tmcp_serverless.dev.lambda_emulator.runtime_server import RuntimeServer
 from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi
 from tmcp_serverless.hosts.lambda_streaming.sandbox import Sandbox
 from tmcp_serverless.hosts.lambda_streaming.wire import Connection

@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from tests.support.waiting import eventually
-from tmcp_serverless.cli.lambda_emulator import Function, LambdaEmulator
+from tmcp_serverless.dev.lambda_emulator import Function, LambdaEmulator
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ import pytest
 from tests.hosts import lambda_app
 from tests.hosts.platform import Platform, framed, running
 from tests.hosts.recorded import PLAIN, STREAMING, UNKNOWN, WHOLE, function_url, in_base64, rest_api
-from tmcp_serverless.cli.lambda_emulator.runtime_server import RuntimeServer
+from tmcp_serverless.dev.lambda_emulator.runtime_server import RuntimeServer
 from tmcp_serverless.hosts.lambda_streaming.loading import InitializationError, load_handler
 from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi
 from tmcp_serverless.hosts.lambda_streaming.sandbox import Sandbox

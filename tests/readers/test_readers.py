@@ -11,8 +11,8 @@ import pytest
 
 from tests.readers.rules import READERS
 from tests.readers.tour import tour
-from tmcp_serverless.cli.cluster import Cluster
-from tmcp_serverless.cli.lambda_emulator import Function, LambdaEmulator
+from tmcp_serverless.dev.cluster import Cluster
+from tmcp_serverless.dev.lambda_emulator import Function, LambdaEmulator
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

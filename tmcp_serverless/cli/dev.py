@@ -13,15 +13,15 @@ import click
 from click.core import ParameterSource
 
 from tmcp_serverless.cli.commands import CommandError
-from tmcp_serverless.cli.lambda_dev import LambdaOptions, lambda_options, serve_lambda
+from tmcp_serverless.dev.lambda_dev import LambdaOptions, lambda_options, serve_lambda
 from tmcp_serverless.errors import ConfigurationError, StoreUnavailableError, TmcpError
 from tmcp_serverless.hosts.descriptors import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from tmcp_serverless.cli.cluster import Cluster
     from tmcp_serverless.config import Settings
+    from tmcp_serverless.dev.cluster import Cluster
 
 __all__ = ["dev"]
 
@@ -82,9 +82,9 @@ def dev(
     """
     _check_machine()
     _check_options(context, options, on_lambda=on_lambda, needs_instances=amnesia or instances > 1)
-    from tmcp_serverless.cli.balancer import listen  # noqa: PLC0415 - only this command needs it
-    from tmcp_serverless.cli.cluster import Cluster  # noqa: PLC0415 - the same
-    from tmcp_serverless.cli.loading import parse  # noqa: PLC0415 - the same
+    from tmcp_serverless.dev.balancer import listen  # noqa: PLC0415 - only this command needs it
+    from tmcp_serverless.dev.cluster import Cluster  # noqa: PLC0415 - the same
+    from tmcp_serverless.dev.loading import parse  # noqa: PLC0415 - the same
 
     with _until_interrupted(), _in_one_sentence(), contextlib.ExitStack() as stack:
         parse(target, folder=options["task_root"])

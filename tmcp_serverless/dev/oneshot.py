@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from tmcp_serverless.cli.control import GRACE_SECONDS
+from tmcp_serverless.dev.control import GRACE_SECONDS
 from tmcp_serverless.hosts.event_loop import run
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from concurrent.futures import Future
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Self
 
-from tmcp_serverless.cli.balancer import Balancer, listen, url_of
-from tmcp_serverless.cli.control import Order
-from tmcp_serverless.cli.loading import parse
-from tmcp_serverless.cli.output import Output
-from tmcp_serverless.cli.processes import ClusterError, Fleet, Surroundings
+from tmcp_serverless.dev.balancer import Balancer, listen, url_of
+from tmcp_serverless.dev.control import Order
+from tmcp_serverless.dev.loading import parse
+from tmcp_serverless.dev.output import Output
+from tmcp_serverless.dev.processes import ClusterError, Fleet, Surroundings
 
 if TYPE_CHECKING:
     import socket

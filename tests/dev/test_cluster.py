@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from tests.cli.support import APP, LIMIT_SECONDS, lines, lives, until
-from tmcp_serverless.cli import processes
-from tmcp_serverless.cli.cluster import Cluster, ClusterError
-from tmcp_serverless.cli.loading import LoadError
+from tmcp_serverless.dev import processes
+from tmcp_serverless.dev.cluster import Cluster, ClusterError
+from tmcp_serverless.dev.loading import LoadError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -168,7 +168,7 @@ def test_stop_ends_what_does_not_react_by_force(tmp_path: Path, *, amnesia: bool
 @pytest.mark.parametrize("amnesia", ["", "yes"])
 def test_instances_go_when_the_process_of_the_cluster_is_killed(amnesia: str) -> None:
     code = (
-        "import sys; from tmcp_serverless.cli.cluster import Cluster\n"
+        "import sys; from tmcp_serverless.dev.cluster import Cluster\n"
         "cluster = Cluster(sys.argv[1], instances=2, amnesia=bool(sys.argv[2])).start()\n"
         "print(*cluster.pids.values(), flush=True); sys.stdin.read()"
     )
@@ -208,7 +208,7 @@ def test_an_attribute_that_is_not_there_is_one_sentence() -> None:
 def test_an_instance_that_does_not_get_ready_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("tmcp_serverless.cli.cluster._START_SECONDS", 0.5)
+    monkeypatch.setattr("tmcp_serverless.dev.cluster._START_SECONDS", 0.5)
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
     with pytest.raises(ClusterError, match=r"Instance 1 was not ready after 0\.5 seconds"):
         Cluster("slow.py:app", folder=tmp_path).start()

@@ -10,7 +10,7 @@ from tmcp_serverless.errors import TmcpError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tmcp_serverless.cli.lambda_emulator.sandbox import Sandbox
+    from tmcp_serverless.dev.lambda_emulator.sandbox import Sandbox
 
 __all__ = ["Pool", "ThrottledError"]
 

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.cli.control import KILL_SECONDS, Order, read_report
+from tmcp_serverless.dev.control import KILL_SECONDS, Order, read_report
 from tmcp_serverless.errors import TmcpError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Instance:
         with theirs:
             order = replace(self.order, control=theirs.fileno())
             self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tmcp_serverless.cli.instance", order.to_json()),
+                *(sys.executable, "-m", "tmcp_serverless.dev.instance", order.to_json()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=surroundings.output,
                 stderr=surroundings.output,

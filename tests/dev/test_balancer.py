@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.cli.support import LIMIT_SECONDS
-from tmcp_serverless.cli import balancer as module
-from tmcp_serverless.cli.balancer import Balancer, PortInUseError, listen
+from tmcp_serverless.dev import balancer as module
+from tmcp_serverless.dev.balancer import Balancer, PortInUseError, listen
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

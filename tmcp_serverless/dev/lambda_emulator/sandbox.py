@@ -8,13 +8,13 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.cli.lambda_emulator.invocation import Failure
-from tmcp_serverless.cli.lambda_emulator.runtime_server import RuntimeServer
+from tmcp_serverless.dev.lambda_emulator.invocation import Failure
+from tmcp_serverless.dev.lambda_emulator.runtime_server import RuntimeServer
 from tmcp_serverless.errors import TmcpError
 
 if TYPE_CHECKING:
-    from tmcp_serverless.cli.lambda_emulator.function import Function
-    from tmcp_serverless.cli.lambda_emulator.invocation import Invocation
+    from tmcp_serverless.dev.lambda_emulator.function import Function
+    from tmcp_serverless.dev.lambda_emulator.invocation import Invocation
 
 __all__ = ["InitializationError", "Sandbox"]
 

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from tests.cli import app as application
 from tests.cli.support import APP
 from tmcp_serverless import create_handler
-from tmcp_serverless.cli.loading import LoadError, is_asgi, load, parse
+from tmcp_serverless.dev.loading import LoadError, is_asgi, load, parse
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,7 @@ It starts a function's process as the managed runtime would, and gives it one in
 the answer on as it is written, stops the process between invocations, and kills it at the deadline.
 """
 
-from tmcp_serverless.cli.lambda_emulator.emulator import LambdaEmulator
-from tmcp_serverless.cli.lambda_emulator.function import Function
+from tmcp_serverless.dev.lambda_emulator.emulator import LambdaEmulator
+from tmcp_serverless.dev.lambda_emulator.function import Function
 
 __all__ = ["Function", "LambdaEmulator"]

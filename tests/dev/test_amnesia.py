@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.cli.support import APP, lines, lives, until
-from tmcp_serverless.cli.cluster import Cluster
-from tmcp_serverless.cli.zygote import CHILDREN
+from tmcp_serverless.dev.cluster import Cluster
+from tmcp_serverless.dev.zygote import CHILDREN
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tmcp_serverless.cli.balancer import listen
-from tmcp_serverless.cli.lambda_emulator import Function, LambdaEmulator
-from tmcp_serverless.cli.lambda_emulator.front import INVOKE_PATH
+from tmcp_serverless.dev.balancer import listen
+from tmcp_serverless.dev.lambda_emulator import Function, LambdaEmulator
+from tmcp_serverless.dev.lambda_emulator.front import INVOKE_PATH
 
 pytestmark = pytest.mark.anyio
 

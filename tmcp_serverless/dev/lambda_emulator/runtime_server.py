@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import h11
 
-from tmcp_serverless.cli.lambda_emulator.invocation import Failure
+from tmcp_serverless.dev.lambda_emulator.invocation import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tmcp_serverless.cli.lambda_emulator.invocation import Invocation
+    from tmcp_serverless.dev.lambda_emulator.invocation import Invocation
 
 __all__ = ["Runtime", "RuntimeServer"]
 

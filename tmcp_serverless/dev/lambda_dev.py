@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
 
-    from tmcp_serverless.cli.lambda_emulator import Function, LambdaEmulator
+    from tmcp_serverless.dev.lambda_emulator import Function, LambdaEmulator
 
 __all__ = ["LambdaOptions", "lambda_options", "serve_lambda"]
 
@@ -96,8 +96,8 @@ def serve_lambda(
     Raises:
         TmcpError: The handler cannot be served.
     """
-    from tmcp_serverless.cli.lambda_emulator import LambdaEmulator  # noqa: PLC0415 - needs uvicorn
-    from tmcp_serverless.cli.lambda_emulator.sandbox import InitializationError  # noqa: PLC0415 - the same
+    from tmcp_serverless.dev.lambda_emulator import LambdaEmulator  # noqa: PLC0415 - needs uvicorn
+    from tmcp_serverless.dev.lambda_emulator.sandbox import InitializationError  # noqa: PLC0415 - the same
 
     function = _function(target, environment, options, verbose=verbose)
     emulator = LambdaEmulator(
@@ -117,7 +117,7 @@ def _endpoint(target: str, function: Function) -> str:
     """Return the endpoint's path; it is not known here for a package that brings its own libraries."""
     if function.isolated:
         return function.environment.get("TMCP_PATH", "")
-    from tmcp_serverless.cli.endpoint import ask_endpoint  # noqa: PLC0415 - only this command needs it
+    from tmcp_serverless.dev.endpoint import ask_endpoint  # noqa: PLC0415 - only this command needs it
 
     return ask_endpoint(target, folder=Path.cwd(), environment=function.environment)
 
@@ -140,8 +140,8 @@ def _hint(failure: str, function: Function) -> str:
 def _function(
     target: str, environment: Mapping[str, str], options: LambdaOptions, *, verbose: bool
 ) -> Function:
-    from tmcp_serverless.cli.lambda_emulator import Function  # noqa: PLC0415 - the same
-    from tmcp_serverless.cli.loading import lambda_name, parse  # noqa: PLC0415 - the same
+    from tmcp_serverless.dev.lambda_emulator import Function  # noqa: PLC0415 - the same
+    from tmcp_serverless.dev.loading import lambda_name, parse  # noqa: PLC0415 - the same
 
     given = options["task_root"]
     if given is None and _is_given("exec_wrapper"):

@@ -7,7 +7,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.cli.relay import relay
+from tmcp_serverless.dev.relay import relay
 from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.hosts.descriptors import bounded, connection_descriptors
 

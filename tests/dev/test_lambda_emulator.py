@@ -18,10 +18,10 @@ import pytest
 from tests.cli.support import lines, lives, until
 from tests.hosts.recorded import SCHEDULE
 from tests.support.waiting import eventually
-from tmcp_serverless.cli.lambda_emulator import Function, LambdaEmulator
-from tmcp_serverless.cli.lambda_emulator.front import INVOKE_PATH
-from tmcp_serverless.cli.lambda_emulator.sandbox import InitializationError
-from tmcp_serverless.cli.output import Output
+from tmcp_serverless.dev.lambda_emulator import Function, LambdaEmulator
+from tmcp_serverless.dev.lambda_emulator.front import INVOKE_PATH
+from tmcp_serverless.dev.lambda_emulator.sandbox import InitializationError
+from tmcp_serverless.dev.output import Output
 from tmcp_serverless.errors import ConfigurationError
 
 pytestmark = pytest.mark.anyio
@@ -288,7 +288,7 @@ async def test_an_isolated_function_sees_nothing_but_its_package(tmp_path: Path)
 def test_sandboxes_do_not_outlive_an_emulator_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import asyncio, pathlib\n"
-        "from tmcp_serverless.cli.lambda_emulator import Function, LambdaEmulator\n"
+        "from tmcp_serverless.dev.lambda_emulator import Function, LambdaEmulator\n"
         "async def main():\n"
         f"    async with LambdaEmulator(Function('{APP}', pathlib.Path('{ROOT}'))) as emulator:\n"
         "        await emulator.warm()\n"

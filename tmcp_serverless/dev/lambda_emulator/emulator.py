@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 
-from tmcp_serverless.cli.balancer import listen, url_of
-from tmcp_serverless.cli.lambda_emulator.events import FRONT_DOORS
-from tmcp_serverless.cli.lambda_emulator.front import Front
-from tmcp_serverless.cli.lambda_emulator.invocation import Invocation
-from tmcp_serverless.cli.lambda_emulator.pool import Pool
-from tmcp_serverless.cli.lambda_emulator.sandbox import Sandbox
+from tmcp_serverless.dev.balancer import listen, url_of
+from tmcp_serverless.dev.lambda_emulator.events import FRONT_DOORS
+from tmcp_serverless.dev.lambda_emulator.front import Front
+from tmcp_serverless.dev.lambda_emulator.invocation import Invocation
+from tmcp_serverless.dev.lambda_emulator.pool import Pool
+from tmcp_serverless.dev.lambda_emulator.sandbox import Sandbox
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Generator
     from types import TracebackType
 
-    from tmcp_serverless.cli.lambda_emulator.function import Function
+    from tmcp_serverless.dev.lambda_emulator.function import Function
 
 __all__ = ["LambdaEmulator"]
 

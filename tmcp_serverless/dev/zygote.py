@@ -18,8 +18,8 @@ import traceback
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
-from tmcp_serverless.cli.control import GRACE_SECONDS
-from tmcp_serverless.cli.oneshot import serve_connection
+from tmcp_serverless.dev.control import GRACE_SECONDS
+from tmcp_serverless.dev.oneshot import serve_connection
 
 if TYPE_CHECKING:
     import socket
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import uvicorn
 
-    from tmcp_serverless.cli.control import Control
+    from tmcp_serverless.dev.control import Control
 
 __all__ = ["CHILDREN", "Zygote"]
 

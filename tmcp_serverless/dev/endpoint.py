@@ -1,4 +1,4 @@
-"""`python -m tmcp_serverless.cli.endpoint MODULE:ATTR`: the path of the MCP endpoint, if it is known."""
+"""`python -m tmcp_serverless.dev.endpoint MODULE:ATTR`: the path of the MCP endpoint, if it is known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.cli.loading import endpoint_of, load, parse
+from tmcp_serverless.dev.loading import endpoint_of, load, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.support import lines
-from tmcp_serverless.cli.lambda_emulator import Function, LambdaEmulator
+from tmcp_serverless.dev.lambda_emulator import Function, LambdaEmulator
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tmcp_serverless.cli.lambda_emulator.invocation import Invocation
+    from tmcp_serverless.dev.lambda_emulator.invocation import Invocation
 
 pytestmark = pytest.mark.anyio
 

@@ -7,15 +7,15 @@ import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tmcp_serverless.cli.lambda_emulator.pool import ThrottledError
-from tmcp_serverless.cli.lambda_emulator.sandbox import InitializationError
+from tmcp_serverless.dev.lambda_emulator.pool import ThrottledError
+from tmcp_serverless.dev.lambda_emulator.sandbox import InitializationError
 from tmcp_serverless.transports.asgi import HttpProblem, respond
 from tmcp_serverless.transports.security import OriginPolicy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from tmcp_serverless.cli.lambda_emulator.invocation import Failure, Invocation
+    from tmcp_serverless.dev.lambda_emulator.invocation import Failure, Invocation
     from tmcp_serverless.transports.asgi import Headers, Receive, Scope, Send
 
 __all__ = ["INVOKE_PATH", "Front"]

@@ -1,4 +1,4 @@
-"""The program of an instance's process: `python -m tmcp_serverless.cli.instance ORDER`."""
+"""The program of an instance's process: `python -m tmcp_serverless.dev.instance ORDER`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.cli.control import GRACE_SECONDS, Control, Order, Report
-from tmcp_serverless.cli.loading import LoadError, endpoint_of, load, parse
+from tmcp_serverless.dev.control import GRACE_SECONDS, Control, Order, Report
+from tmcp_serverless.dev.loading import LoadError, endpoint_of, load, parse
 from tmcp_serverless.hosts.container import DrainingServer, configure
 from tmcp_serverless.hosts.descriptors import bounded, raise_descriptor_limit
 
@@ -60,7 +60,7 @@ def _serve(app: ASGIApp, order: Order, control: Control) -> None:
     report = Report(port=listener.getsockname()[1], path=getattr(app, "path", ""))
     config = _configure(app, order)
     if order.amnesia:
-        from tmcp_serverless.cli.zygote import Zygote  # noqa: PLC0415 - needs os.fork
+        from tmcp_serverless.dev.zygote import Zygote  # noqa: PLC0415 - needs os.fork
 
         Zygote(config, listener, control).run(lambda: control.report(report))
     else:
