@@ -15,7 +15,7 @@ from tests.support.fast_server import NOTE, Stage, fast_server, order
 from tests.support.modern import META, ModernClient, methods
 from tests.support.sse_client import SseClient
 from tests.support.sse_client import text_of as text_of_answer
-from tmcp_serverless.sdk import guarded
+from tmcp_serverless.sdk.guard import guarded
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler

@@ -28,7 +28,7 @@ from tmcp_serverless import (
     Settings,
     create_handler,
 )
-from tmcp_serverless.namespaces import namespace_of
+from tmcp_serverless.sdk.server_kind import namespace_of
 
 NEWS = "notifications/tools/list_changed"
 UPDATED = "notifications/resources/updated"

@@ -17,7 +17,7 @@ from tests.support.client import Client
 from tests.support.servers import small_server
 from tests.support.waiting import eventually
 from tmcp_serverless import ConfigurationError, create_handler, observability
-from tmcp_serverless.log_lines import INVOCATION_ID
+from tmcp_serverless.logs import INVOCATION_ID
 
 if TYPE_CHECKING:
     from collections.abc import Generator

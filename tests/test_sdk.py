@@ -36,9 +36,9 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from tmcp_serverless import ConfigurationError
-from tmcp_serverless.sdk import Call, lowlevel_server
+from tmcp_serverless.sdk.call import Call
 from tmcp_serverless.sdk.events import event_of, message_of
-from tmcp_serverless.server_kind import server_kind
+from tmcp_serverless.sdk.server_kind import lowlevel_server, server_kind
 from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
 
 

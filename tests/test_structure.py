@@ -30,7 +30,6 @@ OUTER = {
     "notifier",
     "observability",
     "health",
-    "priming",
     "mounting",
 }
 ALLOWED = {
@@ -39,15 +38,14 @@ ALLOWED = {
     "sessions": set[str](),
     "postgres": {"sessions"},
     "testing": {"sessions"},
-    "hosts": {"handler", "maintenance", "transports"},
+    "hosts": {"handler", "maintenance", "sdk", "sessions", "transports"},
     "dev": {"handler", "hosts", "sdk", "transports"},
     "cli": {"dev", "hosts", "maintenance", "managers", "observability", "postgres", "sessions", "testing"},
 }
 """The parts that each package may import, beside the modules at the root that import none of these."""
 
 LEAVES = {
-    "closable", "config", "errors", "exits", "forms", "instance", "log_lines", "marks", "namespaces",
-    "overrides", "server_kind",
+    "closable", "config", "errors", "exits", "forms", "logs", "overrides", "replayable",
 }  # fmt: skip
 """Modules at the root that every package may import, and that import no package at run time."""
 
@@ -56,6 +54,11 @@ AGAINST_THE_ARROWS = {
     "sessions -> sdk": 2,
 }
 """Imports that are to be turned round, and their number, which may only fall."""
+
+PRIVATE_OF_THE_SDK = PACKAGE / "sdk" / "private.py"
+OF_THE_STANDARD_LIBRARY = {"_asdict", "_exit", "_replace"}
+OF_THE_DRIVER = {"_get_unique_id"}
+"""Underscore names that modules may use of objects that are not theirs."""
 
 QUESTION_WORDS = {"what", "who", "whose", "whom", "whether", "how", "where", "which", "whoever", "whatever"}
 MOST_FIRST_LINES = 3.0
@@ -166,6 +169,50 @@ def _at_import(module: Module) -> Iterator[str]:
             base = module.base_of(node)
             names = {f"{base}.{each.name}" for each in node.names} & KNOWN
             yield from names or {base}
+
+
+@pytest.mark.parametrize(
+    "module", [each for each in MODULES if each.path != PRIVATE_OF_THE_SDK], ids=lambda module: module.name
+)
+def test_private_names_of_the_sdk_are_in_one_module(module: Module) -> None:
+    of_the_sdk = {name for name, _ in _private_names(_parse(PRIVATE_OF_THE_SDK))}
+    own = _own_private_names(module.tree) | OF_THE_STANDARD_LIBRARY | OF_THE_DRIVER
+    used = {f"{whose}.{name}" for name, whose in _private_names(module.tree) if name not in own - of_the_sdk}
+    imported = {name for name in module.imports() if "._" in name and not name.startswith(f"{NAME}.")}
+    assert used | imported == set()
+
+
+def test_the_private_names_of_the_sdk_are_found() -> None:
+    """Or the test above could not fail."""
+    found = {name for name, _ in _private_names(_parse(PRIVATE_OF_THE_SDK))}
+    assert found >= {"_lowlevel_server", "_mcp_server", "_streams", "_bus", "_security", "_session_manager"}
+    [private] = [each for each in MODULES if each.path == PRIVATE_OF_THE_SDK]
+    assert "mcp.server._streamable_http_modern" in set(private.imports())
+
+
+def _private_names(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield underscore names of other objects than `self`, and the objects' expressions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            name, whose = node.attr, ast.unparse(node.value)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr"):
+            name, whose = str(getattr(node.args[1], "value", "")), ast.unparse(node.args[0])
+        else:
+            continue
+        if name.startswith("_") and not name.endswith("__") and whose not in ("self", "cls"):
+            yield name, whose
+
+
+def _own_private_names(tree: ast.Module) -> set[str]:
+    """Return the underscore names that the module's own classes and functions define."""
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            if ast.unparse(node.value) == "self":
+                own.add(node.attr)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            own.add(node.target.id)
+    return own
 
 
 def _offered(tree: ast.Module) -> list[str] | None:

@@ -1,78 +1,144 @@
-"""The ASGI front door: dispatch by era and path, admission, and the lifespan."""
+"""The ASGI front door: the transports, dispatch by era and path, admission, and the lifespan."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from contextlib import AsyncExitStack, nullcontext
+from dataclasses import fields
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tmcp_serverless.exits import Contained
 from tmcp_serverless.hosts.stopping import Stopping
 from tmcp_serverless.mounting import WELL_KNOWN, Mounted
 from tmcp_serverless.transports.asgi import as_routed, path_of
 from tmcp_serverless.transports.entrance import Entrance
+from tmcp_serverless.transports.http import HttpTransport
+from tmcp_serverless.transports.legacy_sse import SseTransport
+from tmcp_serverless.transports.modern import ModernOptions, ModernTransport
+from tmcp_serverless.transports.options import HttpOptions
 from tmcp_serverless.transports.serving import Serving
 from tmcp_serverless.transports.versions import era_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from tmcp_serverless.config import Settings
     from tmcp_serverless.health import Health
     from tmcp_serverless.observability import Observer
+    from tmcp_serverless.sessions.bus import StreamSubscriptionBus
+    from tmcp_serverless.sessions.contracts import SessionManagers
     from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
     from tmcp_serverless.transports.runtime import ServerRuntime
     from tmcp_serverless.transports.security import OriginPolicy
 
-__all__ = ["App"]
+__all__ = ["App", "Transports"]
 
 logger = logging.getLogger(__name__)
 
 _NORMAL_CLOSURE = 1000
 """RFC 6455, section 7.4.1."""
 
+Options = TypeVar("Options", HttpOptions, ModernOptions)
+
+
+class Transports:
+    """The transports for each kind of client, over the same server and the same sessions."""
+
+    def __init__(
+        self,
+        runtime: ServerRuntime,
+        managers: SessionManagers,
+        bus: StreamSubscriptionBus,
+        *,
+        policy: OriginPolicy,
+        settings: Settings,
+        principal: Callable[[Scope], str] | None,
+    ) -> None:
+        options = _options(settings, HttpOptions)
+        self.handshake = HttpTransport(
+            runtime,
+            session_manager=managers,
+            path=settings.path,
+            principal=principal,
+            policy=policy,
+            options=options,
+        )
+        self.modern = ModernTransport(
+            runtime,
+            bus=bus,
+            keys=managers.keys,
+            http=options,
+            options=_options(settings, ModernOptions),
+            principal=principal,
+        )
+        self._legacy: SseTransport | None = None
+        if not settings.disable_legacy_sse:
+            self._legacy = SseTransport(
+                runtime,
+                session_manager=managers,
+                path=settings.sse_path,
+                message_path=settings.message_path,
+                principal=principal,
+                policy=policy,
+                options=options,
+            )
+
+    @property
+    def extra_apps(self) -> dict[str, ASGIApp]:
+        """The applications served beside the endpoint, by path."""
+        return {} if self._legacy is None else dict.fromkeys(self._legacy.paths, self._legacy.answer)
+
+    async def drain(self) -> None:
+        """End the open streams of all of them."""
+        self.modern.drain()
+        await self.handshake.drain()
+        if self._legacy is not None:
+            await self._legacy.drain()
+
+
+def _options(settings: Settings, kind: type[Options]) -> Options:
+    return kind(**{option.name: getattr(settings, option.name) for option in fields(kind)})
+
 
 class App:
     """An ASGI application that serves both protocol eras on one URL.
 
     The era is decided request by request, by the `MCP-Protocol-Version` header: some clients try the modern
-    one and then fall back to `initialize`, on the same URL. `extra_apps` are served at other paths, behind
-    the same authentication, and `health` in front of it. `policy` checks each request to the endpoint and to
-    `extra_apps` once; it does not concern the server's own routes. `handshake` and `extra_apps` do not check
-    `Host` and `Origin` themselves. `disconnect` is called when the last of the requests under way has ended.
-    `observer` sees every request. The functions in `closing` are called at the end, the last first.
+    one and then fall back to `initialize`, on the same URL. HTTP+SSE is served at other paths, behind the
+    same authentication, and `health` in front of it. `policy` checks each request to a transport once; it
+    does not concern the server's own routes. The transports do not check `Host` and `Origin` themselves.
+    `disconnect` is called when the last of the requests under way has ended. `observer` sees every request.
+    The functions in `closing` are called at the end, the last first.
     """
 
     def __init__(
         self,
         runtime: ServerRuntime,
+        transports: Transports,
         *,
-        handshake: ASGIApp,
-        modern: ASGIApp,
-        drain: Callable[[], Awaitable[None]],
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
         path: str,
         policy: OriginPolicy,
-        extra_apps: Mapping[str, ASGIApp] | None = None,
         health: Health | None = None,
         disconnect: Callable[[], Awaitable[None]] | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self.drain = drain
+        self.drain = transports.drain
         """Ends the open streams; a host calls it before it stops."""
 
         self.path = path or "/"
         """The path of the MCP endpoint."""
 
-        self._stopping = Stopping(drain)
+        self._stopping = Stopping(transports.drain)
         self._metadata_at_root = False
         self._closing = closing
         self._runtime = runtime
-        self._handshake = handshake
-        self._modern = modern
+        self._handshake = transports.handshake.answer
+        self._modern = transports.modern
         self._path = path.rstrip("/")
-        self._extra_apps = extra_apps or {}
+        self._extra_apps = transports.extra_apps
         self._policy = policy
         self._health = health
         self.serving = Serving(disconnect) if disconnect else None

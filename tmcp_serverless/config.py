@@ -20,12 +20,12 @@ from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.forms import (
     check_hosts,
     check_keys,
+    check_namespace,
     check_origins,
     check_path,
     check_schema,
     clash_of_paths,
 )
-from tmcp_serverless.namespaces import check_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

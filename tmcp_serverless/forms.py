@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
 
-__all__ = ["check_hosts", "check_keys", "check_origins", "check_path", "check_schema", "clash_of_paths"]
+__all__ = [
+    "DEFAULT_NAMESPACE",
+    "check_hosts",
+    "check_keys",
+    "check_namespace",
+    "check_origins",
+    "check_path",
+    "check_schema",
+    "clash_of_paths",
+]
+
+DEFAULT_NAMESPACE = "default"
+"""The namespace of a server that was given no name, and of managers that were given no namespace."""
+
+_LONGEST_NAMESPACE = 128
+_UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode categories: controls, halves of surrogate pairs, separators of lines and paragraphs."""
 
 _HOST = r"(?:\[[0-9a-f:.]+\]|[^\s\[\]:/?#@,*]+)(?::(?:\d+|\*))?"
 _ALLOWED_HOST = re.compile(_HOST, re.IGNORECASE)
@@ -50,6 +67,22 @@ def check_schema(schema: str) -> str:
     if not schema or "\0" in schema or ("." in schema and not quoted):
         raise ValueError(f'{schema!r} is no schema, such as `tenant` or `"my.tenant"`')
     return schema
+
+
+def check_namespace(name: str) -> str:
+    """Return the namespace, if it has 1 to 128 characters, not all of them spaces, and no controls.
+
+    Raises:
+        ValueError: The name is no such text.
+
+    """
+    if not name.strip() or len(name) > _LONGEST_NAMESPACE:
+        raise ValueError(
+            f"a namespace has 1 to {_LONGEST_NAMESPACE} characters, not {len(name)}: {name[:40]!r}"
+        )
+    if any(unicodedata.category(character) in _UNSEEN for character in name):
+        raise ValueError(f"a namespace has no control characters: {name!r}")
+    return name
 
 
 def check_path(path: str) -> str:

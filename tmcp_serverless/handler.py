@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import logging
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import fields
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from tmcp_serverless.app import App
+from tmcp_serverless.app import App, Transports
 from tmcp_serverless.closable import Closable
 from tmcp_serverless.config import Settings, unknown_variables
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.exits import Contained, raising_exceptions_only
 from tmcp_serverless.health import Health
-from tmcp_serverless.hosts.unknown_events import UnknownRequestError, unknown_front_door
+from tmcp_serverless.hosts.other_events import OtherEvents
 from tmcp_serverless.maintenance import sweep
 from tmcp_serverless.managers import managers_for
-from tmcp_serverless.namespaces import namespace_of
 from tmcp_serverless.notifier import Notifier
 from tmcp_serverless.observability import observer_for
+from tmcp_serverless.sdk.server_kind import namespace_of
 from tmcp_serverless.sessions.bus import StreamSubscriptionBus
-from tmcp_serverless.transports.http import HttpTransport
-from tmcp_serverless.transports.legacy_sse import SseTransport
-from tmcp_serverless.transports.modern import ModernOptions, ModernTransport
-from tmcp_serverless.transports.options import HttpOptions
 from tmcp_serverless.transports.runtime import ServerRuntime
 from tmcp_serverless.transports.security import OriginPolicy
 
@@ -36,14 +28,13 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.overrides import SettingsOverrides
     from tmcp_serverless.sessions.contracts import SessionManagers
-    from tmcp_serverless.transports.asgi import ASGIApp, Scope
+    from tmcp_serverless.transports.asgi import Scope
 
 __all__ = ["Handler", "create_handler"]
 
 logger = logging.getLogger(__name__)
 
 EventFunction = TypeVar("EventFunction", bound="Callable[[Any, Any], Any]")
-Options = TypeVar("Options", HttpOptions, ModernOptions)
 
 
 class Handler(Closable):
@@ -69,7 +60,7 @@ class Handler(Closable):
 
         self._runtime = runtime
         self._lambda: Callable[[Any, Any], Any] | None = None
-        self._on_event: Callable[[Any, Any], Any] | None = None
+        self._other_events = OtherEvents(app.serving)
 
     def __call__(self, event: Any, context: Any) -> Any:
         """Serve one Lambda invocation."""
@@ -90,7 +81,7 @@ class Handler(Closable):
         an exception becomes the invocation's error. Without a function, such events are answered with `null`.
         A request of a front door that is not served is such an event as well; `null` is no answer to that.
         """
-        self._on_event = function
+        self._other_events.register(function)
         return function
 
     async def handle_event(self, event: Any, context: Any) -> Any:
@@ -101,27 +92,7 @@ class Handler(Closable):
                 answer would be `null`.
 
         """
-        answer = await self._call_on_event(event, context)
-        if answer is None and (front_door := unknown_front_door(event)) is not None:
-            error = UnknownRequestError(front_door)
-            logger.error("%s", error)
-            raise error
-        return answer
-
-    async def _call_on_event(self, event: Any, context: Any) -> Any:
-        if self._on_event is None:
-            logger.info("there is no `on_event` function for an event that is no HTTP request")
-            return None
-        async with self.app.serving or nullcontext():
-            if inspect.iscoroutinefunction(self._on_event):
-                answer = self._on_event(event, context)
-            else:
-                answer = await asyncio.to_thread(raising_exceptions_only, self._on_event, event, context)
-            if not inspect.isawaitable(answer):
-                return answer
-            # Also that of an object whose `__call__` is a coroutine function.
-            with Contained():
-                return await answer
+        return await self._other_events.answer(event, context)
 
     async def sweep(self, *, limit: int | None = None) -> int:
         """Remove expired rows, at most `limit` of each kind if given, and return the number removed.
@@ -138,7 +109,7 @@ class Handler(Closable):
 
         The server's lifespan is entered and left again, and its exceptions are raised. No store is touched.
         """
-        from tmcp_serverless.priming import rehearse  # noqa: PLC0415 - for hosts that take snapshots
+        from tmcp_serverless.hosts.snapstart import rehearse  # noqa: PLC0415 - for hosts that take snapshots
 
         try:
             await rehearse(self._runtime)
@@ -213,18 +184,15 @@ def create_handler(
     bus = StreamSubscriptionBus(managers.streams)
     runtime = ServerRuntime(server, answer_session_methods=settings.answer_session_methods, bus=bus)
     policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
-    transports = _Transports(runtime, managers, bus, policy=policy, settings=settings, principal=principal)
+    transports = Transports(runtime, managers, bus, policy=policy, settings=settings, principal=principal)
     # The maker of given managers may use them elsewhere too: then only the streams opened here end.
     close_streams = managers.aclose if session_manager is None else transports.drain
     app = App(
         runtime,
-        handshake=transports.handshake.answer,
-        modern=transports.modern,
-        drain=transports.drain,
+        transports,
         closing=(close_streams, bus.aclose),
         path=settings.path,
         policy=policy,
-        extra_apps=transports.extra_apps,
         health=Health(managers.check, health_path=settings.health_path, ready_path=settings.ready_path),
         disconnect=None if settings.keep_connections else managers.disconnect,
         observer=observer_for(settings, namespace=namespace),
@@ -273,62 +241,3 @@ def _managers(
             "instances share: set TMCP_REQUEST_STATE_KEYS, or make the managers with keys="
         )
     return given, namespace
-
-
-class _Transports:
-    """The transports for each kind of client, over the same server and the same sessions."""
-
-    def __init__(
-        self,
-        runtime: ServerRuntime,
-        managers: SessionManagers,
-        bus: StreamSubscriptionBus,
-        *,
-        policy: OriginPolicy,
-        settings: Settings,
-        principal: Callable[[Scope], str] | None,
-    ) -> None:
-        options = _options(settings, HttpOptions)
-        self.handshake = HttpTransport(
-            runtime,
-            session_manager=managers,
-            path=settings.path,
-            principal=principal,
-            policy=policy,
-            options=options,
-        )
-        self.modern = ModernTransport(
-            runtime,
-            bus=bus,
-            keys=managers.keys,
-            http=options,
-            options=_options(settings, ModernOptions),
-            principal=principal,
-        )
-        self._legacy: SseTransport | None = None
-        if not settings.disable_legacy_sse:
-            self._legacy = SseTransport(
-                runtime,
-                session_manager=managers,
-                path=settings.sse_path,
-                message_path=settings.message_path,
-                principal=principal,
-                policy=policy,
-                options=options,
-            )
-
-    @property
-    def extra_apps(self) -> dict[str, ASGIApp]:
-        """The applications served beside the endpoint, by path."""
-        return {} if self._legacy is None else dict.fromkeys(self._legacy.paths, self._legacy.answer)
-
-    async def drain(self) -> None:
-        """End the open streams of all of them."""
-        self.modern.drain()
-        await self.handshake.drain()
-        if self._legacy is not None:
-            await self._legacy.drain()
-
-
-def _options(settings: Settings, kind: type[Options]) -> Options:
-    return kind(**{option.name: getattr(settings, option.name) for option in fields(kind)})

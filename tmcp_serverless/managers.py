@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.namespaces import DEFAULT_NAMESPACE
+from tmcp_serverless.forms import DEFAULT_NAMESPACE
 from tmcp_serverless.sessions.contracts import SessionManagers
 
 if TYPE_CHECKING:

@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.instance import instance_name
-from tmcp_serverless.log_lines import INVOCATION_ID, level_from, loggable_path
+from tmcp_serverless.logs import INVOCATION_ID, instance_name, level_from, loggable_path
 from tmcp_serverless.transports.observing import OBSERVED_EXTENSION
 from tmcp_serverless.transports.versions import era_of
 

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tmcp_serverless import ConfigurationError
-from tmcp_serverless.hosts.listening import listen
+from tmcp_serverless.hosts.container import listen
 from tmcp_serverless.testing._postmaster import free_port
 
 if TYPE_CHECKING:

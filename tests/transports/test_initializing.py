@@ -23,8 +23,8 @@ from tmcp_serverless import (
     SessionNotFoundError,
     SseTransport,
     StoreUnavailableError,
-    sdk,
 )
+from tmcp_serverless.sdk import connection
 from tmcp_serverless.transports.asgi import respond
 
 if TYPE_CHECKING:
@@ -150,13 +150,13 @@ async def test_what_a_client_says_of_itself_is_read_once_for_all_of_a_batch(
 ) -> None:
     client = await Client(new_handler(small_server()).app, version="2025-03-26").initialize()
     read: list[SessionRecord] = []
-    read_params = sdk.client_params
+    read_params = connection.client_params
 
     def noted(record: SessionRecord, *, can_ask: bool) -> Any:
         read.append(record)
         return read_params(record, can_ask=can_ask)
 
-    monkeypatch.setattr(sdk, "client_params", noted)
+    monkeypatch.setattr(connection, "client_params", noted)
     exchange = await client.post([{"jsonrpc": "2.0", "id": number, "method": "ping"} for number in range(10)])
     assert len(exchange.messages) == 10
     assert len(read) == 1

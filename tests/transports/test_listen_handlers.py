@@ -23,7 +23,7 @@ from tmcp_serverless import (
     StreamSessionManager,
     create_handler,
 )
-from tmcp_serverless.sdk.listen import own_handler
+from tmcp_serverless.sdk.events import own_handler
 from tmcp_serverless.testing.contracts import RecordingController
 
 if TYPE_CHECKING:

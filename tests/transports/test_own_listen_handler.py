@@ -21,7 +21,7 @@ from tmcp_serverless import (
     StreamSessionManager,
     create_handler,
 )
-from tmcp_serverless.sdk import lowlevel_server
+from tmcp_serverless.sdk.server_kind import lowlevel_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

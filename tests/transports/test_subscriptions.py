@@ -30,7 +30,7 @@ from tmcp_serverless import (
     SessionManagers,
     create_handler,
 )
-from tmcp_serverless.sdk import listen
+from tmcp_serverless.sdk.events import own_handler
 from tmcp_serverless.transports.modern_outlet import ModernOutlet
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ async def test_a_stream_that_is_not_read_gives_its_place_to_another_one_when_it_
     new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch, *, ends: bool
 ) -> None:
     server = modern_server(stage)
-    monkeypatch.setattr(listen.own_handler(server), "_max_subscriptions", 1)
+    monkeypatch.setattr(own_handler(server), "_max_subscriptions", 1)
     if not ends:
         monkeypatch.setattr(ModernOutlet, "hurry", unhurried)
     handler = new_handler(server)

@@ -21,7 +21,7 @@ __all__ = ["sessions"]
 
 
 def _checked(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    from tmcp_serverless.namespaces import check_namespace  # noqa: PLC0415 - only where one is given
+    from tmcp_serverless.forms import check_namespace  # noqa: PLC0415 - only where one is given
 
     try:
         return None if value is None else check_namespace(value)

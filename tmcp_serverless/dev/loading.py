@@ -11,6 +11,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import TmcpError
+from tmcp_serverless.sdk.server_kind import server_kind
 
 if TYPE_CHECKING:
     from tmcp_serverless.transports.asgi import ASGIApp
@@ -154,10 +155,9 @@ def _application(value: Any, target: Target) -> ASGIApp:
     if is_asgi(app):
         return app
     from tmcp_serverless.handler import create_handler  # noqa: PLC0415 - heavy, and only servers need it
-    from tmcp_serverless.sdk import lowlevel_server  # noqa: PLC0415 - the same
 
     try:
-        lowlevel_server(value)
+        server_kind(value)
         return create_handler(value).app
     except TmcpError as error:
         raise LoadError(f"{target} cannot be served: {error}") from None

@@ -15,7 +15,7 @@ from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.hosts.deadline import DeadlineRunner, TimeIsOverError
 from tmcp_serverless.hosts.event_loop import run_until_complete, sandbox_loop
 from tmcp_serverless.hosts.lambda_events import VpcLattice, front_door_of
-from tmcp_serverless.log_lines import loggable_path
+from tmcp_serverless.logs import loggable_path
 from tmcp_serverless.transports.host import HOST_EXTENSION, Host
 
 try:

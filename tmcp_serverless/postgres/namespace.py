@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.namespaces import DEFAULT_NAMESPACE, check_namespace
+from tmcp_serverless.forms import DEFAULT_NAMESPACE, check_namespace
 from tmcp_serverless.sessions.ids import BROADCAST, EVENTS
 
 if TYPE_CHECKING:

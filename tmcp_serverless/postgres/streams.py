@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from tmcp_serverless.errors import StoreUnavailableError
-from tmcp_serverless.instance import instance_name
+from tmcp_serverless.logs import instance_name
 from tmcp_serverless.postgres.components import streams_component
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.sdk.kernel import lowlevel_server
-from tmcp_serverless.server_kind import server_kind
+from tmcp_serverless.sdk import private
+from tmcp_serverless.sdk.server_kind import lowlevel_server, server_kind
 from tmcp_serverless.transports.asgi import path_of
-from tmcp_serverless.transports.own_app import InScopeOf, add_paths, own_app, route_at
+from tmcp_serverless.transports.own_app import InScopeOf, add_paths, route_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -81,8 +81,8 @@ def _telling_fastmcp(app: ASGIApp, extra_paths: Collection[str]) -> ASGIApp:
 def _has_own(server: Any) -> bool:
     """Return true if the server has authentication or routes."""
     if server_kind(server) == "FastMCP":
-        return server.auth is not None or bool(server._get_additional_http_routes())  # noqa: SLF001 - relied upon
-    return server.settings.auth is not None or bool(server._custom_starlette_routes)  # noqa: SLF001 - the same
+        return server.auth is not None or bool(private.routes_of_fastmcp(server))
+    return server.settings.auth is not None or bool(private.routes_of_mcpserver(server))
 
 
 def _has_middleware(server: Any, built: Starlette) -> bool:
@@ -94,4 +94,4 @@ def _has_middleware(server: Any, built: Starlette) -> bool:
 def _built(server: Any, path: str) -> Starlette:
     if server_kind(server) == "FastMCP":
         return server.http_app(path=path)
-    return own_app(server, lowlevel_server(server), path)
+    return private.application_of(server, lowlevel_server(server), path)

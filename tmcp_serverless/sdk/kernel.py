@@ -19,21 +19,20 @@ from mcp_types import (
 )
 
 from tmcp_serverless.exits import current_task, is_end_of
-from tmcp_serverless.sdk.connections import leave
-from tmcp_serverless.server_kind import server_kind
+from tmcp_serverless.sdk.server_kind import lowlevel_server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from mcp.server.connection import Connection
     from mcp.server.lowlevel.server import Server
     from mcp.server.models import InitializationOptions
 
     from tmcp_serverless.sdk.call import Call
+    from tmcp_serverless.sdk.connection import SessionConnection
     from tmcp_serverless.sessions.records import Json
 
-__all__ = ["Kernel", "exit_data", "lowlevel_server"]
+__all__ = ["Kernel", "ServerView", "exit_data"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,16 +52,39 @@ _ANSWERED_BY_THE_KIT: dict[str, HandlerEntry[Any]] = {
 }
 
 
-class _Answering:
-    """A lowlevel server as the kernel sees it: with the handlers that the kit adds, itself untouched."""
+class ServerView:
+    """A lowlevel server as the SDK sees it. A subclass replaces members; the server itself is untouched.
 
-    def __init__(self, server: Server[Any], added: Mapping[str, HandlerEntry[Any]], *, pushes: bool) -> None:
+    The SDK's kernel and its modern entry ask their server for a handful of members only, and a view has all
+    of them.
+    """
+
+    def __init__(self, server: Server[Any]) -> None:
         self._server = server
-        self._added = added
-        self._pushes = pushes
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._server, name)
+
+    @property
+    def as_server(self) -> Server[Any]:
+        """The view, with the type that the SDK's functions want."""
+        return cast("Server[Any]", self)
+
+
+class _HandshakeView(ServerView):
+    """A server with the handlers that the kit adds, and capabilities that say so.
+
+    Args:
+        server: The server.
+        added: The handlers of requests that the server has none for.
+        pushes: True if clients can be sent unrequested messages.
+
+    """
+
+    def __init__(self, server: Server[Any], added: Mapping[str, HandlerEntry[Any]], *, pushes: bool) -> None:
+        super().__init__(server)
+        self._added = added
+        self._pushes = pushes
 
     def get_request_handler(self, method: str) -> HandlerEntry[Any] | None:
         return self._server.get_request_handler(method) or self._added.get(method)
@@ -95,16 +117,21 @@ class Kernel:
         self._lowlevel = lowlevel_server(server)
         kit_answers = answer_session_methods and self._lowlevel is not server
         added = _ANSWERED_BY_THE_KIT if kit_answers else {}
-        # The kernel asks its server for a handful of members only, and these answer all of them.
-        self._answering = cast("Server[Any]", _Answering(self._lowlevel, added, pushes=True))
-        self._pushing_nothing = cast("Server[Any]", _Answering(self._lowlevel, added, pushes=False))
+        self._answering = _HandshakeView(self._lowlevel, added, pushes=True).as_server
+        self._pushing_nothing = _HandshakeView(self._lowlevel, added, pushes=False).as_server
 
     def lifespan(self) -> AbstractAsyncContextManager[Any]:
         """Return the server's own lifespan, to be entered once."""
         return self._lowlevel.lifespan(self._lowlevel)
 
     async def answer(
-        self, call: Call, message: Json, connection: Connection, lifespan_state: Any, *, pushes: bool = True
+        self,
+        call: Call,
+        message: Json,
+        connection: SessionConnection,
+        lifespan_state: Any,
+        *,
+        pushes: bool = True,
     ) -> tuple[Json, bool]:
         """Run a request, and return its JSON-RPC answer, and true if that is a result.
 
@@ -133,10 +160,12 @@ class Kernel:
             return answer, True
         finally:
             call.close()
-            await leave(connection)
+            await connection.leave()
         return answer, False
 
-    async def notify(self, call: Call, message: Json, connection: Connection, lifespan_state: Any) -> None:
+    async def notify(
+        self, call: Call, message: Json, connection: SessionConnection, lifespan_state: Any
+    ) -> None:
         """Run a notification's handler. Its exceptions are logged: a notification has no answer."""
         runner = ServerRunner(self._answering, connection, lifespan_state)
         task = current_task()
@@ -150,23 +179,7 @@ class Kernel:
             exit_data(message["method"], error)
         finally:
             call.close()
-            await leave(connection)
-
-
-def lowlevel_server(server: Any) -> Server[Any]:
-    """Return the lowlevel server inside an `MCPServer` or a `FastMCP`, or the server itself.
-
-    Raises:
-        ConfigurationError: The object is none of these.
-
-    """
-    match server_kind(server):
-        case "MCPServer":
-            return server._lowlevel_server  # noqa: SLF001 - relied upon
-        case "FastMCP":
-            return server._mcp_server  # noqa: SLF001 - the same
-        case "lowlevel":
-            return server
+            await connection.leave()
 
 
 def exit_data(method: str, error: BaseException) -> Json:

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-import copy
-import logging
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
@@ -18,9 +16,10 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp_types import INTERNAL_ERROR, SubscriptionsListenResult
 
-from tmcp_serverless.sdk.kernel import lowlevel_server
+from tmcp_serverless.sdk.events import BothBuses, own_handler, warn_of_another_namespace
+from tmcp_serverless.sdk.private import bus_of, copy_for_one_stream, most_streams
 from tmcp_serverless.sdk.refusing import refusing, scope_of
-from tmcp_serverless.server_kind import server_kind
+from tmcp_serverless.sdk.server_kind import server_kind
 from tmcp_serverless.sessions.bus import StreamSubscriptionBus
 
 if TYPE_CHECKING:
@@ -28,16 +27,11 @@ if TYPE_CHECKING:
 
     from mcp.server.context import ServerRequestContext
     from mcp.server.subscriptions import SubscriptionBus
-    from mcp.shared.subscriptions import ServerEvent
     from mcp_types import SubscriptionFilter, SubscriptionsListenRequestParams
 
     from tmcp_serverless.sdk.modern import ModernParts
 
-__all__ = ["LISTEN", "Listen", "connect", "listen_of", "own_handler"]
-
-logger = logging.getLogger(__name__)
-
-LISTEN = "subscriptions/listen"
+__all__ = ["Listen", "listen_of"]
 
 _LEAST_SECONDS = 0.5
 """The least duration of a stream of a server's own handler: its acknowledgement comes first."""
@@ -71,7 +65,7 @@ class Listen:
         self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
         """Serve one stream. The doorbell is up before its acknowledgement goes out."""
-        most = cast("Any", self._handler)._max_subscriptions if self._is_plain else None  # noqa: SLF001 - relied upon
+        most = most_streams(self._handler) if self._is_plain else None
         if most is not None and len(self._open) >= most:
             raise MCPError(INTERNAL_ERROR, "Subscription limit reached")
         scope = scope_of(ctx)
@@ -98,13 +92,15 @@ class Listen:
             stream.end()
 
     def _serving(self) -> _Serving:
-        return _copy_of(self._handler, self._bus) if self._is_plain else _UntilClosed(self._handler)
+        return (
+            copy_for_one_stream(self._handler, self._bus) if self._is_plain else _UntilClosed(self._handler)
+        )
 
     @asynccontextmanager
     async def _listening(
         self, ctx: ServerRequestContext[Any, Any], on_lost: Callable[[], None]
     ) -> AsyncGenerator[None]:
-        bus = self._bus.shared if isinstance(self._bus, _BothBuses) else self._bus
+        bus = self._bus.shared if isinstance(self._bus, BothBuses) else self._bus
         if not isinstance(bus, StreamSubscriptionBus):
             yield
             return
@@ -178,90 +174,6 @@ class _UntilClosed:
             self._scope.cancel()
 
 
-class _SharedStreams(set[Any]):
-    """The open streams of a copy. The original knows them too, so that its `close` ends them."""
-
-    def __init__(self, original: set[Any]) -> None:
-        super().__init__()
-        self._original = original
-
-    def add(self, element: Any, /) -> None:
-        super().add(element)
-        self._original.add(element)
-
-    def discard(self, element: Any, /) -> None:
-        super().discard(element)
-        self._original.discard(element)
-
-
-def _copy_of(handler: ListenHandler, bus: SubscriptionBus) -> ListenHandler:
-    """Return a handler for one stream, with the limits of the original, that hears from the bus."""
-    one: Any = copy.copy(handler)
-    one._streams, one._bus = _SharedStreams(one._streams), bus  # noqa: SLF001 - relied upon
-    return one
-
-
-class _BothBuses:
-    """The bus that a server was made with, and the kit's: a stream hears from both.
-
-    An owner that has kept the first may publish to it directly.
-
-    Args:
-        shared: The kit's.
-        own: The server's, of this process.
-
-    """
-
-    def __init__(self, shared: StreamSubscriptionBus, own: InMemorySubscriptionBus) -> None:
-        self.shared = shared
-        self._own = own
-
-    async def publish(self, event: ServerEvent) -> None:
-        await self.shared.publish(event)
-
-    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
-        leave_shared, leave_own = self.shared.subscribe(listener), self._own.subscribe(listener)
-
-        def unsubscribe() -> None:
-            leave_own()
-            leave_shared()
-
-        return unsubscribe
-
-
-def connect(server: Any, bus: StreamSubscriptionBus) -> None:
-    """Let an `MCPServer` publish to this bus, unless it was given one of its own.
-
-    It keeps the SDK's bus if this one reaches no other instance, or if its own handler serves its listen
-    streams.
-
-    Args:
-        server: An `MCPServer`; another server has no bus, and is left as it is.
-        bus: The kit's.
-
-    """
-    handler = own_handler(server)
-    if server_kind(server) != "MCPServer" or not isinstance(handler, ListenHandler):
-        return
-    own = cast("Any", handler)._bus  # noqa: SLF001 - relied upon
-    if type(own) is not InMemorySubscriptionBus:
-        return
-    if type(handler) is not ListenHandler:
-        logger.warning(
-            "%s serves the listen streams itself, from a bus in memory: changes on other instances are "
-            "not heard; give it a PostgresSubscriptionBus",
-            type(handler).__name__,
-        )
-    elif type(server._subscriptions) in (InMemorySubscriptionBus, StreamSubscriptionBus):  # noqa: SLF001 - relied upon
-        server._subscriptions = bus if bus.reaches_others else own  # noqa: SLF001 - the same
-
-
-def own_handler(server: Any) -> Any:
-    """Return a server's handler for `subscriptions/listen`; `None` if it has none."""
-    entry = lowlevel_server(server).get_request_handler(LISTEN)
-    return None if entry is None else entry.handler
-
-
 def listen_of(server: Any, parts: ModernParts) -> Listen | None:
     """Return the handler for the server's listen streams; `None` if it has none, or one of another kind.
 
@@ -276,21 +188,11 @@ def listen_of(server: Any, parts: ModernParts) -> Listen | None:
         return Listen(ListenHandler(parts.bus), parts.bus, parts)
     if not isinstance(handler, ListenHandler):
         return None
-    own: SubscriptionBus = cast("Any", handler)._bus  # noqa: SLF001 - relied upon
-    _warn_of_another_namespace(own, parts.bus)
+    own = bus_of(handler)
+    warn_of_another_namespace(own, parts.bus)
     if type(handler) is ListenHandler and type(own) is InMemorySubscriptionBus:
-        own = _BothBuses(parts.bus, own)
+        own = BothBuses(parts.bus, own)
     return Listen(handler, own, parts)
-
-
-def _warn_of_another_namespace(own: SubscriptionBus, bus: StreamSubscriptionBus) -> None:
-    if isinstance(own, StreamSubscriptionBus) and own.namespace != bus.namespace:
-        logger.warning(
-            "the server's own bus is in another namespace (%r) than its sessions (%r), so its listen streams "
-            "do not hear what a notifier tells: make it with namespace=",
-            own.namespace,
-            bus.namespace,
-        )
 
 
 def _asks_for_something(wanted: SubscriptionFilter) -> bool:

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from mcp.server._streamable_http_modern import handle_modern_request
 from mcp.server.caching import CACHEABLE_METHODS, CacheHint
-from mcp.server.lowlevel.server import HandlerEntry, Server
+from mcp.server.lowlevel.server import HandlerEntry
 from mcp.server.request_state import RequestStateBoundary
 from mcp.shared.exceptions import MCPError
 from mcp_types import DiscoverResult, SubscriptionsListenRequestParams
 
 from tmcp_serverless.exits import current_task, is_end_of
-from tmcp_serverless.sdk.kernel import exit_data, lowlevel_server
-from tmcp_serverless.sdk.listen import LISTEN, Listen, connect, listen_of
+from tmcp_serverless.sdk.events import LISTEN, connect
+from tmcp_serverless.sdk.kernel import ServerView, exit_data
+from tmcp_serverless.sdk.listen import Listen, listen_of
+from tmcp_serverless.sdk.private import modern_entry
 from tmcp_serverless.sdk.replay import Replay
 from tmcp_serverless.sdk.request_state import SharedRequestState, StateKeys
+from tmcp_serverless.sdk.server_kind import lowlevel_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,15 +70,14 @@ class ModernServer:
     """
 
     def __init__(self, server: Any, parts: ModernParts) -> None:
-        lowlevel = lowlevel_server(server)
         connect(server, parts.bus)
         self._listen = listen_of(server, parts)
-        # The entry asks its server for a handful of members only, and this answers all of them.
-        self._seen = cast("Server[Any]", _Extended(server, lowlevel, parts, self._listen))
+        self._seen = _ModernView(server, parts, self._listen).as_server
+        self._entry = modern_entry()
 
     async def serve(self, lifespan_state: Any, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request through the SDK's own entry."""
-        await handle_modern_request(self._seen, None, False, lifespan_state, scope, receive, send)
+        await self._entry(self._seen, None, False, lifespan_state, scope, receive, send)
 
     def drain(self) -> None:
         """End the open listen streams."""
@@ -84,38 +85,42 @@ class ModernServer:
             self._listen.drain()
 
 
-class _Extended:
-    """A lowlevel server with the parts that the kit adds."""
+class _ModernView(ServerView):
+    """A server with the parts that the kit adds.
 
-    def __init__(self, server: Any, lowlevel: Server[Any], parts: ModernParts, listen: Listen | None) -> None:
-        self._server = server
-        self._lowlevel = lowlevel
+    Args:
+        original: An `MCPServer`, a lowlevel `Server` or a `FastMCP`.
+        parts: The parts.
+        listen: The handler of its listen streams; `None` if it has none that the kit serves.
+
+    """
+
+    def __init__(self, original: Any, parts: ModernParts, listen: Listen | None) -> None:
+        super().__init__(lowlevel_server(original))
+        self._original = original
         self._parts = parts
         self._listen = listen
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._lowlevel, name)
-
     @property
     def cache_hints(self) -> dict[str, CacheHint]:
-        return {**dict.fromkeys(CACHEABLE_METHODS, self._parts.cache_hint), **self._lowlevel.cache_hints}
+        return {**dict.fromkeys(CACHEABLE_METHODS, self._parts.cache_hint), **self._server.cache_hints}
 
     @cached_property
     def middleware(self) -> list[ServerMiddleware[Any]]:
         chain: list[ServerMiddleware[Any]] = [
             # A subclass has rules of its own, and ours would not have them.
             SharedRequestState(each, self._parts.keys) if type(each) is RequestStateBoundary else each
-            for each in self._lowlevel.middleware
+            for each in self._server.middleware
         ]
         sealed = any(isinstance(each, SharedRequestState | RequestStateBoundary) for each in chain)
         # A lowlevel server that has no boundary may seal its states itself: only those of replays are ours.
-        boundary = SharedRequestState(None, self._parts.keys, audience=self._lowlevel.name)
+        boundary = SharedRequestState(None, self._parts.keys, audience=self._server.name)
         names = self._parts.replayable
-        replay = Replay(self._server, self._lowlevel, names, boundary=None if sealed else boundary)
+        replay = Replay(self._original, self._server, names, boundary=None if sealed else boundary)
         return [_answer_exits, *chain, replay]
 
     def get_request_handler(self, method: str) -> HandlerEntry[Any] | None:
-        entry = self._lowlevel.get_request_handler(method)
+        entry = self._server.get_request_handler(method)
         if self._listen is None:
             return entry
         if method == LISTEN:

@@ -31,9 +31,10 @@ from mcp_types import (
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
 from pydantic import BaseModel, ValidationError
 
-from tmcp_serverless.marks import is_marked_replayable
+from tmcp_serverless.replayable import is_marked_replayable
+from tmcp_serverless.sdk import private
+from tmcp_serverless.sdk.server_kind import ServerKind, server_kind
 from tmcp_serverless.sdk.unasked import Unasked
-from tmcp_serverless.server_kind import ServerKind, server_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -108,8 +109,7 @@ class Replay:
             return True
         match self._kind:
             case "MCPServer":
-                tool = self._server._tool_manager.get_tool(name)  # noqa: SLF001 - relied upon
-                return is_marked_replayable(getattr(tool, "fn", None))
+                return is_marked_replayable(private.tool_function(self._server, name))
             case "FastMCP":
                 return await _is_marked_in_fastmcp(self._server, name)
             case "lowlevel":
@@ -128,12 +128,7 @@ async def _is_marked_in_the_end(server: Any, name: str) -> bool:
     """Return true if the function that finally runs is marked: a tool may stand for another one."""
     tool = await server.get_tool(name)
     while tool is not None and not is_marked_replayable(getattr(tool, "fn", None)):
-        if hasattr(tool, "parent_tool"):  # with other arguments
-            tool = tool.parent_tool
-        elif getattr(tool, "_server", None) is not None:  # of a server that is mounted
-            tool = await tool._server.get_tool(tool._original_name)  # noqa: SLF001 - relied upon
-        else:
-            return False
+        tool = await private.tool_behind(tool)
     return tool is not None
 
 
@@ -219,7 +214,7 @@ class _ReplaySession(ServerSession):
     """A request's session that answers questions from the script."""
 
     def __init__(self, session: ServerSession, script: _Script) -> None:
-        self.__dict__.update(vars(session))
+        private.take_over_session(self, session)
         self._script = script
 
     @property

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mcp.server.auth.provider import principal_components
 from mcp.server.request_state import (
@@ -25,7 +25,8 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 from mcp_types.methods import INPUT_REQUIRED_METHODS, is_input_required
 
-from tmcp_serverless.sdk.connections import principal_of
+from tmcp_serverless.sdk.connection import principal_of
+from tmcp_serverless.sdk.private import request_state_policy
 from tmcp_serverless.sdk.refusing import refusing, scope_of
 
 if TYPE_CHECKING:
@@ -124,13 +125,13 @@ class SharedRequestState:
         return spent_then
 
     def _lifetime_seconds(self) -> float:
-        return _policy_of(self._own)[0].ttl if self._own is not None else _DEFAULT_SECONDS
+        return request_state_policy(self._own)[0].ttl if self._own is not None else _DEFAULT_SECONDS
 
     async def _ready(self, ctx: ServerRequestContext[Any, Any]) -> RequestStateBoundary:
         if self._boundary is None:
             codec: RequestStateCodec | None = None
             if self._own is not None:
-                codec = _policy_of(self._own)[0].codec
+                codec = request_state_policy(self._own)[0].codec
             if codec is None or type(codec) is AESGCMRequestStateCodec:
                 with refusing(ctx, self._keys.refuse):
                     ring = AESGCMRequestStateCodec(list(await self._keys.ring()))
@@ -143,7 +144,7 @@ class SharedRequestState:
         if self._own is None:
             policy, audience = RequestStateSecurity(codec=codec, ttl=_DEFAULT_SECONDS), self._audience
         else:
-            policy, audience = _policy_of(self._own)
+            policy, audience = request_state_policy(self._own)
             if made_up := _MADE_UP_NAME.fullmatch(audience or ""):
                 audience = made_up[1]
         bind = policy.bind_principal
@@ -170,11 +171,6 @@ class _RingAndOwn:
             return self._ring.unseal(token)
         except InvalidRequestState:
             return self._own.unseal(token)
-
-
-def _policy_of(boundary: RequestStateBoundary) -> tuple[RequestStateSecurity, str | None]:
-    own = cast("Any", boundary)
-    return own._security, own._audience  # noqa: SLF001 - relied upon
 
 
 def _authenticated(ctx: ServerRequestContext[Any, Any]) -> str | None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mcp.server.session import ServerSession
 from mcp.shared.exceptions import NoBackChannelError
 
+from tmcp_serverless.sdk.private import take_over_session
+
 if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 
@@ -52,7 +54,7 @@ class _Session(ServerSession):
     """A request's session that notes that a question went nowhere."""
 
     def __init__(self, session: ServerSession, unasked: Unasked, tool: str) -> None:
-        self.__dict__.update(vars(session))
+        take_over_session(self, session)
         self._unasked = unasked
         self._tool = tool
 

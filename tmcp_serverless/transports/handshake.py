@@ -250,6 +250,6 @@ def _refusal(
 def _principal(scope: Scope) -> str:
     if "user" not in scope:
         return ANONYMOUS
-    from tmcp_serverless.sdk import principal_of  # noqa: PLC0415 - without authentication nothing needs mcp
+    from tmcp_serverless.sdk.connection import principal_of  # noqa: PLC0415 - without authentication nothing needs mcp
 
     return principal_of(scope)

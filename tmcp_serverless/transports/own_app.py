@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tmcp_serverless.sdk.private import application_of
 from tmcp_serverless.transports.asgi import path_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
 
-__all__ = ["InScopeOf", "add_paths", "around_lowlevel", "own_app", "route_at"]
+__all__ = ["InScopeOf", "add_paths", "around_lowlevel", "route_at"]
 
 
 class InScopeOf:
@@ -57,23 +58,6 @@ class InScopeOf:
         await self._app(scope, receive, send)
 
 
-def own_app(server: Any, lowlevel: Any, path: str) -> Starlette:
-    """Return the application that an `MCPServer` or a lowlevel server makes, and leave the server as it was.
-
-    Args:
-        server: The server.
-        lowlevel: The lowlevel server inside, or the server itself.
-        path: The path of the MCP endpoint.
-
-    """
-    before = lowlevel._session_manager  # noqa: SLF001 - relied upon
-    try:
-        return server.streamable_http_app(streamable_http_path=path)
-    finally:
-        # The manager belongs to an application that the server's owner may have made of the server.
-        lowlevel._session_manager = before  # noqa: SLF001 - the same
-
-
 def around_lowlevel(
     server: Any,
     app: ASGIApp,
@@ -83,7 +67,7 @@ def around_lowlevel(
     entrance: Callable[[ASGIApp], ASGIApp],
 ) -> ASGIApp:
     """Return the application in the scope of a lowlevel server's own one, without any other routes."""
-    own = own_app(server, server, path)
+    own = application_of(server, server, path)
     route = route_at(own, path)
     if route is not None:
         add_paths(own, route, extra_paths)

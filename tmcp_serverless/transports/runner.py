@@ -11,7 +11,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tmcp_serverless import sdk
+from tmcp_serverless.sdk.call import Call
+from tmcp_serverless.sdk.connection import new_connection
 from tmcp_serverless.sessions.ids import is_stream_session_id
 from tmcp_serverless.sessions.records import SessionRecord
 from tmcp_serverless.transports.asgi import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
@@ -132,7 +133,7 @@ class MessageRunner:
         async def emit(emitted: Json) -> None:
             await outbound.notify(emitted["method"], emitted.get("params"))
 
-        call = sdk.Call(scope, None, None, emit=emit)
+        call = Call(scope, None, None, emit=emit)
         connection = session.connection(outbound, can_ask=can_ask)
         state = await self._runtime.lifespan_state()
         async with self._attendance(host_of(scope), session, None, [conversation]):
@@ -161,8 +162,8 @@ class MessageRunner:
             is_stream=is_stream_session_id(id),
             conversation=conversation,
         )
-        connection = sdk.new_connection(id, outbound)
-        call = sdk.Call(scope, message["id"], message.get("params"), emit=_nowhere)
+        connection = new_connection(id, outbound)
+        call = Call(scope, message["id"], message.get("params"), emit=_nowhere)
         state = await self._runtime.lifespan_state()
         answer, succeeded = await self._runtime.kernel.answer(call, message, connection, state, pushes=pushes)
         if not succeeded:
@@ -212,7 +213,7 @@ class MessageRunner:
             if log_filter.passes(emitted):
                 await exchange.emit(emitted)
 
-        call = sdk.Call(
+        call = Call(
             scope,
             message["id"],
             message.get("params"),

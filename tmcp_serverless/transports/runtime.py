@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.exits import Contained
-from tmcp_serverless.server_kind import server_kind
+from tmcp_serverless.sdk.server_kind import server_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from tmcp_serverless.sdk import Kernel
+    from tmcp_serverless.sdk.kernel import Kernel
     from tmcp_serverless.sessions.bus import StreamSubscriptionBus
     from tmcp_serverless.transports.asgi import ASGIApp
 
@@ -50,10 +50,9 @@ class ServerRuntime:
     @cached_property
     def kernel(self) -> Kernel:
         """SDK kernel over this server. Imports `mcp`."""
-        from tmcp_serverless.sdk import (  # noqa: PLC0415 - a GET, a DELETE and an answer do without mcp
-            Kernel,
-            connect,
-        )
+        # A GET, a DELETE and an answer do without mcp.
+        from tmcp_serverless.sdk.events import connect  # noqa: PLC0415
+        from tmcp_serverless.sdk.kernel import Kernel  # noqa: PLC0415
 
         if self._bus is not None:
             connect(self.server, self._bus)
@@ -74,7 +73,7 @@ class ServerRuntime:
         if self._kind == "lowlevel":
             from tmcp_serverless.transports.own_app import around_lowlevel as around  # noqa: PLC0415 - starlette
         else:
-            from tmcp_serverless.sdk import guarded as around  # noqa: PLC0415 - with the server
+            from tmcp_serverless.sdk.guard import guarded as around  # noqa: PLC0415 - with the server
         return around(self.server, app, path=path, extra_paths=extra_paths, entrance=entrance)
 
     async def lifespan_state(self) -> Any:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from tmcp_serverless.errors import SessionNotFoundError
 
 if TYPE_CHECKING:
-    from mcp.server.connection import Connection
     from mcp.shared.dispatcher import Outbound
 
+    from tmcp_serverless.sdk.connection import SessionConnection
     from tmcp_serverless.sessions.contracts import InfoSessionManager
     from tmcp_serverless.sessions.records import SessionRecord
     from tmcp_serverless.transports.asgi import Headers
@@ -46,13 +46,13 @@ class LoadedSession:
             raise SessionNotFoundError
         return cls(id, record, is_stream)
 
-    def connection(self, outbound: Outbound, *, can_ask: bool) -> Connection:
+    def connection(self, outbound: Outbound, *, can_ask: bool) -> SessionConnection:
         """Return the session's connection, as the SDK's kernel knows it. Imports `mcp`."""
-        from tmcp_serverless import sdk  # noqa: PLC0415 - a GET, a DELETE and an answer do without mcp
+        from tmcp_serverless.sdk import connection  # noqa: PLC0415 - a GET, a DELETE and an answer do without mcp
 
         if can_ask not in self._client_params:
-            self._client_params[can_ask] = sdk.client_params(self.record, can_ask=can_ask)
-        return sdk.restore_connection(self.id, self.record, outbound, self._client_params[can_ask])
+            self._client_params[can_ask] = connection.client_params(self.record, can_ask=can_ask)
+        return connection.restore_connection(self.id, self.record, outbound, self._client_params[can_ask])
 
     @property
     def headers(self) -> Headers:

@@ -12,7 +12,7 @@ from tmcp_serverless.hosts.lambda_streaming.context import LambdaContext
 from tmcp_serverless.hosts.lambda_streaming.faults import FAILURES, Fault, is_own_end, words_of
 from tmcp_serverless.hosts.lambda_streaming.marshalling import marshal, unmarshal
 from tmcp_serverless.hosts.lambda_streaming.response import StreamedResponse
-from tmcp_serverless.log_lines import loggable_path
+from tmcp_serverless.logs import loggable_path
 from tmcp_serverless.transports.host import HOST_EXTENSION, Host
 
 if TYPE_CHECKING:

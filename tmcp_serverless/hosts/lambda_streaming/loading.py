@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tmcp_serverless.errors import ConfigurationError, TmcpError
 from tmcp_serverless.hosts.lambda_streaming.faults import Fault
-from tmcp_serverless.server_kind import server_kind
+from tmcp_serverless.sdk.server_kind import server_kind
 
 if TYPE_CHECKING:
     from tmcp_serverless.transports.asgi import ASGIApp

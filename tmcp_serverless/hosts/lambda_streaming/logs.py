@@ -14,7 +14,7 @@ import time
 import traceback
 
 from tmcp_serverless.hosts.lambda_streaming.faults import words_of
-from tmcp_serverless.log_lines import INVOCATION_ID, TENANT_ID, level_from
+from tmcp_serverless.logs import INVOCATION_ID, TENANT_ID, level_from
 
 __all__ = ["configure_logging"]
 

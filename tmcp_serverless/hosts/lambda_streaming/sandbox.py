@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tmcp_serverless.hosts.deadline import DeadlineRunner
 from tmcp_serverless.hosts.lambda_streaming.answering import answer
 from tmcp_serverless.hosts.lambda_streaming.faults import FAILURES, Fault, is_own_end
-from tmcp_serverless.log_lines import INVOCATION_ID, TENANT_ID
+from tmcp_serverless.logs import INVOCATION_ID, TENANT_ID
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mcp.server.auth.provider import principal_components
 from mcp.server.connection import Connection
@@ -15,44 +14,47 @@ from mcp_types.version import LATEST_HANDSHAKE_VERSION
 from tmcp_serverless.sessions.records import ANONYMOUS
 
 if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
     from mcp.shared.dispatcher import Outbound
 
     from tmcp_serverless.sessions.records import SessionRecord
     from tmcp_serverless.transports.asgi import Scope
 
 __all__ = [
-    "Connection",
+    "SessionConnection",
     "client_params",
-    "leave",
     "new_connection",
     "principal_of",
     "restore_connection",
 ]
 
 
-class _SessionConnection(Connection):
-    """A connection that makes its exit stack when a handler first pushes something on it; few do."""
+class SessionConnection(Connection):
+    """A session's connection for one message. It knows if a handler has taken its exit stack; few do."""
 
-    def __init__(self, outbound: Outbound, **facts: Any) -> None:
-        super().__init__(outbound, **facts)
-        del self.exit_stack
+    _own_stack: AsyncExitStack
+    _stack_taken = False
 
-    def __getattr__(self, name: str) -> Any:
-        if name != "exit_stack":
-            raise AttributeError(name)
-        self.exit_stack = AsyncExitStack()
-        return self.exit_stack
+    @property
+    def exit_stack(self) -> AsyncExitStack:
+        """The stack that handlers push on."""
+        self._stack_taken = True
+        return self._own_stack
+
+    @exit_stack.setter
+    def exit_stack(self, stack: AsyncExitStack) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._own_stack = stack
+
+    async def leave(self) -> None:
+        """Close the exit stack, if a handler has taken it."""
+        if self._stack_taken:
+            await aclose_shielded(self)
 
 
-async def leave(connection: Connection) -> None:
-    """Close the connection's exit stack, if a handler has pushed something on it."""
-    if "exit_stack" in vars(connection):
-        await aclose_shielded(connection)
-
-
-def new_connection(session_id: str, outbound: Outbound) -> Connection:
+def new_connection(session_id: str, outbound: Outbound) -> SessionConnection:
     """Return the connection of a session that `initialize` is about to make."""
-    return _SessionConnection(outbound, protocol_version=LATEST_HANDSHAKE_VERSION, session_id=session_id)
+    return SessionConnection(outbound, protocol_version=LATEST_HANDSHAKE_VERSION, session_id=session_id)
 
 
 _NEED_AN_ANSWER = frozenset({"elicitation", "roots", "sampling"})
@@ -79,7 +81,7 @@ def client_params(record: SessionRecord, *, can_ask: bool) -> InitializeRequestP
 
 def restore_connection(
     session_id: str, record: SessionRecord, outbound: Outbound, params: InitializeRequestParams | None
-) -> Connection:
+) -> SessionConnection:
     """Return the connection of a session as `initialize` left it, or as it is before that.
 
     `params`: the session's `client_params`.
@@ -87,7 +89,7 @@ def restore_connection(
     if params is None:
         connection = new_connection(session_id, outbound)
     else:
-        connection = _SessionConnection(
+        connection = SessionConnection(
             outbound,
             protocol_version=record.protocol_version,
             session_id=session_id,
