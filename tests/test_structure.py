@@ -45,7 +45,7 @@ ALLOWED = {
 """The parts that each package may import, beside the modules at the root that import none of these."""
 
 LEAVES = {
-    "closable", "config", "errors", "exits", "forms", "logs", "overrides", "replayable",
+    "closable", "config", "errors", "exits", "forms", "logs", "marks", "overrides",
 }  # fmt: skip
 """Modules at the root that every package may import, and that import no package at run time."""
 

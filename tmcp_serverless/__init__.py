@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         TmcpError,
     )
     from tmcp_serverless.handler import Handler, create_handler
+    from tmcp_serverless.marks import replayable
     from tmcp_serverless.notifier import Notifier
     from tmcp_serverless.overrides import SettingsOverrides
     from tmcp_serverless.postgres import (
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
         PostgresSubscriptionBus,
         TableNames,
     )
-    from tmcp_serverless.replayable import replayable
     from tmcp_serverless.sessions import (
         CloseReason,
         InfoSessionManager,
@@ -75,7 +75,7 @@ _HOMES = {
         "PostgresSubscriptionBus",
         "TableNames",
     ),
-    "replayable": ("replayable",),
+    "marks": ("replayable",),
     "sessions": (
         "CloseReason",
         "InMemoryInfoSessionManager",

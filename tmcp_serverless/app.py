@@ -203,6 +203,10 @@ class App:
             app = Mounted(app, endpoint=self._path, metadata_at_root=self._metadata_at_root)
         await app(scope, receive, send)
 
+    def prepare(self) -> None:
+        """Build what the first request would wait for: the server's own routes and authentication."""
+        _ = self._guarded
+
     def well_known_paths(self) -> list[str]:
         """Return the paths of metadata that belong at the root of a host, and name them there from now on."""
         self._metadata_at_root = True

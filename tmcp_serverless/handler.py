@@ -112,6 +112,7 @@ class Handler(Closable):
         from tmcp_serverless.hosts.snapstart import rehearse  # noqa: PLC0415 - for hosts that take snapshots
 
         try:
+            self.app.prepare()
             await rehearse(self._runtime)
         finally:
             await self._runtime.aclose()

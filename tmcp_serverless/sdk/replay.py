@@ -31,7 +31,7 @@ from mcp_types import (
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
 from pydantic import BaseModel, ValidationError
 
-from tmcp_serverless.replayable import is_marked_replayable
+from tmcp_serverless.marks import is_marked_replayable
 from tmcp_serverless.sdk import private
 from tmcp_serverless.sdk.server_kind import ServerKind, server_kind
 from tmcp_serverless.sdk.unasked import Unasked
