@@ -39,8 +39,8 @@ ALLOWED = {
     "postgres": {"sessions"},
     "testing": {"sessions"},
     "hosts": {"handler", "maintenance", "sdk", "sessions", "transports"},
-    "dev": {"handler", "hosts", "sdk", "transports"},
-    "cli": {"dev", "hosts", "maintenance", "managers", "observability", "postgres", "sessions", "testing"},
+    "dev": {"handler", "hosts", "postgres", "sdk", "testing", "transports"},
+    "cli": {"dev", "hosts", "maintenance", "managers", "observability", "postgres", "sessions"},
 }
 """The parts that each package may import, beside the modules at the root that import none of these."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Unpack
 
@@ -16,22 +15,13 @@ from pydantic import (
     ValidationError,
 )
 
+from tmcp_serverless import forms
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.forms import (
-    check_hosts,
-    check_keys,
-    check_namespace,
-    check_origins,
-    check_path,
-    check_schema,
-    clash_of_paths,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from pydantic.fields import FieldInfo
-    from pydantic_core import ErrorDetails
 
     from tmcp_serverless.overrides import SettingsOverrides
 
@@ -53,17 +43,12 @@ _LONGEST_SECONDS = 100 * 365 * 86_400.0
 _LONGEST_IDLE_SECONDS = 2_147_483.0
 """Postgres keeps `idle_session_timeout` in milliseconds, in 31 bits."""
 
-
-def _split(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-_Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
-_Hosts = Annotated[_Names, AfterValidator(check_hosts)]
-_Origins = Annotated[_Names, AfterValidator(check_origins)]
-_Keys = Annotated[_Names, AfterValidator(check_keys)]
-_Path = Annotated[str, AfterValidator(check_path)]
-_Schema = Annotated[str, AfterValidator(check_schema)]
+_Names = Annotated[tuple[str, ...], BeforeValidator(forms.split)]
+_Hosts = Annotated[_Names, AfterValidator(forms.check_hosts)]
+_Origins = Annotated[_Names, AfterValidator(forms.check_origins)]
+_Keys = Annotated[_Names, AfterValidator(forms.check_keys)]
+_Path = Annotated[str, AfterValidator(forms.check_path)]
+_Schema = Annotated[str, AfterValidator(forms.check_schema)]
 
 
 class Settings(BaseModel):
@@ -118,7 +103,7 @@ class Settings(BaseModel):
     database_connections: int = Field(default=10, ge=1)
     """The most connections that one process opens, without the one that LISTENs."""
 
-    namespace: Annotated[str, AfterValidator(check_namespace)] | None = None
+    namespace: Annotated[str, AfterValidator(forms.check_namespace)] | None = None
     """The server's part of the tables, apart from other servers on the same database.
 
     The default is the server's name. Set it before you rename a server whose sessions have to survive.
@@ -240,8 +225,9 @@ class Settings(BaseModel):
         try:
             super().__init__(**given)
         except ValidationError as error:
-            raise _explained(error.errors(include_url=False)[0], type(self)) from None
-        if clash := clash_of_paths(self):
+            wrong = error.errors(include_url=False)[0]
+            raise forms.explained(wrong, self.fields_by_name()) from None
+        if clash := forms.clash_of_paths(self):
             raise ConfigurationError(clash)
 
     @classmethod
@@ -305,28 +291,11 @@ class Settings(BaseModel):
         return other
 
 
-def _explained(wrong: ErrorDetails, settings: type[Settings]) -> ConfigurationError:
-    """Return the error whose message begins with the field's name and a colon."""
-    name = str(wrong["loc"][0])
-    if wrong["type"] == "extra_forbidden":
-        return ConfigurationError(f"there is no setting {name!r}{_hint(name, settings.fields_by_name())}")
-    if (ours := wrong.get("ctx", {}).get("error")) is not None:
-        # It says in whole what is wrong; pydantic would write "Value error, " in front of it.
-        return ConfigurationError(f"{name}: {ours}")
-    got = "" if settings.fields_by_name()[name].repr is False else f" (got {wrong['input']!r})"
-    return ConfigurationError(f"{name}: {wrong['msg']}{got}")
-
-
 def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
     """Return a sentence for each variable that begins like a setting's and is none's."""
     known = [name.upper() for name in Settings.fields_by_name()]
     return [
-        f"{name} is no setting{_hint(name.removeprefix(_PREFIX), known, prefix=_PREFIX)}"
+        f"{name} is no setting{forms.hint(name.removeprefix(_PREFIX), known, prefix=_PREFIX)}"
         for name in sorted(os.environ if environment is None else environment)
         if name.startswith(_PREFIX) and name not in _OF_OTHERS and name.removeprefix(_PREFIX) not in known
     ]
-
-
-def _hint(name: str, known: Iterable[str], *, prefix: str = "") -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; is {prefix}{near[0]} meant?" if near else ""

@@ -1,12 +1,23 @@
-"""Checks of settings' values: a value of the right type may still be one that cannot work."""
+"""Checks of settings' values, and the errors about them.
+
+A value of the right type may still be one that cannot work.
+"""
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tmcp_serverless.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
     from tmcp_serverless.config import Settings
 
 __all__ = [
@@ -18,6 +29,9 @@ __all__ = [
     "check_path",
     "check_schema",
     "clash_of_paths",
+    "explained",
+    "hint",
+    "split",
 ]
 
 DEFAULT_NAMESPACE = "default"
@@ -34,6 +48,11 @@ _ALLOWED_ORIGIN = re.compile(rf"\*|null|[a-z][a-z0-9+.-]*://{_HOST}", re.IGNOREC
 _LEGACY = ("sse_", "message_")
 _ADVICE = "change path, sse_path or message_path, or set disable_legacy_sse"
 _SHORTEST_KEY_BYTES = 32
+
+
+def split(value: Any) -> Any:
+    """Return the parts of a text with commas; any other value as it is."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,3 +124,21 @@ def clash_of_paths(settings: Settings) -> str | None:
             advice = _ADVICE if name.startswith(_LEGACY) else "change one"
             return f"{name}: {path!r} is where `{other}` leads already; {advice}"
     return None
+
+
+def explained(wrong: ErrorDetails, fields: Mapping[str, FieldInfo]) -> ConfigurationError:
+    """Return the error of a setting; its message begins with the setting's name and a colon."""
+    name = str(wrong["loc"][0])
+    if wrong["type"] == "extra_forbidden":
+        return ConfigurationError(f"there is no setting {name!r}{hint(name, fields)}")
+    if (ours := wrong.get("ctx", {}).get("error")) is not None:
+        # It says in whole what is wrong; pydantic would write "Value error, " in front of it.
+        return ConfigurationError(f"{name}: {ours}")
+    got = "" if fields[name].repr is False else f" (got {wrong['input']!r})"
+    return ConfigurationError(f"{name}: {wrong['msg']}{got}")
+
+
+def hint(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """Return the end of a sentence about an unknown setting: the known one that is like it, if any is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; is {prefix}{near[0]} meant?" if near else ""

@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 from tmcp_serverless.dev.lambda_emulator import Function, LambdaEmulator
 from tmcp_serverless.dev.lambda_emulator.front import INVOKE_PATH
 from tmcp_serverless.dev.lambda_emulator.sandbox import InitializationError
-from tmcp_serverless.dev.output import Output
+from tmcp_serverless.dev.processes import Output
 from tmcp_serverless.errors import ConfigurationError
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ __all__ = ["CommandError", "commands"]
 
 _COMMANDS = {
     "dev": "tmcp_serverless.cli.dev",
-    "migrate": "tmcp_serverless.cli.migrate",
-    "sweep": "tmcp_serverless.cli.sweep",
+    "migrate": "tmcp_serverless.cli.database",
+    "sweep": "tmcp_serverless.cli.database",
     "doctor": "tmcp_serverless.cli.doctor",
     "sessions": "tmcp_serverless.cli.sessions",
 }

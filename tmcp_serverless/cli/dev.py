@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.util
 import os
@@ -10,18 +9,18 @@ import signal
 from typing import TYPE_CHECKING, Unpack
 
 import click
-from click.core import ParameterSource
 
 from tmcp_serverless.cli.commands import CommandError
-from tmcp_serverless.dev.lambda_dev import LambdaOptions, lambda_options, serve_lambda
-from tmcp_serverless.errors import ConfigurationError, StoreUnavailableError, TmcpError
+from tmcp_serverless.cli.options import is_given, lambda_options
+from tmcp_serverless.errors import ConfigurationError, TmcpError
 from tmcp_serverless.hosts.descriptors import raise_descriptor_limit
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Generator
 
-    from tmcp_serverless.config import Settings
     from tmcp_serverless.dev.cluster import Cluster
+    from tmcp_serverless.dev.lambda_emulator.serving import LambdaOptions
 
 __all__ = ["dev"]
 
@@ -84,24 +83,19 @@ def dev(
     _check_options(context, options, on_lambda=on_lambda, needs_instances=amnesia or instances > 1)
     from tmcp_serverless.dev.balancer import listen  # noqa: PLC0415 - only this command needs it
     from tmcp_serverless.dev.cluster import Cluster  # noqa: PLC0415 - the same
+    from tmcp_serverless.dev.database import instances_database  # noqa: PLC0415 - the same
     from tmcp_serverless.dev.loading import parse  # noqa: PLC0415 - the same
 
     with _until_interrupted(), _in_one_sentence(), contextlib.ExitStack() as stack:
         parse(target, folder=options["task_root"])
         raise_descriptor_limit()
         listener = stack.enter_context(listen(host, port))
-        environment = {**_database(database_url, stack), **({"TMCP_PATH": path} if path else {})}
+        environment = {
+            **instances_database(database_url, stack, tell=click.echo),
+            **({"TMCP_PATH": path} if path else {}),
+        }
         if on_lambda:
-            served = f"{target}, as a Lambda function with up to {options['sandboxes']} sandboxes,"
-            serve_lambda(
-                target,
-                listener=listener,
-                environment=environment,
-                options=options,
-                verbose=verbose,
-                say=_say,
-                ready=lambda url, endpoint: _announce(url, served, path=endpoint or path or ""),
-            )
+            _serve_lambda(target, listener, environment, options, verbose=verbose, path=path)
             return
         cluster = stack.enter_context(
             Cluster(
@@ -118,6 +112,30 @@ def dev(
         _wait(cluster, _served(target, instances, amnesia=amnesia), path=path)
 
 
+def _serve_lambda(
+    target: str,
+    listener: socket.socket,
+    environment: dict[str, str],
+    options: LambdaOptions,
+    *,
+    verbose: bool,
+    path: str | None,
+) -> None:
+    from tmcp_serverless.dev.lambda_emulator.serving import serve_lambda  # noqa: PLC0415 - needs uvicorn
+
+    served = f"{target}, as a Lambda function with up to {options['sandboxes']} sandboxes,"
+    serve_lambda(
+        target,
+        listener=listener,
+        environment=environment,
+        options=options,
+        verbose=verbose,
+        say=_say,
+        ready=lambda url, endpoint: _announce(url, served, path=endpoint or path or ""),
+        stopping=_say_stopping,
+    )
+
+
 def _check_options(
     context: click.Context, options: LambdaOptions, *, on_lambda: bool, needs_instances: bool
 ) -> None:
@@ -126,6 +144,8 @@ def _check_options(
         raise CommandError("--lambda starts sandboxes as they are needed: without --instances or --amnesia.")
     if not on_lambda:
         _refuse_given(context, options)
+    elif options["task_root"] is None and is_given(context, "exec_wrapper"):
+        raise CommandError("--exec-wrapper goes with --task-root: without a package, the kit's own is run.")
 
 
 def _check_machine() -> None:
@@ -160,61 +180,8 @@ def _in_one_sentence() -> Generator[None]:
 def _refuse_given(context: click.Context, options: LambdaOptions) -> None:
     """Refuse the options of Lambda alone; an exec wrapper may be in the environment for other reasons."""
     for name in options:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if is_given(context, name):
             raise CommandError(f"--{name.replace('_', '-')} goes with --lambda.")
-
-
-def _database(database_url: str | None, stack: contextlib.ExitStack) -> dict[str, str]:
-    """Return the variables of the instances' database, over ours. Our own database ends with the stack.
-
-    Raises:
-        ConfigurationError: A setting is wrong, or the database cannot be used as it is configured.
-    """
-    from tmcp_serverless.config import Settings  # noqa: PLC0415 - heavy, and --help does without
-    from tmcp_serverless.postgres import configured  # noqa: PLC0415 - the same
-
-    if database_url:
-        setting = "--database-url"
-        _look(configured.settings_at(database_url, setting=setting))
-        return configured.variables_at(database_url, setting=setting)
-    settings = Settings.load()
-    if not settings.has_database:
-        return {**configured.NO_DATABASE, "TMCP_DATABASE_URL": stack.enter_context(_own_database())}
-    _look(settings)
-    return {}
-
-
-def _look(settings: Settings) -> None:
-    """Print the database's hosts, and a note if it is out of reach; the instances connect by themselves."""
-    from tmcp_serverless.postgres.database import Database  # noqa: PLC0415 - imports the driver
-    from tmcp_serverless.postgres.dsn import hosts_and_ports  # noqa: PLC0415 - the same
-
-    database = Database.from_settings(settings)
-
-    async def look() -> None:
-        try:
-            hosts = hosts_and_ports(await database.target.parameters())
-            # A host alone: all else may be a part of a password that is not quoted rightly.
-            click.echo(f"Database: {', '.join(host for host, _ in hosts)}")
-            await database.check_writable()
-        except StoreUnavailableError as error:
-            click.echo(f"It is out of reach for now: {error}")
-        finally:
-            await database.aclose()
-
-    asyncio.run(look())
-
-
-@contextlib.contextmanager
-def _own_database() -> Generator[str]:
-    from tmcp_serverless.testing.postgres import EmbeddedPostgres  # noqa: PLC0415 - not for every use
-
-    with EmbeddedPostgres(durable=False) as postgres:
-        click.echo(
-            f"No database given: using a PostgreSQL {postgres.major_version} of our own. "
-            "Its data go when this ends."
-        )
-        yield postgres.dsn
 
 
 def _served(target: str, instances: int, *, amnesia: bool) -> str:
@@ -225,6 +192,10 @@ def _served(target: str, instances: int, *, amnesia: bool) -> str:
 
 def _say(sentence: str) -> None:
     click.echo(sentence, err=True)
+
+
+def _say_stopping() -> None:
+    click.echo("\nStopping.")
 
 
 def _announce(url: str, served: str, *, path: str = "") -> None:
@@ -238,6 +209,6 @@ def _wait(cluster: Cluster, served: str, *, path: str | None) -> None:
         while cluster.running(_LOOK_SECONDS):
             pass
     except KeyboardInterrupt:
-        click.echo("\nStopping.")
+        _say_stopping()
         return
     raise cluster.failure or ConfigurationError("The cluster has ended.")

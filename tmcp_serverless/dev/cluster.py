@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Self
 from tmcp_serverless.dev.balancer import Balancer, listen, url_of
 from tmcp_serverless.dev.control import Order
 from tmcp_serverless.dev.loading import parse
-from tmcp_serverless.dev.output import Output
-from tmcp_serverless.dev.processes import ClusterError, Fleet, Surroundings
+from tmcp_serverless.dev.processes import ClusterError, Fleet, Output, Surroundings
 
 if TYPE_CHECKING:
     import socket

@@ -1,9 +1,15 @@
-"""Loading of an ASGI application by its name on the command line, `MODULE:ATTR`."""
+"""Loading of an ASGI application by its name on the command line, `MODULE:ATTR`.
+
+`python -m tmcp_serverless.dev.loading MODULE:ATTR` prints the path of its MCP endpoint, if that is known.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +20,15 @@ from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.sdk.server_kind import server_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tmcp_serverless.transports.asgi import ASGIApp
 
-__all__ = ["LoadError", "Target", "endpoint_of", "is_asgi", "lambda_name", "load", "parse"]
+__all__ = ["LoadError", "Target", "ask_endpoint", "endpoint_of", "is_asgi", "lambda_name", "load", "parse"]
 
 _ASGI_PARAMETERS = 3
 _CANDIDATES = 8
+_ENDPOINT_SECONDS = 20.0
 
 
 class LoadError(TmcpError):
@@ -84,6 +93,23 @@ def endpoint_of(app: Any) -> str:
     for route in getattr(app, "routes", ()):
         if type(route).__name__ == "Mount" and (below := endpoint_of(route.app)):
             return f"{route.path.rstrip('/')}{below}"
+    return ""
+
+
+def ask_endpoint(target: str, *, folder: Path, environment: Mapping[str, str]) -> str:
+    """Import the target in a process of its own, and return the path of its endpoint; "" if it is unknown."""
+    command = [sys.executable, "-m", __name__, target]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        asked = subprocess.run(  # noqa: S603 - ourselves
+            command,
+            cwd=folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=_ENDPOINT_SECONDS,
+            check=True,
+        )
+        return asked.stdout.rpartition("endpoint=")[2].strip()
     return ""
 
 
@@ -177,3 +203,7 @@ def is_asgi(value: object) -> bool:
         each for each in parameters if each.default is each.empty and each.kind <= each.POSITIONAL_OR_KEYWORD
     ]
     return len(required) == _ASGI_PARAMETERS
+
+
+if __name__ == "__main__":
+    print(f"endpoint={endpoint_of(load(parse(sys.argv[1])))}")  # noqa: T201 - that is what is asked

@@ -1,4 +1,4 @@
-"""The processes of a cluster: started, watched, replaced when they die, and ended."""
+"""The processes of a cluster: started, watched, replaced when they die, and ended; and their output."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-__all__ = ["ClusterError", "Fleet", "Instance", "Surroundings"]
+__all__ = ["ClusterError", "Fleet", "Instance", "Output", "Surroundings"]
 
 _RESTARTS = 5
 _RESTART_WINDOW_SECONDS = 30.0
@@ -186,3 +187,33 @@ class Fleet:
     async def end(self) -> None:
         """End all, side by side, within 4 seconds."""
         await asyncio.gather(*(each.end() for each in self.instances.values()))
+
+
+class Output:
+    """Output of all processes: a nameless temporary file that is gone with the last process that holds it."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="tmcp-cluster-", buffering=0)  # noqa: SIM115 - until close()
+        self._kept = ""
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor that a process gets as its standard output."""
+        return self._file.fileno()
+
+    def write(self, line: str) -> None:
+        """Add a line of our own."""
+        self._file.write(f"{line}\n".encode())
+
+    def text(self) -> str:
+        """Return everything written so far, or until it was closed."""
+        if self._file.closed:
+            return self._kept
+        # Not read(): all processes that write share one position with us, and it has to stay at the end.
+        size = os.fstat(self.descriptor).st_size
+        return os.pread(self.descriptor, size, 0).decode(errors="replace")
+
+    def close(self) -> None:
+        """Close the file, and keep its text. Idempotent."""
+        self._kept = self.text()
+        self._file.close()

@@ -1,4 +1,4 @@
-"""`tmcp-serverless dev --lambda`: its options, and serving from the emulator until Ctrl-C."""
+"""Serving from the emulator until Ctrl-C: `tmcp-serverless dev --lambda`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import re
 import signal
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict
 
-import click
-from click.core import ParameterSource
-
+from tmcp_serverless.dev.lambda_emulator.emulator import LambdaEmulator
+from tmcp_serverless.dev.lambda_emulator.function import Function
+from tmcp_serverless.dev.lambda_emulator.sandbox import InitializationError
+from tmcp_serverless.dev.loading import ask_endpoint, lambda_name, parse
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.hosts.descriptors import LoopErrors
 
@@ -20,62 +21,20 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
 
-    from tmcp_serverless.dev.lambda_emulator import Function, LambdaEmulator
-
-__all__ = ["LambdaOptions", "lambda_options", "serve_lambda"]
-
-Command = TypeVar("Command", bound="Callable[..., Any]")
+__all__ = ["LambdaOptions", "serve_lambda"]
 
 
 class LambdaOptions(TypedDict):
-    """Names and types of the options that `lambda_options` adds."""
+    """Options of a function and its sandboxes."""
 
     timeout: float
     sandboxes: int
     front_door: str
     task_root: Path | None
+    """A deployed package with all of its dependencies; `None`: this environment."""
+
     exec_wrapper: str | None
-
-
-def lambda_options(command: Command) -> Command:
-    """Add the options that go with `--lambda`."""
-    folder = click.Path(exists=True, file_okay=False, path_type=Path)
-    for option in (
-        click.option(
-            "--exec-wrapper",
-            metavar="PATH",
-            envvar="AWS_LAMBDA_EXEC_WRAPPER",
-            help="With --task-root: AWS_LAMBDA_EXEC_WRAPPER, such as /var/task/streaming.",
-        ),
-        click.option(
-            "--task-root",
-            type=folder,
-            help="With --lambda: a deployed package, with all of its dependencies.",
-        ),
-        click.option(
-            "--front-door",
-            type=click.Choice(["function-url", "rest-api"]),
-            default="function-url",
-            show_default=True,
-            help="With --lambda: whose events the function gets.",
-        ),
-        click.option(
-            "--sandboxes",
-            default=10,
-            show_default=True,
-            type=click.IntRange(1, 100),
-            help="With --lambda: the concurrency limit.",
-        ),
-        click.option(
-            "--timeout",
-            default=60.0,
-            show_default=True,
-            type=click.FloatRange(1, 900),
-            help="With --lambda: seconds until an invocation is killed.",
-        ),
-    ):
-        command = option(command)
-    return command
+    """`AWS_LAMBDA_EXEC_WRAPPER`, for a package; without one, the kit's own wrapper starts."""
 
 
 def serve_lambda(
@@ -87,18 +46,16 @@ def serve_lambda(
     verbose: bool,
     say: Callable[[str], None],
     ready: Callable[[str, str], None],
+    stopping: Callable[[], None],
 ) -> None:
     """Serve a handler from the emulator until SIGINT or SIGTERM, with these variables over ours.
 
     `ready` is called when a first sandbox waits. Its arguments are the address, and the endpoint's path if it
-    is known.
+    is known. `stopping` is called when the end begins.
 
     Raises:
         TmcpError: The handler cannot be served.
     """
-    from tmcp_serverless.dev.lambda_emulator import LambdaEmulator  # noqa: PLC0415 - needs uvicorn
-    from tmcp_serverless.dev.lambda_emulator.sandbox import InitializationError  # noqa: PLC0415 - the same
-
     function = _function(target, environment, options, verbose=verbose)
     emulator = LambdaEmulator(
         function,
@@ -108,7 +65,9 @@ def serve_lambda(
         say=say,
     )
     try:
-        asyncio.run(_serve(emulator, lambda url: ready(url, _endpoint(target, function))))
+        asyncio.run(
+            _serve(emulator, ready=lambda url: ready(url, _endpoint(target, function)), stopping=stopping)
+        )
     except InitializationError as error:
         raise ConfigurationError(f"{error}{_hint(str(error), function)}") from None
 
@@ -117,8 +76,6 @@ def _endpoint(target: str, function: Function) -> str:
     """Return the endpoint's path; it is not known here for a package that brings its own libraries."""
     if function.isolated:
         return function.environment.get("TMCP_PATH", "")
-    from tmcp_serverless.dev.endpoint import ask_endpoint  # noqa: PLC0415 - only this command needs it
-
     return ask_endpoint(target, folder=Path.cwd(), environment=function.environment)
 
 
@@ -140,14 +97,7 @@ def _hint(failure: str, function: Function) -> str:
 def _function(
     target: str, environment: Mapping[str, str], options: LambdaOptions, *, verbose: bool
 ) -> Function:
-    from tmcp_serverless.dev.lambda_emulator import Function  # noqa: PLC0415 - the same
-    from tmcp_serverless.dev.loading import lambda_name, parse  # noqa: PLC0415 - the same
-
     given = options["task_root"]
-    if given is None and _is_given("exec_wrapper"):
-        raise ConfigurationError(
-            "--exec-wrapper goes with --task-root: without a package, the kit's own is run."
-        )
     folder = (given or Path.cwd()).resolve()
     handler, task_root = lambda_name(parse(target, folder=folder), folder=folder)
     return Function(
@@ -164,13 +114,9 @@ def _function(
     )
 
 
-def _is_given(name: str) -> bool:
-    """Return `True` if an option is on the command line: a wrapper in the environment may be for others."""
-    context = click.get_current_context(silent=True)
-    return context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-
-
-async def _serve(emulator: LambdaEmulator, ready: Callable[[str], None]) -> None:
+async def _serve(
+    emulator: LambdaEmulator, *, ready: Callable[[str], None], stopping: Callable[[], None]
+) -> None:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(LoopErrors())
@@ -186,4 +132,4 @@ async def _serve(emulator: LambdaEmulator, ready: Callable[[str], None]) -> None
             await waiting
         warming.cancel()
         await asyncio.wait({warming})
-        click.echo("\nStopping.")
+        stopping()
