@@ -7,17 +7,20 @@ import logging
 from contextlib import AsyncExitStack, nullcontext
 from dataclasses import fields
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tmcp_serverless.exits import Contained
 from tmcp_serverless.hosts.stopping import Stopping
 from tmcp_serverless.mounting import WELL_KNOWN, Mounted
+from tmcp_serverless.sessions.bus import StreamSubscriptionBus
 from tmcp_serverless.transports.asgi import as_routed, path_of
 from tmcp_serverless.transports.entrance import Entrance
 from tmcp_serverless.transports.http import HttpTransport
 from tmcp_serverless.transports.legacy_sse import SseTransport
 from tmcp_serverless.transports.modern import ModernOptions, ModernTransport
 from tmcp_serverless.transports.options import HttpOptions
+from tmcp_serverless.transports.runtime import ServerRuntime
+from tmcp_serverless.transports.security import OriginPolicy
 from tmcp_serverless.transports.serving import Serving
 from tmcp_serverless.transports.versions import era_of
 
@@ -27,11 +30,8 @@ if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
     from tmcp_serverless.health import Health
     from tmcp_serverless.observability import Observer
-    from tmcp_serverless.sessions.bus import StreamSubscriptionBus
     from tmcp_serverless.sessions.contracts import SessionManagers
     from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
-    from tmcp_serverless.transports.runtime import ServerRuntime
-    from tmcp_serverless.transports.security import OriginPolicy
 
 __all__ = ["App", "Transports"]
 
@@ -44,18 +44,31 @@ Options = TypeVar("Options", HttpOptions, ModernOptions)
 
 
 class Transports:
-    """The transports for each kind of client, over the same server and the same sessions."""
+    """The transports for each kind of client, over the same server and the same sessions.
+
+    Args:
+        server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`.
+        managers: The managers of its sessions.
+        settings: The settings.
+        principal: Returns the caller's principal; `None`: the one that the authentication before us found.
+
+    """
 
     def __init__(
         self,
-        runtime: ServerRuntime,
+        server: Any,
         managers: SessionManagers,
-        bus: StreamSubscriptionBus,
-        *,
-        policy: OriginPolicy,
         settings: Settings,
+        *,
         principal: Callable[[Scope], str] | None,
     ) -> None:
+        self.bus = bus = StreamSubscriptionBus(managers.streams)
+        self.runtime = runtime = ServerRuntime(
+            server, answer_session_methods=settings.answer_session_methods, bus=bus
+        )
+        self.policy = policy = OriginPolicy(
+            allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins
+        )
         options = _options(settings, HttpOptions)
         self.handshake = HttpTransport(
             runtime,
@@ -107,20 +120,18 @@ class App:
 
     The era is decided request by request, by the `MCP-Protocol-Version` header: some clients try the modern
     one and then fall back to `initialize`, on the same URL. HTTP+SSE is served at other paths, behind the
-    same authentication, and `health` in front of it. `policy` checks each request to a transport once; it
-    does not concern the server's own routes. The transports do not check `Host` and `Origin` themselves.
+    same authentication, and `health` in front of it. Each request to a transport is checked by the policy
+    once; the server's own routes are not. The transports do not check `Host` and `Origin` themselves.
     `disconnect` is called when the last of the requests under way has ended. `observer` sees every request.
     The functions in `closing` are called at the end, the last first.
     """
 
     def __init__(
         self,
-        runtime: ServerRuntime,
         transports: Transports,
         *,
         closing: Sequence[Callable[[], Awaitable[None]]] = (),
         path: str,
-        policy: OriginPolicy,
         health: Health | None = None,
         disconnect: Callable[[], Awaitable[None]] | None = None,
         observer: Observer | None = None,
@@ -134,12 +145,14 @@ class App:
         self._stopping = Stopping(transports.drain)
         self._metadata_at_root = False
         self._closing = closing
-        self._runtime = runtime
+        self.runtime = transports.runtime
+        """The server, and its lifespan."""
+
         self._handshake = transports.handshake.answer
         self._modern = transports.modern
         self._path = path.rstrip("/")
         self._extra_apps = transports.extra_apps
-        self._policy = policy
+        self._policy = transports.policy
         self._health = health
         self.serving = Serving(disconnect) if disconnect else None
         """The context to enter around all work that is served; `None` if connections stay open."""
@@ -159,7 +172,7 @@ class App:
         async with AsyncExitStack() as stack:
             for close in self._closing:
                 stack.push_async_callback(close)
-            stack.push_async_callback(self._runtime.aclose)
+            stack.push_async_callback(self.runtime.aclose)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve an ASGI connection: HTTP, or the lifespan, which closes everything open at its end."""
@@ -217,7 +230,7 @@ class App:
     def _guarded(self) -> ASGIApp:
         """The transports, behind the server's own authentication and beside its own routes."""
         paths = (self._path, *self._extra_apps)
-        return self._runtime.guarded(
+        return self.runtime.guarded(
             self._serve_era,
             path=self._path or "/",
             extra_paths=self._extra_apps,
@@ -235,7 +248,7 @@ class App:
     async def startup(self) -> None:
         """Enter the server's lifespan. Its exceptions are raised."""
         self._stopping.close()  # A server that starts has to be found.
-        await self._runtime.lifespan_state()
+        await self.runtime.lifespan_state()
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -17,9 +17,6 @@ from tmcp_serverless.managers import managers_for
 from tmcp_serverless.notifier import Notifier
 from tmcp_serverless.observability import observer_for
 from tmcp_serverless.sdk.server_kind import namespace_of
-from tmcp_serverless.sessions.bus import StreamSubscriptionBus
-from tmcp_serverless.transports.runtime import ServerRuntime
-from tmcp_serverless.transports.security import OriginPolicy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -48,7 +45,7 @@ class Handler(Closable):
     `async with create_handler(server) as handler: ...` or `aclose` does.
     """
 
-    def __init__(self, *, app: App, managers: SessionManagers, runtime: ServerRuntime) -> None:
+    def __init__(self, *, app: App, managers: SessionManagers) -> None:
         self.app = app
         """The ASGI application: both protocol eras on one URL, and HTTP+SSE beside it."""
 
@@ -58,7 +55,6 @@ class Handler(Closable):
         self.notifier = Notifier(managers)
         """Tells clients about changes."""
 
-        self._runtime = runtime
         self._lambda: Callable[[Any, Any], Any] | None = None
         self._other_events = OtherEvents(app.serving)
 
@@ -113,9 +109,9 @@ class Handler(Closable):
 
         try:
             self.app.prepare()
-            await rehearse(self._runtime)
+            await rehearse(self.app.runtime)
         finally:
-            await self._runtime.aclose()
+            await self.app.runtime.aclose()
             await self.managers.disconnect()
 
     @asynccontextmanager
@@ -182,18 +178,13 @@ def create_handler(
     """
     settings = _effective(settings, overrides)
     managers, namespace = _managers(server, settings, session_manager)
-    bus = StreamSubscriptionBus(managers.streams)
-    runtime = ServerRuntime(server, answer_session_methods=settings.answer_session_methods, bus=bus)
-    policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
-    transports = Transports(runtime, managers, bus, policy=policy, settings=settings, principal=principal)
+    transports = Transports(server, managers, settings, principal=principal)
     # The maker of given managers may use them elsewhere too: then only the streams opened here end.
     close_streams = managers.aclose if session_manager is None else transports.drain
     app = App(
-        runtime,
         transports,
-        closing=(close_streams, bus.aclose),
+        closing=(close_streams, transports.bus.aclose),
         path=settings.path,
-        policy=policy,
         health=Health(managers.check, health_path=settings.health_path, ready_path=settings.ready_path),
         disconnect=None if settings.keep_connections else managers.disconnect,
         observer=observer_for(settings, namespace=namespace),
@@ -203,7 +194,7 @@ def create_handler(
         origin = "the server's name" if settings.namespace is None else "TMCP_NAMESPACE"
         origin = origin if session_manager is None else "the session managers'"
         logger.info("the namespace in the database is %r (%s)", namespace, origin)
-    return Handler(app=app, managers=managers, runtime=runtime)
+    return Handler(app=app, managers=managers)
 
 
 def _effective(settings: Settings | None, overrides: SettingsOverrides) -> Settings:

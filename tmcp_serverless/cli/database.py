@@ -1,49 +1,14 @@
-"""Commands that work on the configured database: `migrate` and `sweep`, and parts that others share."""
+"""`tmcp-serverless migrate` and `sweep`: the tables of the configured database, and their expired rows."""
 
 from __future__ import annotations
-
-import asyncio
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from tmcp_serverless import maintenance
-from tmcp_serverless.cli.commands import CommandError
-from tmcp_serverless.cli.options import database_url_option
+from tmcp_serverless.cli.commands import CommandError, database_url_option, run, settings_for
 from tmcp_serverless.errors import TmcpError
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from tmcp_serverless.config import Settings
-
-__all__ = ["migrate", "run", "settings_for", "sweep"]
-
-
-def settings_for(database_url: str | None) -> Settings:
-    """Return the settings of the environment; if a URL is given, for the database that it names.
-
-    Raises:
-        CommandError: There is no database, or a setting is wrong.
-    """
-    from tmcp_serverless.config import Settings  # noqa: PLC0415 - heavy, and --help does without
-    from tmcp_serverless.postgres.configured import settings_at  # noqa: PLC0415 - the same
-
-    try:
-        settings = settings_at(database_url, setting="--database-url") if database_url else Settings.load()
-    except TmcpError as error:
-        raise CommandError(str(error)) from None
-    if not settings.has_database:
-        raise CommandError("There is no database: set TMCP_DATABASE_URL, or pass --database-url.")
-    return settings
-
-
-def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Return the work's result, or end the command with one sentence."""
-    try:
-        return asyncio.run(work)
-    except (TmcpError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+__all__ = ["migrate", "sweep"]
 
 
 @click.command()

@@ -6,23 +6,25 @@ import contextlib
 import importlib.util
 import os
 import signal
-from typing import TYPE_CHECKING, Unpack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import click
 
-from tmcp_serverless.cli.commands import CommandError
-from tmcp_serverless.cli.options import is_given, lambda_options
+from tmcp_serverless.cli.commands import CommandError, is_given
 from tmcp_serverless.errors import ConfigurationError, TmcpError
 from tmcp_serverless.hosts.descriptors import raise_descriptor_limit
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from tmcp_serverless.dev.cluster import Cluster
     from tmcp_serverless.dev.lambda_emulator.serving import LambdaOptions
 
-__all__ = ["dev"]
+__all__ = ["dev", "lambda_options"]
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
 
 _LOOK_SECONDS = 0.5
 
@@ -36,6 +38,47 @@ Python client:
         print(await client.list_tools())
 
 {served} on {url}. Ctrl-C ends everything."""
+
+
+def lambda_options(command: Command) -> Command:
+    """Add the options that go with `--lambda`."""
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    for option in (
+        click.option(
+            "--exec-wrapper",
+            metavar="PATH",
+            envvar="AWS_LAMBDA_EXEC_WRAPPER",
+            help="With --task-root: AWS_LAMBDA_EXEC_WRAPPER, such as /var/task/streaming.",
+        ),
+        click.option(
+            "--task-root",
+            type=folder,
+            help="With --lambda: a deployed package, with all of its dependencies.",
+        ),
+        click.option(
+            "--front-door",
+            type=click.Choice(["function-url", "rest-api"]),
+            default="function-url",
+            show_default=True,
+            help="With --lambda: whose events the function gets.",
+        ),
+        click.option(
+            "--sandboxes",
+            default=10,
+            show_default=True,
+            type=click.IntRange(1, 100),
+            help="With --lambda: the concurrency limit.",
+        ),
+        click.option(
+            "--timeout",
+            default=60.0,
+            show_default=True,
+            type=click.FloatRange(1, 900),
+            help="With --lambda: seconds until an invocation is killed.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()

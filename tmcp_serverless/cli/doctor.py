@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tmcp_serverless.cli.database import run, settings_for
-from tmcp_serverless.cli.options import database_url_option
+from tmcp_serverless.cli.commands import database_url_option, run, settings_for
 from tmcp_serverless.errors import TmcpError
 
 if TYPE_CHECKING:

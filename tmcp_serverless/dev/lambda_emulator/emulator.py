@@ -13,8 +13,7 @@ from tmcp_serverless.dev.balancer import listen, url_of
 from tmcp_serverless.dev.lambda_emulator.events import FRONT_DOORS
 from tmcp_serverless.dev.lambda_emulator.front import Front
 from tmcp_serverless.dev.lambda_emulator.invocation import Invocation
-from tmcp_serverless.dev.lambda_emulator.pool import Pool
-from tmcp_serverless.dev.lambda_emulator.sandbox import Sandbox
+from tmcp_serverless.dev.lambda_emulator.sandbox import Pool, Sandbox
 
 if TYPE_CHECKING:
     import socket

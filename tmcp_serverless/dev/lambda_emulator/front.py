@@ -7,8 +7,7 @@ import json
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tmcp_serverless.dev.lambda_emulator.pool import ThrottledError
-from tmcp_serverless.dev.lambda_emulator.sandbox import InitializationError
+from tmcp_serverless.dev.lambda_emulator.sandbox import InitializationError, ThrottledError
 from tmcp_serverless.transports.asgi import HttpProblem, respond
 from tmcp_serverless.transports.security import OriginPolicy
 

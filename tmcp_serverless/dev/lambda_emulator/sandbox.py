@@ -1,4 +1,7 @@
-"""A sandbox: one process of the function. It runs during invocations, and is stopped in between."""
+"""Sandboxes: processes of the function, each of which runs during invocations and is stopped in between.
+
+A pool has idle ones first, and new ones if there is none, up to the concurrency limit.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ from tmcp_serverless.dev.lambda_emulator.runtime_server import RuntimeServer
 from tmcp_serverless.errors import TmcpError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tmcp_serverless.dev.lambda_emulator.function import Function
     from tmcp_serverless.dev.lambda_emulator.invocation import Invocation
 
-__all__ = ["InitializationError", "Sandbox"]
+__all__ = ["InitializationError", "Pool", "Sandbox", "ThrottledError"]
 
 _INIT_SECONDS = 10.0
 _AGAIN = 20
@@ -26,12 +31,24 @@ _SHUTDOWN_SECONDS = 0.5
 """Seconds that a process with an internal extension has after SIGTERM; a process without one has none."""
 
 
+_SETTLING_SECONDS = 0.1
+"""Seconds that a request waits for a sandbox that has answered and is about to be free, before another
+starts."""
+
+_THROTTLED_SECONDS = 1.0
+"""Seconds that a request waits if no other sandbox may start."""
+
+
 class InitializationError(TmcpError):
     """A sandbox did not come up; the client is told the `failure`."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(f"The function could not be initialized: {failure.message}")
         self.failure = failure
+
+
+class ThrottledError(TmcpError):
+    """All sandboxes are busy, and there may be no more."""
 
 
 class Sandbox:
@@ -192,3 +209,73 @@ class Sandbox:
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
+
+
+class Pool:
+    """Up to `limit` sandboxes. `new` makes a sandbox from a name."""
+
+    def __init__(self, new: Callable[[str], Sandbox], *, limit: int) -> None:
+        self.sandboxes: list[Sandbox] = []
+        """All sandboxes with a live process, oldest first."""
+
+        self._new = new
+        self._limit = limit
+        self._idle: list[Sandbox] = []
+        self._freed = asyncio.Condition()
+        self._made = 0
+        self._closed = False
+
+    async def take(self) -> Sandbox:
+        """Return a sandbox that is in no other use: the last used one, or a new one.
+
+        Raises:
+            ThrottledError: There is none.
+            InitializationError: A new one did not come up.
+        """
+        try:
+            async with self._freed, asyncio.timeout(self._patience()):
+                await self._freed.wait_for(lambda: self._idle)
+                return self._idle.pop()
+        except TimeoutError:
+            if len(self.sandboxes) >= self._limit:
+                raise ThrottledError(f"all {self._limit} sandboxes are busy") from None
+        sandbox = await self._start()
+        if self._closed:
+            await sandbox.kill()
+            raise ThrottledError("the function is being shut down")
+        return sandbox
+
+    async def give_back(self, sandbox: Sandbox) -> None:
+        """Take a sandbox back; it is forgotten if its process has ended."""
+        async with self._freed:
+            if sandbox.pid is not None:
+                self._idle.append(sandbox)
+            elif sandbox in self.sandboxes:
+                self.sandboxes.remove(sandbox)
+            self._freed.notify()
+
+    async def shut_down(self) -> None:
+        """End all sandboxes, side by side; there will be no others."""
+        self._closed = True
+        await asyncio.gather(*(each.shut_down() for each in self.sandboxes))
+        self.sandboxes.clear()
+        self._idle.clear()
+
+    async def _start(self) -> Sandbox:
+        self._made += 1
+        sandbox = self._new(str(self._made))
+        self.sandboxes.append(sandbox)
+        try:
+            await sandbox.start()
+        except BaseException:
+            if sandbox in self.sandboxes:
+                self.sandboxes.remove(sandbox)
+            await sandbox.kill()
+            raise
+        return sandbox
+
+    def _patience(self) -> float:
+        if self._idle or len(self.sandboxes) >= self._limit:
+            return _THROTTLED_SECONDS
+        settling = any(each.current is not None and each.current.ended for each in self.sandboxes)
+        return _SETTLING_SECONDS if settling else 0.0
