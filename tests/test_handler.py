@@ -64,7 +64,7 @@ async def test_a_lifespan_that_raises_at_its_end_is_told_to_the_asgi_server_and_
 async def test_a_handler_whose_lifespan_raises_at_its_end_closes_its_bus_and_its_managers() -> None:
     handler = create_handler(raising_at_its_end())
     ended: list[None] = []
-    bus: Any = handler._runtime._bus  # pyright: ignore[reportPrivateUsage]
+    bus: Any = handler.app.runtime._bus  # pyright: ignore[reportPrivateUsage]
     await Client(handler.app).initialize()
     async with bus.listening(lambda: ended.append(None)):
         with pytest.raises(RuntimeError, match="it does not end"):
