@@ -15,13 +15,13 @@ from tests.support.servers import small_server
 from tests.support.sse_client import SseClient
 from tmcp_serverless import (
     ConfigurationError,
+    HttpSseTransport,
     HttpTransport,
     InMemoryInfoSessionManager,
     InMemoryStreamSessionManager,
     SchemaError,
     SessionManagers,
     SessionNotFoundError,
-    SseTransport,
     StoreUnavailableError,
     sdk,
 )
@@ -183,7 +183,7 @@ async def test_a_sweep_that_fails_leaves_the_answer_to_initialize_alone(
     heads = Heads(HttpTransport(small_server(), session_manager=managers))
     answered = await Client(heads).post(INITIALIZE)
     assert (answered.status, heads.begun) == (200, [200])
-    async with SseClient(SseTransport(small_server(), session_manager=managers)) as client:
+    async with SseClient(HttpSseTransport(small_server(), session_manager=managers)) as client:
         await client.initialize()
         assert await client.result("ping") == {}
     logged = [record for record in caplog.records if record.message.startswith("nothing was swept")]

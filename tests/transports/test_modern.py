@@ -25,8 +25,8 @@ from tests.support.modern import (
 from tests.support.modern_fixtures import client, stage
 from tests.support.modern_server import Stage, modern_server
 from tmcp_serverless import ConfigurationError, create_handler
-from tmcp_serverless.transports import outlet
-from tmcp_serverless.transports.modern_outlet import ModernOutlet
+from tmcp_serverless.transports import client_stream
+from tmcp_serverless.transports.modern_client_stream import ModernClientStream
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
@@ -220,7 +220,7 @@ async def test_rule_l4_a_resource_that_is_not_there_is_invalid_params(client: Mo
 async def test_a_request_ends_whose_client_does_not_take_what_it_is_sent(
     new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch, *, gone: bool
 ) -> None:
-    monkeypatch.setattr(outlet, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(client_stream, "_PATIENCE_SECONDS", 0.2)
     app = new_handler(modern_server(stage)).app
 
     async def not_taken(scope: Scope, receive: Receive, send: Send) -> None:
@@ -260,7 +260,7 @@ async def test_an_answer_is_a_503_where_it_is_the_refusal_and_not_where_a_handle
     async def send(message: Message) -> None:
         sent.append(message)
 
-    out = ModernOutlet(send)
+    out = ModernClientStream(send)
     out.refuse(ConfigurationError("the log has this"))
     await out.send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
     await out.send({"type": "http.response.body", "body": body})

@@ -14,10 +14,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.transports.asgi import HttpProblem, Request
-from tmcp_serverless.transports.host import host_of, token_seconds
-from tmcp_serverless.transports.modern_outlet import ClientGoneError, ModernOutlet
-from tmcp_serverless.transports.refusals import refusal_of
+from tmcp_serverless.transports.asgi import HttpProblem, Request, platform_of, refusal_of
+from tmcp_serverless.transports.modern_client_stream import ClientGoneError, ModernClientStream
+from tmcp_serverless.transports.platform import token_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.bus import StreamSubscriptionBus
     from tmcp_serverless.sessions.keys import KeyStore
     from tmcp_serverless.transports.asgi import Message, Receive, Scope, Send
-    from tmcp_serverless.transports.options import HttpOptions
-    from tmcp_serverless.transports.runtime import ServerRuntime
+    from tmcp_serverless.transports.platform import HttpOptions
+    from tmcp_serverless.transports.server import ServerRuntime
 
 __all__ = ["ModernOptions", "ModernTransport"]
 
@@ -120,13 +119,13 @@ class ModernTransport:
             await problem.answer(send)
             return
         state = await self._runtime.lifespan_state()
-        outlet = ModernOutlet(send)
+        outlet = ModernClientStream(send)
         try:
             await self._serve(state, outlet, scope, whole)
         except* ClientGoneError as gone:
             logger.debug("a client is gone: %r", gone)
 
-    async def _serve(self, state: Any, outlet: ModernOutlet, scope: Scope, whole: _Whole) -> None:
+    async def _serve(self, state: Any, outlet: ModernClientStream, scope: Scope, whole: _Whole) -> None:
         try:
             await self._server.serve(state, outlet.within(scope), whole, outlet.send)
         except asyncio.CancelledError:
@@ -147,7 +146,7 @@ class ModernTransport:
         return _Whole(request.receive, await request.body(limit_bytes=self._http.max_body_bytes))
 
     def _lifetime(self, scope: Scope) -> float:
-        host = host_of(scope)
+        host = platform_of(scope)
         if not host.streams:
             return host.seconds_left(at_most=self._http.buffered_wait_seconds)
         # Clients cannot continue the stream, and do not all listen again.
@@ -184,11 +183,11 @@ class _Whole:
 
 
 def _refuse(scope: Scope, error: TmcpError) -> str:
-    outlet = ModernOutlet.of(scope)
+    outlet = ModernClientStream.of(scope)
     return str(refusal_of(error)) if outlet is None else outlet.refuse(error)
 
 
 def _hurry(scope: Scope) -> None:
-    outlet = ModernOutlet.of(scope)
+    outlet = ModernClientStream.of(scope)
     if outlet is not None:
         outlet.hurry()

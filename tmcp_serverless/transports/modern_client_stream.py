@@ -1,4 +1,4 @@
-"""Outlet to one client of the modern era, in the form that the SDK's entry is given."""
+"""ClientStream to one client of the modern era, in the form that the SDK's entry is given."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.transports import sse
-from tmcp_serverless.transports.asgi import INTERNAL_ERROR
+from tmcp_serverless.transports.asgi import INTERNAL_ERROR, STOPPED, refusal_of
+from tmcp_serverless.transports.client_stream import ClientStream
 from tmcp_serverless.transports.jsonrpc import dump, error_answer
-from tmcp_serverless.transports.outlet import Outlet
-from tmcp_serverless.transports.refusals import STOPPED, refusal_of
 
 if TYPE_CHECKING:
     from tmcp_serverless.errors import TmcpError
     from tmcp_serverless.transports.asgi import HttpProblem, Message, Scope, Send
 
-__all__ = ["ClientGoneError", "ModernOutlet"]
+__all__ = ["ClientGoneError", "ModernClientStream"]
 
 logger = logging.getLogger(__name__)
 
-_EXTENSION = "tmcp_serverless.modern_outlet"
+_EXTENSION = "tmcp_serverless.modern_client_stream"
 """Key in the ASGI scope's `extensions` for the outlet that handlers find."""
 
 
@@ -29,8 +28,8 @@ class ClientGoneError(Exception):
     """Raised when the client is not there any more, or does not read."""
 
 
-class ModernOutlet(Outlet):
-    """Outlet that can send a status that the SDK's entry does not know.
+class ModernClientStream(ClientStream):
+    """ClientStream that can send a status that the SDK's entry does not know.
 
     If the session managers cannot serve a request, its response is 503 with `Retry-After`, unless it has
     begun to stream.
@@ -48,7 +47,7 @@ class ModernOutlet(Outlet):
         self._head: Message | None = None
 
     @classmethod
-    def of(cls, scope: Scope) -> ModernOutlet | None:
+    def of(cls, scope: Scope) -> ModernClientStream | None:
         """Return the outlet of a request; `None` if it has none."""
         return (scope.get("extensions") or {}).get(_EXTENSION)
 

@@ -1,4 +1,9 @@
-"""MCP server of the kit's user, in this process: imported when needed, its lifespan entered once."""
+"""MCP server of the kit's user: its kernel, its lifespan, and its own Starlette application.
+
+A handler sees its request's scope (`request.app`, `request.url_for`, `request.path_params`). A server with
+routes or authentication is reached through its own application. For any other server the same keys are set,
+at less cost.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.exits import Contained
 from tmcp_serverless.server_kind import server_kind
+from tmcp_serverless.transports.asgi import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+
     from tmcp_serverless.sdk import Kernel
     from tmcp_serverless.sessions.bus import StreamSubscriptionBus
-    from tmcp_serverless.transports.asgi import ASGIApp
+    from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
 
-__all__ = ["ServerRuntime"]
+__all__ = ["InScopeOf", "ServerRuntime", "add_paths", "own_app", "route_at"]
 
 
 class ServerRuntime:
@@ -72,7 +81,7 @@ class ServerRuntime:
         The application is at `path`, and at the paths in `extra_paths`. There `entrance` is in front of both.
         """
         if self._kind == "lowlevel":
-            from tmcp_serverless.transports.own_app import around_lowlevel as around  # noqa: PLC0415 - starlette
+            around = _around_lowlevel
         else:
             from tmcp_serverless.sdk import guarded as around  # noqa: PLC0415 - with the server
         return around(self.server, app, path=path, extra_paths=extra_paths, entrance=entrance)
@@ -114,3 +123,92 @@ class ServerRuntime:
                 entered.cancel()
                 raise
             entered.set_exception(error)
+
+
+class InScopeOf:
+    """ASGI application that gets its requests as if a Starlette application had routed them.
+
+    Args:
+        app: The application.
+        own: The Starlette application that is named in the scope.
+        paths: The paths of the application. `own` has a route at each of them.
+
+    """
+
+    def __init__(self, app: ASGIApp, own: Starlette, paths: Collection[str]) -> None:
+        self._app = app
+        routes = {path.rstrip("/"): route_at(own, path) for path in paths}
+        self._keys = {
+            path: {
+                "app": own,
+                "starlette.exception_handlers": ({}, {}),
+                "route": route,
+                "endpoint": route.endpoint,
+            }
+            for path, route in routes.items()
+            if route is not None
+        }
+        self._router = own.router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request."""
+        keys = self._keys.get(path_of(scope))
+        if keys is not None:
+            scope.update(keys)
+            # The keys of an application around this one stay, as they do in Starlette.
+            scope.setdefault("router", self._router)
+            scope["path_params"] = dict(scope.get("path_params", ()))
+        await self._app(scope, receive, send)
+
+
+def own_app(server: Any, lowlevel: Any, path: str) -> Starlette:
+    """Return the application that an `MCPServer` or a lowlevel server makes, and leave the server as it was.
+
+    Args:
+        server: The server.
+        lowlevel: The lowlevel server inside, or the server itself.
+        path: The path of the MCP endpoint.
+
+    """
+    before = lowlevel._session_manager  # noqa: SLF001 - relied upon
+    try:
+        return server.streamable_http_app(streamable_http_path=path)
+    finally:
+        # The manager belongs to an application that the server's owner may have made of the server.
+        lowlevel._session_manager = before  # noqa: SLF001 - the same
+
+
+def _around_lowlevel(
+    server: Any,
+    app: ASGIApp,
+    *,
+    path: str,
+    extra_paths: Collection[str],
+    entrance: Callable[[ASGIApp], ASGIApp],
+) -> ASGIApp:
+    """Return the application in the scope of a lowlevel server's own one, without any other routes."""
+    own = own_app(server, server, path)
+    route = route_at(own, path)
+    if route is not None:
+        add_paths(own, route, extra_paths)
+    return entrance(InScopeOf(app, own, (path, *extra_paths)))
+
+
+def route_at(own: Starlette, path: str) -> Route | None:
+    """Return the first route at exactly this path."""
+    from starlette.routing import Route  # noqa: PLC0415 - with the server's application
+
+    return next((each for each in own.routes if isinstance(each, Route) and each.path == path), None)
+
+
+def add_paths(own: Starlette, route: Route, paths: Collection[str]) -> None:
+    """Serve a route's endpoint at further paths, except where the application has a route of its own."""
+    from starlette.routing import Route  # noqa: PLC0415 - the same
+
+    for path in paths:
+        if route_at(own, path) is not None:
+            continue
+        # Starlette takes a function that is given as an endpoint for one from a request to a response.
+        same = Route(path, endpoint=route.endpoint)
+        same.app, same.methods = route.app, None
+        own.router.routes.append(same)
