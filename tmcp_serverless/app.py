@@ -75,14 +75,13 @@ class App:
         self._extra_apps = extra_apps or {}
         self._policy = policy
         self._health = health
+        self._probed = health.paths if health is not None else frozenset[str]()
         self.serving = Serving(disconnect) if disconnect else None
         """The context to enter around all work that is served; `None` if connections stay open."""
 
         self._serve: ASGIApp = self._serve_http if disconnect is None else self._serve_and_disconnect
         if observer is not None:
-            self._serve = observer.around(
-                self._serve, but=lambda scope: bool(health and health.answers(scope))
-            )
+            self._serve = observer.around(self._serve, but=lambda scope: path_of(scope) in self._probed)
 
     async def aclose(self) -> None:
         """Leave the server's lifespan, and close everything open, even if one of the closings raises.
@@ -127,7 +126,7 @@ class App:
             await self._serve_http(scope, receive, send)
 
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._health is not None and self._health.answers(scope):
+        if self._health is not None and path_of(scope) in self._probed:
             await self._health(scope, receive, send)
             return
         if scope["path"].endswith("/") or not self._path:
