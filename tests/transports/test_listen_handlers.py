@@ -1,4 +1,4 @@
-"""A server's own listen handler and bus are honoured, over managers of every kind: refusals, limits, `close`."""
+"""A server's own listen handler and bus are honoured, over managers of every kind."""
 
 from __future__ import annotations
 
