@@ -305,9 +305,9 @@ class _Transports:
             options=_options(settings, ModernOptions),
             principal=principal,
         )
-        self._legacy: HttpSseTransport | None = None
+        self._http_sse: HttpSseTransport | None = None
         if not settings.disable_legacy_sse:
-            self._legacy = HttpSseTransport(
+            self._http_sse = HttpSseTransport(
                 runtime,
                 session_manager=managers,
                 path=settings.sse_path,
@@ -320,14 +320,14 @@ class _Transports:
     @property
     def extra_apps(self) -> dict[str, ASGIApp]:
         """The applications served beside the endpoint, by path."""
-        return {} if self._legacy is None else dict.fromkeys(self._legacy.paths, self._legacy.answer)
+        return {} if self._http_sse is None else dict.fromkeys(self._http_sse.paths, self._http_sse.answer)
 
     async def drain(self) -> None:
         """End the open streams of all of them."""
         self.modern.drain()
         await self.handshake.drain()
-        if self._legacy is not None:
-            await self._legacy.drain()
+        if self._http_sse is not None:
+            await self._http_sse.drain()
 
 
 def _options(settings: Settings, kind: type[Options]) -> Options:

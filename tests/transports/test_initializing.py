@@ -152,9 +152,9 @@ async def test_what_a_client_says_of_itself_is_read_once_for_all_of_a_batch(
     read: list[SessionRecord] = []
     read_params = sdk.client_params
 
-    def noted(record: SessionRecord, *, can_ask: bool) -> Any:
+    def noted(record: SessionRecord, *, can_send_requests: bool) -> Any:
         read.append(record)
-        return read_params(record, can_ask=can_ask)
+        return read_params(record, can_send_requests=can_send_requests)
 
     monkeypatch.setattr(sdk, "client_params", noted)
     exchange = await client.post([{"jsonrpc": "2.0", "id": number, "method": "ping"} for number in range(10)])

@@ -43,7 +43,7 @@ class ClientStream:
         self._most_seconds: float | None = None
         self._writing: asyncio.Timeout | None = None
         self._last_bytes = 0
-        self._is_stream = False
+        self._in_pieces = False
         self.gone = False
         """`True` if nothing that is sent arrives any more."""
 
@@ -72,9 +72,9 @@ class ClientStream:
             # A client that was there would have slowed down a sender that never pauses.
             await asyncio.sleep(0)
             return
-        self._is_stream = self._is_stream or message.get("more_body", False)
+        self._in_pieces = self._in_pieces or message.get("more_body", False)
         try:
-            if not self._is_stream:
+            if not self._in_pieces:
                 # Nothing waits behind a response that goes out whole, as most do: it pays for no timer.
                 await self._send(message)
                 return

@@ -81,7 +81,7 @@ class HandshakeTransport:
     @cached_property
     def _runner(self) -> MessageRunner:
         from tmcp_serverless.transports.runner import (  # noqa: PLC0415 - it imports mcp, which GET,
-            MessageRunner,  # DELETE and answers do without
+            MessageRunner,  # DELETE and replies do without
         )
 
         return MessageRunner(self._server, self._managers, self._options, self._open_responses)

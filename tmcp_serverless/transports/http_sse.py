@@ -89,7 +89,7 @@ class HttpSseTransport(HandshakeTransport):
     @cached_property
     def _runner(self) -> HttpSseRunner:
         from tmcp_serverless.transports.http_sse_runner import (  # noqa: PLC0415 - it imports mcp, which GET,
-            HttpSseRunner,  # and answers do without
+            HttpSseRunner,  # and replies do without
         )
 
         return HttpSseRunner(self._server, self._managers, self._options, self._open_responses)

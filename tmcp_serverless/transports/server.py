@@ -59,7 +59,7 @@ class ServerRuntime:
     @cached_property
     def kernel(self) -> Kernel:
         """SDK kernel over this server. Imports `mcp`."""
-        from tmcp_serverless.sdk import (  # noqa: PLC0415 - a GET, a DELETE and an answer do without mcp
+        from tmcp_serverless.sdk import (  # noqa: PLC0415 - a GET, a DELETE and a reply do without mcp
             Kernel,
             connect,
         )

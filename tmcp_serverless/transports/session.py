@@ -77,7 +77,7 @@ class LoadedSession:
         from tmcp_serverless import sdk  # noqa: PLC0415 - a GET, a DELETE and a reply do without mcp
 
         if can_send_requests not in self._client_params:
-            params = sdk.client_params(self.record, can_ask=can_send_requests)
+            params = sdk.client_params(self.record, can_send_requests=can_send_requests)
             self._client_params[can_send_requests] = params
         return sdk.restore_connection(self.id, self.record, outbound, self._client_params[can_send_requests])
 
