@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
@@ -80,9 +81,6 @@ class RunningRequest:
         self.session = session
         self.response = response
         self.can_send_requests = can_send_requests
-        self.session_messages = SessionMessages(self, managers.streams)
-        """The way to the client for messages that belong to no request."""
-
         self.request_id: str | int | None = message.get("id")
         request, on_response = StarletteRequest(scope), can_send_requests and response is not None
         self.transport = TransportContext(
@@ -91,10 +89,11 @@ class RunningRequest:
             headers=request.headers,
         )
         can_close = response is not None and response.can_close
+        close_standalone = partial(managers.streams.interrupt, session.id)
         self.message_metadata = ServerMessageMetadata(
             request_context=request,
             close_sse_stream=response.close_connection if response is not None and can_close else None,
-            close_standalone_sse_stream=self._close_standalone_stream if can_close else None,
+            close_standalone_sse_stream=close_standalone if can_close else None,
             can_send_request=on_response,
         )
         self.cancelled = False
@@ -121,6 +120,11 @@ class RunningRequest:
     def can_send_request(self) -> bool:
         """`True` if the client can be sent a server request on the response."""
         return self.transport.can_send_request and not self._closed
+
+    @property
+    def session_messages(self) -> SessionMessages:
+        """The way to the client for messages that belong to no request."""
+        return SessionMessages(self, self._managers.streams)
 
     @property
     def has_own_stream(self) -> bool:
@@ -199,9 +203,6 @@ class RunningRequest:
         if self._inbox is None:
             self._inbox = self._new_inbox()
         return await self._inbox.request(method, params, opts, send)
-
-    async def _close_standalone_stream(self) -> None:
-        await self._managers.streams.interrupt(self.session.id)
 
     # Beginning, cancellation and end of the handler
 
