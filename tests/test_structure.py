@@ -50,7 +50,7 @@ LEAVES = {
 """Modules at the root that every package may import, and that import no package at run time."""
 
 AGAINST_THE_ARROWS = {
-    "sdk -> transports": 2,
+    "sdk -> transports": 1,
     "sessions -> sdk": 2,
 }
 """Imports that are to be turned round, and their number, which may only fall."""

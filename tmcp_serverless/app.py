@@ -14,18 +14,17 @@ from tmcp_serverless.hosts.stopping import Stopping
 from tmcp_serverless.mounting import WELL_KNOWN, Mounted
 from tmcp_serverless.sessions.bus import StreamSubscriptionBus
 from tmcp_serverless.transports.asgi import as_routed, path_of
-from tmcp_serverless.transports.entrance import Entrance
-from tmcp_serverless.transports.http import HttpTransport
-from tmcp_serverless.transports.legacy_sse import SseTransport
+from tmcp_serverless.transports.http_sse import HttpSseTransport
 from tmcp_serverless.transports.modern import ModernOptions, ModernTransport
-from tmcp_serverless.transports.options import HttpOptions
-from tmcp_serverless.transports.runtime import ServerRuntime
-from tmcp_serverless.transports.security import OriginPolicy
-from tmcp_serverless.transports.serving import Serving
-from tmcp_serverless.transports.versions import era_of
+from tmcp_serverless.transports.origin import Entrance, OriginPolicy
+from tmcp_serverless.transports.platform import HttpOptions
+from tmcp_serverless.transports.revisions import ERAS
+from tmcp_serverless.transports.server import ServerRuntime
+from tmcp_serverless.transports.streamable_http import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from types import TracebackType
 
     from tmcp_serverless.config import Settings
     from tmcp_serverless.health import Health
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.contracts import SessionManagers
     from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
 
-__all__ = ["App", "Transports"]
+__all__ = ["App", "Serving", "Transports"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +85,9 @@ class Transports:
             options=_options(settings, ModernOptions),
             principal=principal,
         )
-        self._legacy: SseTransport | None = None
+        self._http_sse: HttpSseTransport | None = None
         if not settings.disable_legacy_sse:
-            self._legacy = SseTransport(
+            self._http_sse = HttpSseTransport(
                 runtime,
                 session_manager=managers,
                 path=settings.sse_path,
@@ -101,14 +100,14 @@ class Transports:
     @property
     def extra_apps(self) -> dict[str, ASGIApp]:
         """The applications served beside the endpoint, by path."""
-        return {} if self._legacy is None else dict.fromkeys(self._legacy.paths, self._legacy.answer)
+        return {} if self._http_sse is None else dict.fromkeys(self._http_sse.paths, self._http_sse.answer)
 
     async def drain(self) -> None:
         """End the open streams of all of them."""
         self.modern.drain()
         await self.handshake.drain()
-        if self._legacy is not None:
-            await self._legacy.drain()
+        if self._http_sse is not None:
+            await self._http_sse.drain()
 
 
 def _options(settings: Settings, kind: type[Options]) -> Options:
@@ -154,14 +153,13 @@ class App:
         self._extra_apps = transports.extra_apps
         self._policy = transports.policy
         self._health = health
+        self._probed = health.paths if health is not None else frozenset[str]()
         self.serving = Serving(disconnect) if disconnect else None
         """The context to enter around all work that is served; `None` if connections stay open."""
 
         self._serve: ASGIApp = self._serve_http if disconnect is None else self._serve_and_disconnect
         if observer is not None:
-            self._serve = observer.around(
-                self._serve, but=lambda scope: bool(health and health.answers(scope))
-            )
+            self._serve = observer.around(self._serve, but=lambda scope: path_of(scope) in self._probed)
 
     async def aclose(self) -> None:
         """Leave the server's lifespan, and close everything open, even if one of the closings raises.
@@ -206,7 +204,7 @@ class App:
             await self._serve_http(scope, receive, send)
 
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._health is not None and self._health.answers(scope):
+        if self._health is not None and path_of(scope) in self._probed:
             await self._health(scope, receive, send)
             return
         if scope["path"].endswith("/") or not self._path:
@@ -241,8 +239,7 @@ class App:
         if self._extra_apps and (other := self._extra_apps.get(path_of(scope))) is not None:
             await other(scope, receive, send)
             return
-        era = era_of(_header(scope, b"mcp-protocol-version"))
-        modern = era == "modern" and path_of(scope) == self._path
+        modern = _header(scope, b"mcp-protocol-version") not in ERAS and path_of(scope) == self._path
         await (self._modern if modern else self._handshake)(scope, receive, send)
 
     async def startup(self) -> None:
@@ -267,6 +264,27 @@ class App:
             await send({"type": "lifespan.shutdown.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+
+class Serving:
+    """Context around everything that is served. It disconnects when the last of it has ended.
+
+    So with `TMCP_KEEP_CONNECTIONS=0` no connection to the database is open while nothing is being served.
+    """
+
+    def __init__(self, disconnect: Callable[[], Awaitable[None]]) -> None:
+        self._disconnect = disconnect
+        self._under_way = 0
+
+    async def __aenter__(self) -> None:
+        self._under_way += 1
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            await self._disconnect()
 
 
 def _header(scope: Scope, wanted: bytes) -> str | None:

@@ -8,7 +8,7 @@ Private names are in `private.py`. Public, but provisional or for the SDK's own 
   `middleware`, `cache_hints`, `server_info_stamp` and `create_initialization_options`, nothing else;
 * `mcp.server.runner.aclose_shielded`: closes the connection's exit stack with the handlers' contexts;
 * `mcp.server.connection.Connection`: `client_params`, `protocol_version` and `initialized` can be restored;
-* `mcp.shared.dispatcher.DispatchContext`: the channel that a request talks through (`Call` is ours);
+* `mcp.shared.dispatcher.DispatchContext`: a request's channel (`RunningRequest` is ours);
 * `MCPServer.streamable_http_app`, `FastMCP.http_app`: Starlette applications with a route at the MCP path.
   With authentication, the route's application is a `RequireAuthMiddleware`;
 * `mcp.shared.subscriptions.event_to_notification` and `event_from_wire`: the streams' events, as messages;

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mcp.server.lowlevel.server import HandlerEntry, NotificationOptions
 from mcp.server.runner import ServerRunner
+from mcp.shared.dispatcher import DispatchContext
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
+from mcp.shared.transport_context import TransportContext
 from mcp_types import (
     INTERNAL_ERROR,
     EmptyResult,
@@ -28,11 +30,10 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel.server import Server
     from mcp.server.models import InitializationOptions
 
-    from tmcp_serverless.sdk.call import Call
     from tmcp_serverless.sdk.connection import SessionConnection
     from tmcp_serverless.sessions.records import Json
 
-__all__ = ["Kernel", "ServerView", "exit_data"]
+__all__ = ["Kernel", "KernelCall", "ServerView", "exit_data"]
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,21 @@ class _HandshakeView(ServerView):
         return options
 
 
+class KernelCall(DispatchContext[TransportContext], Protocol):
+    """One inbound message while its handler runs, as the kernel needs it: the SDK's context, and its ends."""
+
+    cancelled: bool
+    """True if the client has cancelled the message."""
+
+    def begin(self) -> None:
+        """Record that the handler runs from now on, in the calling task."""
+        ...
+
+    def close(self) -> None:
+        """Record that the message has been handled."""
+        ...
+
+
 class Kernel:
     """An MCP server, ready to handle single messages of any session.
 
@@ -126,7 +142,7 @@ class Kernel:
 
     async def answer(
         self,
-        call: Call,
+        call: KernelCall,
         message: Json,
         connection: SessionConnection,
         lifespan_state: Any,
@@ -164,7 +180,7 @@ class Kernel:
         return answer, False
 
     async def notify(
-        self, call: Call, message: Json, connection: SessionConnection, lifespan_state: Any
+        self, call: KernelCall, message: Json, connection: SessionConnection, lifespan_state: Any
     ) -> None:
         """Run a notification's handler. Its exceptions are logged: a notification has no answer."""
         runner = ServerRunner(self._answering, connection, lifespan_state)

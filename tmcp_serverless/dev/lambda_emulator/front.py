@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tmcp_serverless.dev.lambda_emulator.sandbox import InitializationError, ThrottledError
 from tmcp_serverless.transports.asgi import HttpProblem, respond
-from tmcp_serverless.transports.security import OriginPolicy
+from tmcp_serverless.transports.origin import OriginPolicy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable

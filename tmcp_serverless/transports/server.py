@@ -1,4 +1,4 @@
-"""MCP server of the kit's user, in this process: imported when needed, its lifespan entered once."""
+"""MCP server of the kit's user: its kernel, and its lifespan, which is entered once."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ServerRuntime:
         self, server: Any, *, answer_session_methods: bool = True, bus: StreamSubscriptionBus | None = None
     ) -> None:
         self.server = server
-        self._kind = server_kind(server)
+        server_kind(server)  # It is one, or an error says so now.
         self._bus = bus
         self._answer_session_methods = answer_session_methods
         self._entered: asyncio.Future[Any] | None = None
@@ -50,7 +50,7 @@ class ServerRuntime:
     @cached_property
     def kernel(self) -> Kernel:
         """SDK kernel over this server. Imports `mcp`."""
-        # A GET, a DELETE and an answer do without mcp.
+        # A GET, a DELETE and a reply do without mcp.
         from tmcp_serverless.sdk.events import connect  # noqa: PLC0415
         from tmcp_serverless.sdk.kernel import Kernel  # noqa: PLC0415
 
@@ -70,11 +70,9 @@ class ServerRuntime:
 
         The application is at `path`, and at the paths in `extra_paths`. There `entrance` is in front of both.
         """
-        if self._kind == "lowlevel":
-            from tmcp_serverless.transports.own_app import around_lowlevel as around  # noqa: PLC0415 - starlette
-        else:
-            from tmcp_serverless.sdk.guard import guarded as around  # noqa: PLC0415 - with the server
-        return around(self.server, app, path=path, extra_paths=extra_paths, entrance=entrance)
+        from tmcp_serverless.sdk.guard import guarded  # noqa: PLC0415 - with the server
+
+        return guarded(self.server, app, path=path, extra_paths=extra_paths, entrance=entrance)
 
     async def lifespan_state(self) -> Any:
         """Return the value that the server's lifespan yielded. Enter the lifespan first if that is due.
