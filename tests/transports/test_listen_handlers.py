@@ -24,7 +24,7 @@ from tmcp_serverless import (
     StreamSessionManager,
     create_handler,
 )
-from tmcp_serverless.sdk.events import own_handler
+from tmcp_serverless.sdk.own_bus import own_handler
 from tmcp_serverless.sdk.server_kind import lowlevel_server
 from tmcp_serverless.testing.contracts import RecordingController
 

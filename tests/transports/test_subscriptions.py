@@ -30,7 +30,7 @@ from tmcp_serverless import (
     SessionManagers,
     create_handler,
 )
-from tmcp_serverless.sdk.events import own_handler
+from tmcp_serverless.sdk.own_bus import own_handler
 from tmcp_serverless.transports.modern_client_stream import ModernClientStream
 
 if TYPE_CHECKING:

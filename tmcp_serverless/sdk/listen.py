@@ -16,7 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp_types import INTERNAL_ERROR, SubscriptionsListenResult
 
-from tmcp_serverless.sdk.events import BothBuses, own_handler, warn_of_another_namespace
+from tmcp_serverless.sdk.own_bus import BothBuses, own_handler, warn_of_another_namespace
 from tmcp_serverless.sdk.private import bus_of, copy_for_one_stream, most_streams
 from tmcp_serverless.sdk.refusing import refusing, scope_of
 from tmcp_serverless.sdk.server_kind import server_kind

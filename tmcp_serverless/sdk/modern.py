@@ -18,9 +18,9 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, DiscoverResult, SubscriptionsListenRequestParams
 
 from tmcp_serverless.exits import current_task, is_end_of
-from tmcp_serverless.sdk.events import LISTEN, connect
 from tmcp_serverless.sdk.kernel import ServerView, exit_data
 from tmcp_serverless.sdk.listen import Listen, listen_of
+from tmcp_serverless.sdk.own_bus import LISTEN, connect
 from tmcp_serverless.sdk.private import modern_entry
 from tmcp_serverless.sdk.refusing import RefusedError, scope_of
 from tmcp_serverless.sdk.replay import Replay

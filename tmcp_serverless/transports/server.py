@@ -51,8 +51,8 @@ class ServerRuntime:
     def kernel(self) -> Kernel:
         """SDK kernel over this server. Imports `mcp`."""
         # A GET, a DELETE and a reply do without mcp.
-        from tmcp_serverless.sdk.events import connect  # noqa: PLC0415
         from tmcp_serverless.sdk.kernel import Kernel  # noqa: PLC0415
+        from tmcp_serverless.sdk.own_bus import connect  # noqa: PLC0415
 
         if self._bus is not None:
             connect(self.server, self._bus)
