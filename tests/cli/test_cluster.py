@@ -205,13 +205,10 @@ def test_an_attribute_that_is_not_there_is_one_sentence() -> None:
     assert str(caught.value) == f"{path} has no 'nothing'; did you mean app or failing?"
 
 
-def test_an_instance_that_does_not_get_ready_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("tmcp_serverless.cli.cluster._START_SECONDS", 0.5)
+def test_an_instance_that_does_not_get_ready_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
     with pytest.raises(ClusterError, match=r"Instance 1 was not ready after 0\.5 seconds"):
-        Cluster("slow.py:app", folder=tmp_path).start()
+        Cluster("slow.py:app", folder=tmp_path, start_seconds=0.5).start()
 
 
 def test_what_cannot_be_a_target_is_refused_before_anything_starts(tmp_path: Path) -> None:
