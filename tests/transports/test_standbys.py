@@ -41,7 +41,7 @@ async def heard(client: Client, *streams: Exchange) -> int:
     def after() -> list[int]:
         return [len(stream.messages) - number for stream, number in zip(streams, before, strict=True)]
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while not any(after()):
             await asyncio.sleep(0.01)
     assert sorted(after()) == [*[0] * (len(streams) - 1), 1]
@@ -106,7 +106,7 @@ async def test_of_several_that_stand_by_one_takes_over(clients: list[Client]) ->
             await last.until(lambda: bool(last.ids))
             for stream in waiting:
                 await stands_by(stream)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while all("@+" in stream.ids[-1] for stream in waiting):
                 await asyncio.sleep(0.01)
         counted = [0] * 4
