@@ -25,13 +25,13 @@ from tests.support.sse_client import SseClient
 from tests.support.waiting import eventually
 from tmcp_serverless import (
     Database,
+    HttpSseTransport,
     HttpTransport,
     Notifier,
     PostgresInfoSessionManager,
     PostgresStreamSessionManager,
     SchemaError,
     SessionRecord,
-    SseTransport,
     TableNames,
     create_handler,
 )
@@ -515,7 +515,7 @@ async def test_row_27_both_transports_over_shared_managers_deliver_a_broadcast_o
 ) -> None:
     managers = new_managers()
     http = HttpTransport(small_server(), session_manager=managers)
-    sse = SseTransport(small_server(), session_manager=managers)
+    sse = HttpSseTransport(small_server(), session_manager=managers)
     newer = await Client(http).initialize()
     async with newer.listen() as stream, SseClient(sse) as older:
         await stream.begun()

@@ -39,7 +39,7 @@ from tmcp_serverless import ConfigurationError
 from tmcp_serverless.sdk import Call, lowlevel_server
 from tmcp_serverless.sdk.events import event_of, message_of
 from tmcp_serverless.server_kind import server_kind
-from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
+from tmcp_serverless.transports.revisions import HANDSHAKE_VERSIONS
 
 
 def parameters(function: Any) -> list[str]:

@@ -43,12 +43,12 @@ if TYPE_CHECKING:
         StreamSessionManager,
     )
     from tmcp_serverless.transports import (
-        HOST_EXTENSION,
-        Host,
+        PLATFORM_EXTENSION,
         HttpOptions,
+        HttpSseTransport,
         HttpTransport,
         OriginPolicy,
-        SseTransport,
+        Platform,
     )
 
     __version__: str
@@ -90,24 +90,24 @@ _HOMES = {
         "StreamSessionManager",
     ),
     "transports": (
-        "HOST_EXTENSION",
-        "Host",
+        "PLATFORM_EXTENSION",
+        "Platform",
         "HttpOptions",
         "HttpTransport",
         "OriginPolicy",
-        "SseTransport",
+        "HttpSseTransport",
     ),
 }
 
 __all__ = [
-    "HOST_EXTENSION",
+    "PLATFORM_EXTENSION",
     "CloseReason",
     "ConfigurationError",
     "Connection",
     "Database",
     "Handler",
-    "Host",
     "HttpOptions",
+    "HttpSseTransport",
     "HttpTransport",
     "InMemoryInfoSessionManager",
     "InMemoryKeyStore",
@@ -117,6 +117,7 @@ __all__ = [
     "KeyStore",
     "Notifier",
     "OriginPolicy",
+    "Platform",
     "PostgresInfoSessionManager",
     "PostgresKeyStore",
     "PostgresStreamSessionManager",
@@ -127,7 +128,6 @@ __all__ = [
     "SessionRecord",
     "Settings",
     "SettingsOverrides",
-    "SseTransport",
     "StoreUnavailableError",
     "StoredEvent",
     "StreamController",

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tmcp_serverless.transports.host import host_of
+from tmcp_serverless.transports.asgi import platform_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -108,7 +108,7 @@ async def _path(scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 async def _host(scope: Scope, _receive: Receive, send: Send) -> None:
-    host = host_of(scope)
+    host = platform_of(scope)
     left = None if host.deadline is None else host.deadline - time.monotonic()
     await _text(send, f"{host.streams} {left:.2f} {scope['aws.context'].function_name} {len(loops)} {ticks}")
 

@@ -13,10 +13,10 @@ from tests.support.sse_fixtures import INITIALIZE, PING, client, handlers, stage
 from tests.support.talkative import Stage, talkative_server
 from tmcp_serverless import (
     Handler,
+    HttpSseTransport,
     InMemoryInfoSessionManager,
     InMemoryStreamSessionManager,
     SessionManagers,
-    SseTransport,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ async def test_m1_a_foreign_origin_is_403_on_both_endpoints(handlers: list[Handl
 
 async def test_m1_the_transport_checks_by_itself(stage: Stage) -> None:
     managers = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
-    transport = SseTransport(talkative_server(stage), session_manager=managers)
+    transport = HttpSseTransport(talkative_server(stage), session_manager=managers)
     client = SseClient(transport)
     async with client.send("GET", origin="https://evil.example") as refused:
         assert (await refused.whole()).status == 403

@@ -12,8 +12,8 @@ from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.addresses import StandaloneId, inbox_of, new_connection, request_id_of
 from tmcp_serverless.transports.asgi import INTERNAL_ERROR
 from tmcp_serverless.transports.jsonrpc import dump
+from tmcp_serverless.transports.revisions import RESUMABLE_VERSION
 from tmcp_serverless.transports.stream_reader import StreamReader
-from tmcp_serverless.transports.versions import RESUMABLE_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.records import StoredEvent
     from tmcp_serverless.transports.addresses import EventId
     from tmcp_serverless.transports.asgi import Send
-    from tmcp_serverless.transports.options import HttpOptions
+    from tmcp_serverless.transports.platform import HttpOptions
     from tmcp_serverless.transports.session import LoadedSession
 
 __all__ = ["RequestReader", "StandaloneReader"]
