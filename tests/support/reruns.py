@@ -26,7 +26,7 @@ class Reruns:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the first error of a test that runs again."""
-        if report.outcome == "rerun":
+        if str(report.outcome) == "rerun":
             self._errors.setdefault(report.nodeid, _error(report))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

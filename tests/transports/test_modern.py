@@ -32,6 +32,7 @@ from tmcp_serverless import (
     SessionManagers,
     create_handler,
 )
+from tmcp_serverless.sdk import lowlevel_server
 from tmcp_serverless.transports import client_stream
 from tmcp_serverless.transports.modern_client_stream import ModernClientStream
 
@@ -277,7 +278,7 @@ async def test_a_refusal_that_a_servers_own_middleware_catches_is_no_503(
                 raise
             return {"content": [], "resultType": "complete"}
 
-    server._lowlevel_server.middleware.insert(0, go_on)
+    lowlevel_server(server).middleware.insert(0, go_on)
     without_keys = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
     async with create_handler(server, session_manager=without_keys) as handler:
         call = {"name": "greet", "arguments": {"greeting": "Hello"}}
