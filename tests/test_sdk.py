@@ -37,13 +37,13 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from tmcp_serverless import (
     ConfigurationError,
-    HttpOptions,
     InMemoryInfoSessionManager,
     InMemoryStreamSessionManager,
     SessionManagers,
 )
 from tmcp_serverless.sdk.events import event_of, message_of
 from tmcp_serverless.sdk.server_kind import lowlevel_server, server_kind
+from tmcp_serverless.transports.platform import HttpOptions
 from tmcp_serverless.transports.revisions import HANDSHAKE_VERSIONS
 from tmcp_serverless.transports.running_request import RunningRequest
 from tmcp_serverless.transports.session import LoadedSession
@@ -76,12 +76,11 @@ def test_a_connection_can_be_restored() -> None:
 
 
 async def test_a_running_request_has_every_member_of_a_dispatch_context() -> None:
-    managers = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
     running = RunningRequest(
-        {"jsonrpc": "2.0", "id": 1, "method": "ping"},
+        {"id": 1, "method": "ping"},
         session=LoadedSession.before_initialize("a", principal=""),
         scope={"type": "http", "headers": []},
-        managers=managers,
+        managers=SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager()),
         options=HttpOptions(),
         response=None,
         can_send_requests=False,

@@ -44,6 +44,8 @@ class Handler:
         await _ROUTES["/" + path.split("/")[1]](scope, receive, send)
 
     async def handle_event(self, event: Any, context: Any) -> Any:
+        if event == {"block": True}:
+            time.sleep(600)  # noqa: ASYNC251 - nothing but the kernel ends it
         if event == {"unprintable": True}:
             raise UnprintableError
         if event == {"raise": True}:

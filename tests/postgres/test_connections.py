@@ -62,7 +62,7 @@ async def test_the_database_drops_what_a_frozen_process_holds(database_url: str)
         async def none_left() -> bool:
             return not await connections(database_url)
 
-        await eventually(none_left, seconds=5)
+        await eventually(none_left)
         process.send_signal(signal.SIGCONT)
         process.stdin.write("go on\n")
         process.stdin.flush()

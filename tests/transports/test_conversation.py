@@ -246,7 +246,7 @@ async def test_row_34_i1_a_cancellation_stops_the_tool_wherever_it_runs(
     async with calling(client, tool, id="c") as exchange:
         await stage.started.wait()
         assert (await client.notify("notifications/cancelled", {"requestId": "c"})).status == 202
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await stage.cancelled.wait()
         assert (await exchange.whole()).messages[-1]["error"] == {
             "code": -32800,
@@ -326,7 +326,7 @@ async def test_deleting_the_session_stops_what_runs_in_it(client: Client, stage:
         await stage.started.wait()
         await asyncio.sleep(0.2)  # A request listens once it lasts.
         assert (await client.delete()).status == 200
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await stage.cancelled.wait()
         await exchange.whole()
 

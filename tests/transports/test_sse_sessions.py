@@ -161,7 +161,7 @@ async def test_when_the_client_goes_its_session_goes_and_what_ran_in_it_is_stopp
             await asyncio.sleep(0.3)  # A request listens once it lasts.
             client.stream.leave()
             await client.stream.whole()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await stage.cancelled.wait()
         for _ in range(3):
             assert (await client.post(PING)).status == 404

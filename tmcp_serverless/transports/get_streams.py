@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import InvalidCursorError, SessionNotFoundError, TmcpError
 from tmcp_serverless.sessions.stream_manager import StreamSessionManager
-from tmcp_serverless.transports.addresses import EventId, StandaloneId
+from tmcp_serverless.transports.addresses import EventId
 from tmcp_serverless.transports.asgi import HttpProblem, note, platform_of, respond
 from tmcp_serverless.transports.platform import token_seconds
 from tmcp_serverless.transports.readers import RequestReader, StandaloneReader
@@ -106,7 +106,7 @@ class GetStreams:
         waiting = StandBy(streams, address, reader, check=partial(self._check_again, session))
         reader.on_superseded = waiting.begin
         try:
-            await streams.create(address, reader, after=after)
+            await reader.claim(streams, address, after)
         except InvalidCursorError as error:
             raise HttpProblem(400, f"Invalid Last-Event-ID: {error}") from None
         try:
@@ -155,14 +155,14 @@ class GetStreams:
     def _reader(
         self, request: Request, send: Send, session: LoadedSession, resumed: EventId | None
     ) -> tuple[StreamReader, str, str | None]:
-        """Return the reader for the GET, the mailbox that it reads, and the cursor that it starts behind."""
+        """Return the reader for the GET, the mailbox that it reads, and what its `claim` starts behind."""
         one_batch = not platform_of(request.scope).streams
         if resumed is None:
             standalone = StandaloneReader(
                 send, session, self._options, one_batch=one_batch, is_there=partial(self._is_there, session)
             )
-            id = request.headers.get("last-event-id", "") if self._options.replay else ""
-            return standalone, session.id, StandaloneId.parse(id).cursor
+            id = request.headers.get("last-event-id") if self._options.replay else None
+            return standalone, session.id, id
         streams = self._managers.streams
         reader = RequestReader(
             send, session, self._options, one_batch=one_batch, after=resumed, streams=streams

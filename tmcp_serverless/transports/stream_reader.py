@@ -80,6 +80,10 @@ class StreamReader:
     written: str | None = None
     """Cursor behind the last event of this connection, or the one that it began at."""
 
+    async def claim(self, streams: StreamSessionManager, id: str, after: str | None) -> None:
+        """Claim the stream behind a cursor; `None`: behind the last event that any connection was given."""
+        await streams.create(id, self, after=after)
+
     async def opened(self, cursor: str) -> None:
         """Take the cursor at the start of the stream."""
 
