@@ -48,6 +48,7 @@ _Hosts = Annotated[_Names, AfterValidator(forms.check_hosts)]
 _Origins = Annotated[_Names, AfterValidator(forms.check_origins)]
 _Keys = Annotated[_Names, AfterValidator(forms.check_keys)]
 _Path = Annotated[str, AfterValidator(forms.check_path)]
+_Namespace = Annotated[str, AfterValidator(forms.check_namespace)]
 _Schema = Annotated[str, AfterValidator(forms.check_schema)]
 
 
@@ -103,7 +104,7 @@ class Settings(BaseModel):
     database_connections: int = Field(default=10, ge=1)
     """The most connections that one process opens, without the one that LISTENs."""
 
-    namespace: Annotated[str, AfterValidator(forms.check_namespace)] | None = None
+    namespace: _Namespace | None = None
     """The server's part of the tables, apart from other servers on the same database.
 
     The default is the server's name. Set it before you rename a server whose sessions have to survive.

@@ -29,7 +29,7 @@ SPELLING = {
     "_Keys": "_Names",
     "_Path": "str",
     "_Schema": "str",
-    "Annotated[str, AfterValidator(check_namespace)]": "str",
+    "_Namespace": "str",
 }
 """Types of `Settings` with their validators, and the types that callers write."""
 
