@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from tmcp_serverless.overrides import SettingsOverrides
-    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.transports.asgi import ASGIApp, Scope
 
 __all__ = ["Handler", "create_handler"]
@@ -210,7 +210,9 @@ def create_handler(
     """
     settings = _effective(settings, overrides)
     managers, namespace = _managers(server, settings, session_manager)
-    bus = StreamSubscriptionBus(managers.streams)
+    bus = StreamSubscriptionBus(
+        managers.topic, reaches_others=managers.events is not None, order=managers.streams.send_order
+    )
     runtime = ServerRuntime(server, answer_session_methods=settings.answer_session_methods, bus=bus)
     policy = OriginPolicy(allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
     transports = _Transports(runtime, managers, bus, policy=policy, settings=settings, principal=principal)

@@ -12,20 +12,12 @@ from mcp.server.mcpserver import Context
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from mcp_types import SubscriptionsListenRequestParams
 
+from tests.support.bare_managers import bare_managers
 from tests.support.modern import ModernClient, methods, short_lived
-from tmcp_serverless import (
-    InMemoryInfoSessionManager,
-    InMemoryStreamSessionManager,
-    SessionManagers,
-    StreamController,
-    StreamSessionManager,
-    create_handler,
-)
+from tmcp_serverless import create_handler
 from tmcp_serverless.sdk import lowlevel_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from tests.support.fixtures import NewHandler
 
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
@@ -120,43 +112,17 @@ async def test_a_lowlevel_servers_own_bus_is_heard_and_nothing_else(new_handler:
         assert methods(stream) == [ACKNOWLEDGED, CHANGED]
 
 
-class BareStreams(StreamSessionManager):
-    """Streams with the abstract methods alone, over a store that several instances share."""
-
-    def __init__(self, store: InMemoryStreamSessionManager) -> None:
-        self._store = store
-
-    async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
-        await self._store.create(id, controller, after=after)
-
-    async def delete(self, id: str) -> None:
-        await self._store.delete(id)
-
-    async def has(self, id: str) -> bool:
-        return await self._store.has(id)
-
-    async def send(self, sessions: Iterable[str] | None, data: str) -> None:
-        await self._store.send(sessions, data)
-
-
-async def test_over_bare_managers_listen_streams_hear_their_own_process_and_every_broadcast() -> None:
-    store, info = InMemoryStreamSessionManager(), InMemoryInfoSessionManager()
-    here, there = (
-        create_handler(
-            official(ListenHandler(InMemorySubscriptionBus())),
-            session_manager=SessionManagers(streams=BareStreams(store), info=info),
-        )
-        for _ in range(2)
-    )
+async def test_over_bare_managers_listen_streams_hear_their_own_process() -> None:
+    server = official(ListenHandler(InMemorySubscriptionBus()))
     wanted = {"toolsListChanged": True, "resourceSubscriptions": ["test://a"]}
-    async with ModernClient(here.app).listen(**wanted) as stream:
-        await stream.count(1)
-        await ModernClient(here.app).call("change")
-        await stream.count(2)
-        await here.notifier.resource_updated("test://a")
-        await stream.count(3)
-        await there.notifier.tools_changed()
-        await stream.count(4)
+    async with create_handler(server, session_manager=bare_managers()) as handler:
+        client = ModernClient(handler.app)
+        async with client.listen(**wanted) as stream:
+            await stream.count(1)
+            await client.call("change")
+            await stream.count(2)
+            await handler.notifier.resource_updated("test://a")
+            await stream.count(3)
+            await handler.notifier.tools_changed()
+            await stream.count(4)
         assert methods(stream) == [ACKNOWLEDGED, CHANGED, "notifications/resources/updated", CHANGED]
-    await here.aclose()
-    await there.aclose()

@@ -20,8 +20,8 @@ from tmcp_serverless.transports.journal import Journal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import Json
+    from tmcp_serverless.sessions.streams import StreamSessionManager
 
 __all__ = ["Conversation"]
 

@@ -13,14 +13,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.exits import current_task, is_end_of
-from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.sessions.records import CloseReason, NotWrittenError
 from tmcp_serverless.transports.addresses import inbox_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import Json, StoredEvent
+    from tmcp_serverless.sessions.streams import StreamSessionManager
 
 __all__ = ["Inbox", "cancellation"]
 
@@ -97,8 +97,11 @@ class Inbox:
                 return
             self._claimed = False
             await self._streams.release(self._address, self)
-            if self._closed is not CloseReason.SUPERSEDED and not await self._streams.has(self._address):
+            if self._closed is not CloseReason.SUPERSEDED and await self._is_free():
                 await self._streams.delete(self._address)
+
+    async def _is_free(self) -> bool:
+        return not (self._streams.can_release and await self._streams.has(self._address))
 
     def expect(self, question_id: str, on_progress: Any) -> asyncio.Future[Json]:
         """Return the future answer, a JSON-RPC response, to a server request that is about to be sent.
@@ -128,8 +131,11 @@ class Inbox:
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Handle messages from the client."""
+        if self._closed is not None:
+            raise NotWrittenError
         for event in events:
-            await self._hear(json.loads(event.data))
+            if event.data:
+                await self._hear(json.loads(event.data))
             self._cursor = event.cursor
 
     async def missed(self, count: int) -> None:

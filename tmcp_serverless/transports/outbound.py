@@ -11,8 +11,8 @@ from tmcp_serverless.transports.jsonrpc import dump
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import Json
+    from tmcp_serverless.sessions.streams import StreamSessionManager
     from tmcp_serverless.transports.conversation import Conversation
 
 __all__ = ["LogFilter", "SessionOutbound"]
@@ -104,7 +104,7 @@ class SessionOutbound:
         data = dump(message).decode()
         if self._is_stream:
             # `send` would create the mailbox of a session again that has ended with its stream.
-            if not await self._streams.deliver(self._session_id, data):
+            if await self._streams.append(self._session_id, data, create=False) is None:
                 logger.debug("dropped a message: its session is gone")
         else:
             await self._streams.send([self._session_id], data)

@@ -9,7 +9,7 @@ from tmcp_serverless.transports.asgi import INTERNAL_ERROR, INVALID_PARAMS
 from tmcp_serverless.transports.jsonrpc import error_answer
 
 if TYPE_CHECKING:
-    from tmcp_serverless.sessions.contracts import InfoSessionManager
+    from tmcp_serverless.sessions.info import InfoSessionManager
     from tmcp_serverless.sessions.records import Json
 
 __all__ = ["RECORDED", "is_offered", "record"]

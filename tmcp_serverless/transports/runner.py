@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tmcp_serverless import sdk
-from tmcp_serverless.sessions.ids import is_stream_session_id
+from tmcp_serverless.sessions.addresses import is_stream_session_id
 from tmcp_serverless.sessions.records import SessionRecord
 from tmcp_serverless.transports.asgi import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
 from tmcp_serverless.transports.attendance import Attendance
@@ -28,7 +28,7 @@ from tmcp_serverless.transports.versions import RESUMABLE_VERSION
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import Scope, Send
     from tmcp_serverless.transports.channel import ResponseChannel
@@ -191,7 +191,7 @@ class MessageRunner:
 
     def _interrupter(self, session_id: str) -> Callable[[], Awaitable[None]]:
         async def interrupt() -> None:
-            await self._managers.streams.interrupt(session_id)
+            await self._managers.streams.release(session_id)
 
         return interrupt
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mcp.server.connection import Connection
     from mcp.shared.dispatcher import Outbound
 
-    from tmcp_serverless.sessions.contracts import InfoSessionManager
+    from tmcp_serverless.sessions.info import InfoSessionManager
     from tmcp_serverless.sessions.records import SessionRecord
     from tmcp_serverless.transports.asgi import Headers
 

@@ -14,7 +14,7 @@ from tmcp_serverless.transports.jsonrpc import dump
 from tmcp_serverless.transports.timing import PATIENCE_SECONDS, RETRY_SECONDS
 
 if TYPE_CHECKING:
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
+    from tmcp_serverless.sessions.streams import StreamSessionManager
 
 __all__ = ["StreamExchange"]
 
@@ -67,7 +67,7 @@ class StreamExchange:
             while True:
                 try:
                     # Not `send`: that would create the mailbox of a session again that has been deleted.
-                    if not await self._streams.deliver(self._session_id, data):
+                    if await self._streams.append(self._session_id, data, create=False) is None:
                         logger.debug("dropped a message: its session is gone")
                 except StoreUnavailableError:
                     if asyncio.get_running_loop().time() > until:
