@@ -67,12 +67,12 @@ class BareStreams(StreamSessionManager):
     """A subclass that has TMCP's four methods and nothing else."""
 
     def __init__(self) -> None:
-        self._mailboxes: defaultdict[str, Mailbox] = defaultdict(Mailbox)
+        self.mailboxes: defaultdict[str, Mailbox] = defaultdict(Mailbox)
 
     async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
         if after is not None and not after.isdecimal():
             raise InvalidCursorError(f"not a cursor: {after!r}")
-        box = self._mailboxes[id]
+        box = self.mailboxes[id]
         if after is not None:
             box.position = min(int(after), len(box.log))
         box.holder = controller
@@ -81,20 +81,20 @@ class BareStreams(StreamSessionManager):
 
     async def delete(self, id: str) -> None:
         refuse_reserved_id(id)
-        for address in [each for each in self._mailboxes if each == id or each.startswith(f"{id}/")]:
-            box = self._mailboxes.pop(address)
+        for address in [each for each in self.mailboxes if each == id or each.startswith(f"{id}/")]:
+            box = self.mailboxes.pop(address)
             box.holder, box.deleted = None, True
             box.news.set()
 
     async def has(self, id: str) -> bool:
-        return id in self._mailboxes and self._mailboxes[id].holder is not None
+        return id in self.mailboxes and self.mailboxes[id].holder is not None
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
         refuse_nul(data)
-        everyone = [id for id in self._mailboxes if "/" not in id]
+        everyone = [id for id in self.mailboxes if "/" not in id]
         for id in everyone if sessions is None else checked_session_ids(sessions):
-            self._mailboxes[id].log.append(data)
-            self._mailboxes[id].news.set()
+            self.mailboxes[id].log.append(data)
+            self.mailboxes[id].news.set()
 
 
 class BareInfo(InfoSessionManager):

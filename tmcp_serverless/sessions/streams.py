@@ -109,12 +109,17 @@ class StreamSessionManager(Store, ABC):
         `create`: false to append only to a mailbox that exists, as to an inbox of a request that is running.
         If there is none, nothing is appended and the result is `None`.
 
-        The default sends the message and returns an empty cursor: a store that cannot tell keeps the message
-        until it expires, and the stream of a request, which has no event ids then, cannot be resumed.
+        The default sends the message, and returns an empty cursor. A store that cannot tell if there is a
+        mailbox keeps the message until it expires.
         """
         del after, create
         await self.send([id], data)
         return ""
+
+    @property
+    def can_resume(self) -> bool:
+        """True if `append` is implemented, so that the stream of a request can be resumed."""
+        return type(self).append is not StreamSessionManager.append
 
     async def prepare(self, id: str) -> None:
         """Begin the session: broadcasts from here on are for it, with or without a stream.

@@ -71,7 +71,8 @@ class MessageRunner:
         host = host_of(scope)
         conversation = self._conversation(session, message["id"], can_ask=host.streams)
         new_journal = None
-        if self._options.replay and host.streams and session.record.protocol_version >= RESUMABLE_VERSION:
+        keeps_events = self._options.replay and self._managers.streams.can_resume
+        if keeps_events and host.streams and session.record.protocol_version >= RESUMABLE_VERSION:
             new_journal = partial(conversation.journal, retry_milliseconds=self._options.retry_milliseconds)
         exchange = Exchange(send, headers=session.headers, batch=False, new_journal=new_journal)
         self._open.add(exchange)
