@@ -269,6 +269,11 @@ def _managers(
         )
     if namespace is None and settings.namespace is not None:
         logger.warning("namespace=%r is of no use: the session managers have none", settings.namespace)
+    if given.events is None:
+        logger.info(
+            "the session managers have no topic of events, so listen streams of 2026-07-28 are told of the "
+            "changes of this process alone"
+        )
     if given.keys is None and not settings.request_state_keys:
         logger.warning(
             "the session managers have no key store, so request states of 2026-07-28 have no key that all "

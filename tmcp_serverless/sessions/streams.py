@@ -36,8 +36,7 @@ class StreamSessionManager(Store, ABC):
     Every method raises `StoreUnavailableError` when the store cannot be reached (retrying later may work) and
     `ConfigurationError` or `SchemaError` when it cannot be used as configured. `send` and `append` may
     have been committed when they raise. They raise `ValueError` if the message has a NUL character, which
-    JSON text cannot have. `delete` raises it if the id is no session's: it is empty, or
-    begins with a slash.
+    JSON text cannot have. `delete` raises it if the id is no session's: it is empty, or begins with a slash.
     """
 
     @cached_property
@@ -107,7 +106,7 @@ class StreamSessionManager(Store, ABC):
         unknown: that changes nothing.
 
         `create`: false to append only to a mailbox that exists, as to an inbox of a request that is running.
-        If there is none, nothing is appended and the result is `None`.
+        If there is none, nothing is appended and the result is `None`. It is not given together with `after`.
 
         The default sends the message, and returns an empty cursor. A store that cannot tell if there is a
         mailbox keeps the message until it expires.

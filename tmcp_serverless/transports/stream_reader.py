@@ -78,7 +78,7 @@ class StreamReader:
         self._open = asyncio.Event()
         self._ended = asyncio.Event()
         self._served = False
-        """`True` once `serve` has returned. A manager whose `release` does nothing may still write."""
+        """`True` once `serve` has returned: events that still come are for the next stream."""
 
     written: str | None = None
     """Cursor behind the last event of this connection, or the one that it began at."""
