@@ -10,6 +10,7 @@ from tests.support.databases import Databases
 from tests.support.durations import Durations, read_record
 from tests.support.groups import Groups
 from tests.support.processes import Processes, serving_everybody
+from tests.support.reruns import Reruns
 from tests.support.shared_postgres import SharedPostgres
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.testing.postgres import EmbeddedPostgres, list_binaries
@@ -35,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Processes(quick=bool(config.getoption("--quick")), recorded=recorded))
     config.pluginmanager.register(Durations(config))
     config.pluginmanager.register(Groups())
+    config.pluginmanager.register(Reruns())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

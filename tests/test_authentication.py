@@ -15,11 +15,11 @@ from tests.support.client import Client
 from tests.support.sse_client import SseClient
 from tests.support.users import two_users
 from tmcp_serverless import (
+    HttpSseTransport,
     HttpTransport,
     InMemoryInfoSessionManager,
     InMemoryStreamSessionManager,
     SessionManagers,
-    SseTransport,
 )
 from tmcp_serverless.transports import ServerRuntime
 
@@ -132,7 +132,7 @@ async def test_a_transport_by_itself_is_behind_the_servers_authentication_too(se
 
 @pytest.mark.parametrize("server", [official, fast], ids=["MCPServer", "FastMCP"])
 async def test_http_sse_by_itself_is_behind_the_servers_authentication_too(server: Any) -> None:
-    client = SseClient(SseTransport(server(), session_manager=in_memory()))
+    client = SseClient(HttpSseTransport(server(), session_manager=in_memory()))
     for client.path, verb in (("/sse", "GET"), ("/sse/", "GET"), ("/message?session_id=x", "POST")):
         async with client.send(verb, PING if verb == "POST" else None) as refused:
             assert (await refused.whole()).status == 401

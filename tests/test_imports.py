@@ -80,11 +80,11 @@ import asyncio
 from tests.support.client import Client
 from tests.support.stand_in import STAND_IN
 from tmcp_serverless import create_handler
-from tmcp_serverless.transports.host import HOST_EXTENSION, Host
+from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
 
 async def main():
     handler = create_handler(STAND_IN, database_url=sys.argv[1], buffered_wait_seconds=0.1)
-    client = Client(handler.app, scope={{"extensions": {{HOST_EXTENSION: Host(streams=False)}}}})
+    client = Client(handler.app, scope={{"extensions": {{PLATFORM_EXTENSION: Platform(streams=False)}}}})
     client.session = "s"
     async with client.send({request}) as exchange:
         await exchange.whole()

@@ -127,7 +127,7 @@ async def test_a_stream_is_measured_when_it_opens_and_when_it_ends_and_so_is_its
         assert opened == [[1.0]], "while it is open"
         async with client.listen() as second:
             await second.begun()
-            await first.until(lambda: first.ids[-1].startswith("@"))
+            await first.until(lambda: "@+" in first.ids[-1])
 
     async def ended() -> list[dict[str, Any]]:
         found.extend(line for line in written(capsys)[1] if "StreamSeconds" in line)

@@ -26,14 +26,14 @@ from tests.support.modern import ModernClient
 from tests.support.sse_client import SseClient, text_of
 from tests.support.users import two_users
 from tmcp_serverless import (
+    HttpSseTransport,
     HttpTransport,
     InMemoryInfoSessionManager,
     InMemoryStreamSessionManager,
     SessionManagers,
-    SseTransport,
     create_handler,
 )
-from tmcp_serverless.transports.security import OriginPolicy
+from tmcp_serverless.transports.origin import OriginPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,7 +160,7 @@ def in_memory() -> SessionManagers:
 async def test_a_transport_by_itself_refuses_foreign_pages(server: Callable[[], Any]) -> None:
     for transport, paths in (
         (HttpTransport(server(), session_manager=in_memory()), ("/mcp", "/mcp/")),
-        (SseTransport(server(), session_manager=in_memory(), path="/events"), ("/events", "/message")),
+        (HttpSseTransport(server(), session_manager=in_memory(), path="/events"), ("/events", "/message")),
     ):
         for path in paths:
             for verb in ("GET", "POST", "OPTIONS"):
@@ -187,7 +187,7 @@ def told(scope: Scope) -> str:
     compared = {name: repr(scope.get(name)) for name in names}
     endpoint, route = scope.get("endpoint"), scope.get("route")
     compared |= {
-        "keys": sorted(scope.keys() - {"extensions", "state", "tmcp_serverless.host"}),
+        "keys": sorted(scope.keys() - {"extensions", "state", "tmcp_serverless.platform"}),
         "app": type(scope.get("app")).__name__,
         "same router": scope["router"] is scope["app"].router,
         "route": getattr(route, "path", None),

@@ -35,11 +35,19 @@ from mcp.shared.subscriptions import (
 from mcp.shared.transport_context import TransportContext
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
-from tmcp_serverless import ConfigurationError
-from tmcp_serverless.sdk import Call, lowlevel_server
+from tmcp_serverless import (
+    ConfigurationError,
+    InMemoryInfoSessionManager,
+    InMemoryStreamSessionManager,
+    SessionManagers,
+)
+from tmcp_serverless.sdk import lowlevel_server
 from tmcp_serverless.sdk.events import event_of, message_of
 from tmcp_serverless.server_kind import server_kind
-from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
+from tmcp_serverless.transports.platform import HttpOptions
+from tmcp_serverless.transports.revisions import HANDSHAKE_VERSIONS
+from tmcp_serverless.transports.running_request import RunningRequest
+from tmcp_serverless.transports.session import LoadedSession
 
 
 def parameters(function: Any) -> list[str]:
@@ -68,12 +76,18 @@ def test_a_connection_can_be_restored() -> None:
         assert name in inspect.getsource(Connection)
 
 
-async def test_a_call_has_every_member_of_a_dispatch_context() -> None:
-    async def nowhere(_: Any) -> None: ...
-
-    call = Call({"type": "http", "headers": []}, 1, None, emit=nowhere)
+async def test_a_running_request_has_every_member_of_a_dispatch_context() -> None:
+    running = RunningRequest(
+        {"id": 1, "method": "ping"},
+        session=LoadedSession.before_initialize("a", principal=""),
+        scope={"type": "http", "headers": []},
+        managers=SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager()),
+        options=HttpOptions(),
+        response=None,
+        can_send_requests=False,
+    )
     wanted = {name for name in dir(DispatchContext) if not name.startswith("_")}
-    assert wanted <= set(dir(call))
+    assert wanted <= set(dir(running))
 
 
 def test_messages_carry_their_request_and_the_stream_callbacks() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +16,9 @@ from local.alone import alone_with
 from tests.support.databases import Databases
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tmcp_serverless.testing.postgres import EmbeddedPostgres
+
+ROOT = Path(__file__).parents[1]
 
 
 async def rows(dsn: str, statement: str) -> list[Any]:
@@ -60,6 +64,70 @@ def test_what_a_test_does_to_the_variables_does_not_keep_the_next_one_from_its_d
     monkeypatch.setenv("PGSSLMODE", "none of them")
     for _ in range(4):
         databases.give_back(databases.take())
+
+
+RERUNS = {
+    "conftest.py": """
+from tests.support.groups import Groups
+from tests.support.reruns import Reruns
+
+def pytest_configure(config):
+    config.pluginmanager.register(Groups())
+    config.pluginmanager.register(Reruns())
+""",
+    "tests/test_flaky.py": """
+import time
+import pytest
+
+attempts, made = [], []
+
+@pytest.fixture(scope="module")
+def expensive():
+    made.append(1)
+
+def test_second_attempt(expensive):
+    attempts.append(1)
+    assert len(attempts) == 2, "the first error"
+
+def test_wide_fixture_stays(expensive):
+    assert made == [1]
+
+@pytest.mark.timeout(2)
+def test_hangs_in_its_second_attempt(expensive):
+    attempts.append(1)
+    assert len(attempts) != 3, "fails at once"
+    time.sleep(600)
+
+def test_fails_every_time():
+    raise ValueError("as ever")
+""",
+}
+
+
+def test_what_failed_runs_again_is_listed_and_stays_under_its_limit(tmp_path: Path) -> None:
+    for name, text in RERUNS.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--numprocesses", "2")
+    done = subprocess.run(
+        [*command, "--dist", "loadgroup", "--reruns", "2", "tests"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    group = "tests/test_flaky.py:expensive"
+    assert "tests that ran again: 3" in done.stdout
+    for again in (
+        f"test_second_attempt@{group} - AssertionError: the first error",
+        f"test_hangs_in_its_second_attempt@{group} - AssertionError: fails at once",
+        "test_fails_every_time - ValueError: as ever",
+    ):
+        assert f"RAN AGAIN tests/test_flaky.py::{again}" in done.stdout, done.stdout
+    assert " 2 failed, 2 passed, 5 rerun in " in done.stdout.splitlines()[-1], done.stdout
 
 
 def test_who_installs_into_a_folder_is_alone_with_it(tmp_path: Path) -> None:

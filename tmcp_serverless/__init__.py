@@ -45,12 +45,12 @@ if TYPE_CHECKING:
         StreamSessionManager,
     )
     from tmcp_serverless.transports import (
-        HOST_EXTENSION,
-        Host,
+        PLATFORM_EXTENSION,
         HttpOptions,
+        HttpSseTransport,
         HttpTransport,
         OriginPolicy,
-        SseTransport,
+        Platform,
     )
 
     __version__: str
@@ -94,25 +94,25 @@ _HOMES = {
         "StreamSessionManager",
     ),
     "transports": (
-        "HOST_EXTENSION",
-        "Host",
+        "PLATFORM_EXTENSION",
+        "Platform",
         "HttpOptions",
         "HttpTransport",
         "OriginPolicy",
-        "SseTransport",
+        "HttpSseTransport",
     ),
 }
 
 __all__ = [
-    "HOST_EXTENSION",
+    "PLATFORM_EXTENSION",
     "CloseReason",
     "ConfigurationError",
     "Connection",
     "Database",
     "EventTopic",
     "Handler",
-    "Host",
     "HttpOptions",
+    "HttpSseTransport",
     "HttpTransport",
     "InMemoryEventTopic",
     "InMemoryInfoSessionManager",
@@ -123,6 +123,7 @@ __all__ = [
     "KeyStore",
     "Notifier",
     "OriginPolicy",
+    "Platform",
     "PostgresInfoSessionManager",
     "PostgresKeyStore",
     "PostgresStreamSessionManager",
@@ -133,7 +134,6 @@ __all__ = [
     "SessionRecord",
     "Settings",
     "SettingsOverrides",
-    "SseTransport",
     "StoreUnavailableError",
     "StoredEvent",
     "StreamController",

@@ -12,20 +12,20 @@ from tmcp_serverless.exits import Contained
 from tmcp_serverless.hosts.stopping import Stopping
 from tmcp_serverless.mounting import WELL_KNOWN, Mounted
 from tmcp_serverless.transports.asgi import as_routed, path_of
-from tmcp_serverless.transports.entrance import Entrance
-from tmcp_serverless.transports.serving import Serving
-from tmcp_serverless.transports.versions import era_of
+from tmcp_serverless.transports.origin import Entrance
+from tmcp_serverless.transports.revisions import ERAS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from types import TracebackType
 
     from tmcp_serverless.health import Health
     from tmcp_serverless.observability import Observer
     from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
-    from tmcp_serverless.transports.runtime import ServerRuntime
-    from tmcp_serverless.transports.security import OriginPolicy
+    from tmcp_serverless.transports.origin import OriginPolicy
+    from tmcp_serverless.transports.server import ServerRuntime
 
-__all__ = ["App"]
+__all__ = ["App", "Serving"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,14 +75,13 @@ class App:
         self._extra_apps = extra_apps or {}
         self._policy = policy
         self._health = health
+        self._probed = health.paths if health is not None else frozenset[str]()
         self.serving = Serving(disconnect) if disconnect else None
         """The context to enter around all work that is served; `None` if connections stay open."""
 
         self._serve: ASGIApp = self._serve_http if disconnect is None else self._serve_and_disconnect
         if observer is not None:
-            self._serve = observer.around(
-                self._serve, but=lambda scope: bool(health and health.answers(scope))
-            )
+            self._serve = observer.around(self._serve, but=lambda scope: path_of(scope) in self._probed)
 
     async def aclose(self) -> None:
         """Leave the server's lifespan, and close everything open, even if one of the closings raises.
@@ -127,7 +126,7 @@ class App:
             await self._serve_http(scope, receive, send)
 
     async def _serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._health is not None and self._health.answers(scope):
+        if self._health is not None and path_of(scope) in self._probed:
             await self._health(scope, receive, send)
             return
         if scope["path"].endswith("/") or not self._path:
@@ -158,8 +157,7 @@ class App:
         if self._extra_apps and (other := self._extra_apps.get(path_of(scope))) is not None:
             await other(scope, receive, send)
             return
-        era = era_of(_header(scope, b"mcp-protocol-version"))
-        modern = era == "modern" and path_of(scope) == self._path
+        modern = _header(scope, b"mcp-protocol-version") not in ERAS and path_of(scope) == self._path
         await (self._modern if modern else self._handshake)(scope, receive, send)
 
     async def startup(self) -> None:
@@ -184,6 +182,27 @@ class App:
             await send({"type": "lifespan.shutdown.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+
+class Serving:
+    """Context around everything that is served. It disconnects when the last of it has ended.
+
+    So with `TMCP_KEEP_CONNECTIONS=0` no connection to the database is open while nothing is being served.
+    """
+
+    def __init__(self, disconnect: Callable[[], Awaitable[None]]) -> None:
+        self._disconnect = disconnect
+        self._under_way = 0
+
+    async def __aenter__(self) -> None:
+        self._under_way += 1
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            await self._disconnect()
 
 
 def _header(scope: Scope, wanted: bytes) -> str | None:

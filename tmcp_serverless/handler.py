@@ -22,12 +22,12 @@ from tmcp_serverless.namespaces import namespace_of
 from tmcp_serverless.notifier import Notifier
 from tmcp_serverless.observability import observer_for
 from tmcp_serverless.sessions.bus import StreamSubscriptionBus
-from tmcp_serverless.transports.http import HttpTransport
-from tmcp_serverless.transports.legacy_sse import SseTransport
+from tmcp_serverless.transports.http_sse import HttpSseTransport
 from tmcp_serverless.transports.modern import ModernOptions, ModernTransport
-from tmcp_serverless.transports.options import HttpOptions
-from tmcp_serverless.transports.runtime import ServerRuntime
-from tmcp_serverless.transports.security import OriginPolicy
+from tmcp_serverless.transports.origin import OriginPolicy
+from tmcp_serverless.transports.platform import HttpOptions
+from tmcp_serverless.transports.server import ServerRuntime
+from tmcp_serverless.transports.streamable_http import HttpTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -312,9 +312,9 @@ class _Transports:
             options=_options(settings, ModernOptions),
             principal=principal,
         )
-        self._legacy: SseTransport | None = None
+        self._http_sse: HttpSseTransport | None = None
         if not settings.disable_legacy_sse:
-            self._legacy = SseTransport(
+            self._http_sse = HttpSseTransport(
                 runtime,
                 session_manager=managers,
                 path=settings.sse_path,
@@ -327,14 +327,14 @@ class _Transports:
     @property
     def extra_apps(self) -> dict[str, ASGIApp]:
         """The applications served beside the endpoint, by path."""
-        return {} if self._legacy is None else dict.fromkeys(self._legacy.paths, self._legacy.answer)
+        return {} if self._http_sse is None else dict.fromkeys(self._http_sse.paths, self._http_sse.answer)
 
     async def drain(self) -> None:
         """End the open streams of all of them."""
         self.modern.drain()
         await self.handshake.drain()
-        if self._legacy is not None:
-            await self._legacy.drain()
+        if self._http_sse is not None:
+            await self._http_sse.drain()
 
 
 def _options(settings: Settings, kind: type[Options]) -> Options:

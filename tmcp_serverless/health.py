@@ -48,15 +48,12 @@ class Health:
         self._check = check
         # As `path_of` has it: without a slash at the end.
         self._ready_path = ready_path.rstrip("/") if ready_path else None
-        self._paths = tuple(path.rstrip("/") for path in (health_path, ready_path) if path)
+        self.paths = frozenset(path.rstrip("/") for path in (health_path, ready_path) if path)
+        """Paths that it answers at, in the form of `path_of`."""
+
         self._asking = asyncio.Lock()
         self._verdict = _READY
         self._asked_at = float("-inf")
-
-    def answers(self, scope: Scope) -> bool:
-        """Return true if the request is for one of the two paths."""
-        path: str = scope["path"]
-        return path.rstrip("/").endswith(self._paths) and path_of(scope) in self._paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

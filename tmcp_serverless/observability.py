@@ -26,8 +26,8 @@ from urllib.parse import quote
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.instance import instance_name
 from tmcp_serverless.log_lines import INVOCATION_ID, level_from, loggable_path
-from tmcp_serverless.transports.observing import OBSERVED_EXTENSION
-from tmcp_serverless.transports.versions import era_of
+from tmcp_serverless.transports.asgi import OBSERVED_EXTENSION
+from tmcp_serverless.transports.revisions import ERAS, MODERN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,7 +180,7 @@ class Observer:
 
 def _fields_of(scope: Scope) -> dict[str, str]:
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    found = {"era": era_of(headers.get("mcp-protocol-version")), "instance": instance_name()}
+    found = {"era": ERAS.get(headers.get("mcp-protocol-version"), MODERN), "instance": instance_name()}
     context = scope.get("aws.context")
     ids = [getattr(context, "aws_request_id", None), *map(headers.get, _REQUEST_IDS)]
     if (id := next(filter(None, ids), None)) is not None:

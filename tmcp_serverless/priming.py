@@ -10,11 +10,11 @@ from tmcp_serverless.sessions import (
     InMemoryStreamSessionManager,
     SessionManagers,
 )
-from tmcp_serverless.transports.http import HttpTransport
+from tmcp_serverless.transports.streamable_http import HttpTransport
 
 if TYPE_CHECKING:
     from tmcp_serverless.transports.asgi import Message
-    from tmcp_serverless.transports.runtime import ServerRuntime
+    from tmcp_serverless.transports.server import ServerRuntime
 
 __all__ = ["rehearse"]
 

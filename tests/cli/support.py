@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 APP = f"{Path(__file__).with_name('app.py')}:app"
-LIMIT_SECONDS = 10.0
+LIMIT_SECONDS = 60.0
 
 
 def until(condition: Callable[[], Any], *, limit_seconds: float = LIMIT_SECONDS) -> Any:

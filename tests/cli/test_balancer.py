@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.cli.support import LIMIT_SECONDS
-from tmcp_serverless.cli import balancer as module
 from tmcp_serverless.cli.balancer import Balancer, PortInUseError, listen
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -30,10 +29,10 @@ async def server(serve: Serve) -> AsyncGenerator[int]:
 
 
 @asynccontextmanager
-async def balanced(*ports: int) -> AsyncGenerator[int]:
+async def balanced(*ports: int, wait_seconds: float = LIMIT_SECONDS) -> AsyncGenerator[int]:
     """A balancer over these ports, on a port of its own."""
     with listen("127.0.0.1", 0) as listener:
-        running = asyncio.create_task(Balancer(listener, lambda: ports).run())
+        running = asyncio.create_task(Balancer(listener, lambda: ports, wait_seconds=wait_seconds).run())
         try:
             async with asyncio.timeout(LIMIT_SECONDS):
                 yield listener.getsockname()[1]
@@ -87,9 +86,8 @@ async def test_one_that_does_not_accept_is_passed_over() -> None:
         assert await answers(port, 3) == [b"a", b"a", b"a"]
 
 
-async def test_with_none_the_answer_is_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_NONE_LIVE_SECONDS", 0.1)
-    async with balanced(await dead_port()) as port:
+async def test_with_none_the_answer_is_503() -> None:
+    async with balanced(await dead_port(), wait_seconds=0.1) as port:
         [answer] = await answers(port, 1)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 ")

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.cli.support import APP, LIMIT_SECONDS, lines, lives, until
+from tests.support import web
 from tmcp_serverless.cli import processes
 from tmcp_serverless.cli.cluster import Cluster, ClusterError
 from tmcp_serverless.cli.loading import LoadError
@@ -30,18 +31,18 @@ def cluster() -> Generator[Cluster]:
 
 
 def who(url: str, **params: str) -> Any:
-    return httpx.get(url, params=params).raise_for_status().json()
+    return web.get(url, params=params).raise_for_status().json()
 
 
 def test_requests_take_turns_even_on_one_client(cluster: Cluster) -> None:
-    with httpx.Client() as client:
+    with httpx.Client(timeout=web.LIMIT_SECONDS) as client:
         pids = [client.get(cluster.url).json()["pid"] for _ in range(6)]
     assert pids[:3] == pids[3:]
     assert sorted(pids[:3]) == sorted(cluster.pids.values())
 
 
 def test_every_response_names_its_instance_and_closes_the_connection(cluster: Cluster) -> None:
-    response = httpx.get(cluster.url)
+    response = web.get(cluster.url)
     assert response.headers.get_list("connection") == ["close"]
     assert cluster.pids[response.headers["x-tmcp-instance"]] == response.json()["pid"]
 
@@ -62,7 +63,7 @@ def test_instances_get_the_database_and_the_environment(cluster: Cluster) -> Non
 
 def test_a_stream_arrives_as_it_is_sent(cluster: Cluster, tmp_path: Path) -> None:
     file = tmp_path / "go"
-    with httpx.stream("GET", f"{cluster.url}/stream", params={"file": str(file)}) as response:
+    with web.stream("GET", f"{cluster.url}/stream", params={"file": str(file)}) as response:
         chunks = response.iter_text()
         assert next(chunks) == "data: first\n\n"
         file.touch()
@@ -74,7 +75,7 @@ def test_an_answer_before_the_body_was_read_arrives(cluster: Cluster) -> None:
     answers: list[tuple[int, int]] = []
     for _ in range(5):
         with contextlib.suppress(httpx.RemoteProtocolError, httpx.ReadError):
-            response = httpx.post(f"{cluster.url}/refuse", content=b"x" * 5_000_000)
+            response = web.post(f"{cluster.url}/refuse", content=b"x" * 5_000_000)
             answers.append((response.status_code, len(response.content)))
     assert set(answers) == {(413, 8000)}
 
@@ -82,7 +83,7 @@ def test_an_answer_before_the_body_was_read_arrives(cluster: Cluster) -> None:
 def test_a_client_that_leaves_is_seen_by_the_application(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     with Cluster(APP, env={"TRACE": str(trace)}) as cluster:
-        with httpx.stream("GET", f"{cluster.url}/stream", params={"file": str(tmp_path / "x")}) as response:
+        with web.stream("GET", f"{cluster.url}/stream", params={"file": str(tmp_path / "x")}) as response:
             assert next(response.iter_text()) == "data: first\n\n"
         until(lambda: "disconnect" in lines(trace))
 
@@ -101,7 +102,7 @@ def test_a_killed_instance_is_replaced_and_meanwhile_the_others_answer() -> None
 def test_an_instance_that_crashes_breaks_its_request_alone() -> None:
     with Cluster(APP, instances=2) as cluster:
         with pytest.raises(httpx.RemoteProtocolError):
-            httpx.get(f"{cluster.url}/crash")
+            web.get(f"{cluster.url}/crash")
         assert who(cluster.url)
         until(lambda: "exit code 3" in cluster.output())
         assert "I am going down" in cluster.output()
@@ -120,7 +121,7 @@ def test_an_instance_told_to_go_finishes_its_response(tmp_path: Path) -> None:
     file, trace = tmp_path / "go", tmp_path / "trace"
     with Cluster(APP, env={"TRACE": str(trace)}) as cluster:
         pid = cluster.pids["1"]
-        with httpx.stream("GET", f"{cluster.url}/stream", params={"file": str(file)}) as response:
+        with web.stream("GET", f"{cluster.url}/stream", params={"file": str(file)}) as response:
             chunks = response.iter_text()
             assert next(chunks) == "data: first\n\n"
             cluster.kill("1", signal.SIGTERM)
@@ -136,7 +137,7 @@ def test_stop_ends_everything_within_four_seconds(tmp_path: Path, *, amnesia: bo
     trace = tmp_path / "trace"
     cluster = Cluster(APP, instances=2, amnesia=amnesia, env={"TRACE": str(trace)}).start()
     pids = list(cluster.pids.values())
-    with httpx.stream("GET", f"{cluster.url}/stream", params={"file": str(tmp_path / "x")}) as stream:
+    with web.stream("GET", f"{cluster.url}/stream", params={"file": str(tmp_path / "x")}) as stream:
         chunks = stream.iter_text()
         assert next(chunks) == "data: first\n\n"
         if amnesia:
@@ -157,7 +158,7 @@ def test_stop_ends_what_does_not_react_by_force(tmp_path: Path, *, amnesia: bool
     trace = tmp_path / "trace"
     with ThreadPoolExecutor() as pool:
         with Cluster(APP, amnesia=amnesia, env={"TRACE": str(trace)}) as cluster:
-            asked = pool.submit(httpx.get, f"{cluster.url}/block", timeout=60)
+            asked = pool.submit(web.get, f"{cluster.url}/block", timeout=60)
             [pid] = until(lambda: [line.split()[1] for line in lines(trace) if line.startswith("blocked")])
             begun = time.monotonic()
         assert time.monotonic() - begun < 5
@@ -205,13 +206,10 @@ def test_an_attribute_that_is_not_there_is_one_sentence() -> None:
     assert str(caught.value) == f"{path} has no 'nothing'; did you mean app or failing?"
 
 
-def test_an_instance_that_does_not_get_ready_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("tmcp_serverless.cli.cluster._START_SECONDS", 0.5)
+def test_an_instance_that_does_not_get_ready_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
     with pytest.raises(ClusterError, match=r"Instance 1 was not ready after 0\.5 seconds"):
-        Cluster("slow.py:app", folder=tmp_path).start()
+        Cluster("slow.py:app", folder=tmp_path, start_seconds=0.5).start()
 
 
 def test_what_cannot_be_a_target_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -223,5 +221,5 @@ def test_what_cannot_be_a_target_is_refused_before_anything_starts(tmp_path: Pat
 
 def test_a_failing_block_shows_what_the_instances_said() -> None:
     with pytest.raises(httpx.RemoteProtocolError) as caught, Cluster(APP) as cluster:
-        httpx.get(f"{cluster.url}/crash")
+        web.get(f"{cluster.url}/crash")
     assert any("I am going down" in note for note in caught.value.__notes__)

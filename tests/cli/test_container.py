@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli import app as application
 from tests.cli.support import LIMIT_SECONDS, lines, until
+from tests.support import web
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.hosts.container import configure, serve
 
@@ -35,7 +36,7 @@ def free_port() -> int:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url).is_success
+        return web.get(url).is_success
     except httpx.TransportError:
         return False
 
@@ -46,7 +47,7 @@ def test_it_listens_where_the_platform_says_and_ends_in_time_with_a_stream_open(
     environment = {**os.environ, "PORT": str(port), "TRACE": str(trace)}
     with subprocess.Popen([sys.executable, "-c", CODE], env=environment) as process:
         until(lambda: answers(url))
-        with httpx.stream("GET", f"{url}/stream", params={"file": str(tmp_path / "x")}) as response:
+        with web.stream("GET", f"{url}/stream", params={"file": str(tmp_path / "x")}) as response:
             assert response.headers.get("server") is None
             chunks = response.iter_text()
             assert next(chunks) == "data: first\n\n"

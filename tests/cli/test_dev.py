@@ -15,6 +15,7 @@ import pytest
 from mcp import Client
 
 from tests.cli.support import APP, command, ended, lines, lives, until
+from tests.support import web
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -94,8 +95,8 @@ def test_ctrl_c_and_sigterm_end_everything(
 ) -> None:
     with running(APP, *amnesia, "--database-url", NOWHERE) as (process, printed):
         url = address(printed)
-        pid = httpx.get(url).json()["pid"]
-        with httpx.stream("GET", f"{url}/stream", params={"file": str(tmp_path / "x")}) as response:
+        pid = web.get(url).json()["pid"]
+        with web.stream("GET", f"{url}/stream", params={"file": str(tmp_path / "x")}) as response:
             assert next(response.iter_text()) == "data: first\n\n"
             assert end(process, number) == (0, "\nStopping.\n")
         assert not lives(pid)
@@ -109,7 +110,7 @@ def test_ctrl_c_waits_for_what_has_to_be_ended_by_force(
     monkeypatch.setenv("TRACE", str(trace))
     with ThreadPoolExecutor() as pool:
         with running(APP, *amnesia, "--database-url", NOWHERE) as (process, printed):
-            asked = pool.submit(httpx.get, f"{address(printed)}/block", timeout=60)
+            asked = pool.submit(web.get, f"{address(printed)}/block", timeout=60)
             [pid] = until(lambda: [line.split()[1] for line in lines(trace) if line.startswith("blocked")])
             process.send_signal(signal.SIGINT)
             assert process.wait(10) == 0
@@ -120,7 +121,7 @@ def test_ctrl_c_waits_for_what_has_to_be_ended_by_force(
 def test_a_database_of_its_own_goes_with_it() -> None:
     with running(APP) as (process, printed):
         assert "No database given: using a PostgreSQL" in printed
-        env = httpx.get(address(printed), params={"TMCP_DATABASE_URL": ""}).json()["env"]
+        env = web.get(address(printed), params={"TMCP_DATABASE_URL": ""}).json()["env"]
         port = int(env["TMCP_DATABASE_URL"].rpartition(":")[2].partition("/")[0])
         socket.create_connection(("127.0.0.1", port)).close()
         end(process, signal.SIGTERM)
@@ -135,7 +136,7 @@ def test_what_the_shell_says_of_other_databases_is_not_mixed_with_one_of_its_own
     (tmp_path / "mine.py").write_text(HANDLER)
     with running("mine:handler", folder=tmp_path, **OTHERS) as (_, printed):
         assert "No database given: using a PostgreSQL" in printed
-        ready = httpx.get(f"{address(printed)}/readyz")
+        ready = web.get(f"{address(printed)}/readyz")
         assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
 
 
@@ -152,7 +153,7 @@ def test_a_database_that_is_given_is_not_mixed_with_what_the_shell_says_of_other
     others = {"TMCP_DATABASE_SECRET": "x", "TMCP_DATABASE_NAME": "x", "TMCP_LISTEN_URL": NOWHERE}
     with running(APP, "--database-url", NOWHERE, folder=tmp_path, **others) as (_, printed):
         asked = dict.fromkeys(("TMCP_DATABASE_URL", *others), "")
-        env = httpx.get(address(printed), params=asked).json()["env"]
+        env = web.get(address(printed), params=asked).json()["env"]
     assert {name: value for name, value in env.items() if value} == {"TMCP_DATABASE_URL": NOWHERE}
 
 
@@ -222,14 +223,14 @@ def test_a_page_whose_own_name_leads_here_is_refused(on_lambda: tuple[str, ...],
     with running("mine:handler", *on_lambda, "--database-url", NOWHERE, folder=tmp_path) as (_, printed):
         url = f"{address(printed)}/mcp"
         page = {"host": "evil.example", "origin": "http://evil.example"}
-        assert httpx.post(url, headers=page, json={}).status_code == 403
+        assert web.post(url, headers=page, json={}).status_code == 403
         own = {"host": "localhost:8000", "origin": "http://localhost:8000"}
-        assert httpx.post(url, headers=own, json={}).status_code != 403
+        assert web.post(url, headers=own, json={}).status_code != 403
 
 
 def test_a_given_database_is_passed_on_and_its_password_is_not_printed() -> None:
     with running(APP, "--database-url", NOWHERE) as (_, printed):
-        env = httpx.get(address(printed), params={"TMCP_DATABASE_URL": ""}).json()["env"]
+        env = web.get(address(printed), params={"TMCP_DATABASE_URL": ""}).json()["env"]
         assert env == {"TMCP_DATABASE_URL": NOWHERE}
         assert "Database: db.example\n" in printed
         assert "secret" not in printed
@@ -238,20 +239,20 @@ def test_a_given_database_is_passed_on_and_its_password_is_not_printed() -> None
 def test_amnesia_is_said_and_done() -> None:
     with running(APP, "--amnesia", "--database-url", NOWHERE) as (_, printed):
         assert "every request in a process of its own" in printed
-        assert len({httpx.get(address(printed)).json()["pid"] for _ in range(3)}) == 3
+        assert len({web.get(address(printed)).json()["pid"] for _ in range(3)}) == 3
 
 
 def test_verbose_logs_requests() -> None:
     with running(APP, "--verbose", "--database-url", NOWHERE) as (process, printed):
-        httpx.get(address(printed))
+        web.get(address(printed))
         assert '"GET / HTTP/1.1" 200' in end(process, signal.SIGTERM)[1]
 
 
 def test_an_instance_that_died_is_said() -> None:
     with running(APP, "--database-url", NOWHERE) as (process, printed):
         with pytest.raises(httpx.RemoteProtocolError):
-            httpx.get(f"{address(printed)}/crash")
-        assert until(lambda: httpx.get(address(printed)).json()["pid"])
+            web.get(f"{address(printed)}/crash")
+        assert until(lambda: web.get(address(printed)).json()["pid"])
         said = end(process, signal.SIGTERM)[1]
         assert "Instance 1 has ended (exit code 3); starting another." in said
 

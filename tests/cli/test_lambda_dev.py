@@ -11,6 +11,7 @@ from mcp import Client
 
 from tests.cli.support import command, ended
 from tests.cli.test_dev import NOWHERE, address, end, running
+from tests.support import web
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +50,7 @@ async def test_it_serves_a_handler_as_a_function_that_streams(target: str, folde
         async with Client(f"{url}/mcp", mode="legacy") as client:
             result = await client.call_tool("add", {"a": 1, "b": 2})
             assert result.structured_content == {"result": 3}
-        async with httpx.AsyncClient(base_url=url) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=web.LIMIT_SECONDS) as http:
             answer = await http.post(INVOKE, json={"source": "aws.events"})
         assert answer.json() == [{"source": "aws.events"}, "function"]
         code, written = end(process, signal.SIGINT)
@@ -60,7 +61,7 @@ async def test_it_serves_a_handler_as_a_function_that_streams(target: str, folde
 def test_verbose_logs_requests(folder: Path) -> None:
     arguments = ("mine:handler", "--lambda", "--verbose", "--database-url", NOWHERE)
     with running(*arguments, folder=folder) as (process, printed):
-        httpx.get(f"{address(printed)}/nowhere")
+        web.get(f"{address(printed)}/nowhere")
         assert "GET /nowhere 404" in end(process, signal.SIGTERM)[1]
 
 
@@ -74,7 +75,7 @@ def test_a_deadline_that_has_come_is_said(folder: Path) -> None:
     (folder / "mine.py").write_text(text)
     arguments = ("mine:handler", "--lambda", "--timeout", "1", "--database-url", NOWHERE)
     with running(*arguments, folder=folder) as (process, printed):
-        answer = httpx.post(f"{address(printed)}{INVOKE}", json={})
+        answer = web.post(f"{address(printed)}{INVOKE}", json={})
         assert answer.json()["errorType"] == "Sandbox.Timedout"
         assert "Task timed out after 1.00 seconds" in end(process, signal.SIGINT)[1]
 

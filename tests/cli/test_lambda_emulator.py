@@ -51,7 +51,7 @@ def new_emulator(trace: Path, said: list[str]) -> NewEmulator:
         function = Function(handler, task_root, timeout_seconds=seconds, environment={"TRACE": str(trace)})
         async with (
             LambdaEmulator(function, say=said.append, **options) as emulator,
-            httpx.AsyncClient(base_url=emulator.url, timeout=20) as client,
+            httpx.AsyncClient(base_url=emulator.url, timeout=60) as client,
         ):
             yield emulator, client
 
@@ -75,7 +75,7 @@ async def test_an_answer_arrives_as_it_is_written(
             assert await anext(chunks) == f"{ROOT}\n"
             for part in parts:
                 part.touch()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(30):
                     assert await anext(chunks) == f"{part}\n", "nothing later is there before it was written"
             assert [chunk async for chunk in chunks] == []
 

@@ -21,7 +21,7 @@ FUNCTION = Function("tests.hosts.lambda_app.handler", Path(__file__).parents[2])
 async def test_a_path_is_decoded_once(front_door: str, root: str) -> None:
     async with (
         LambdaEmulator(FUNCTION, front_door=front_door) as emulator,
-        httpx.AsyncClient(base_url=emulator.url, timeout=20) as client,
+        httpx.AsyncClient(base_url=emulator.url, timeout=60) as client,
     ):
         for path, decoded in (("/a%252Fb", "/a%2Fb"), ("/m%C3%BC%20p", "/mü p"), ("/a%2Fb+c", "/a/b+c")):
             assert (await client.get(f"/path{path}")).text == f"{root}/path{decoded} {root}/path{path}"
@@ -33,7 +33,7 @@ async def test_a_path_is_decoded_once(front_door: str, root: str) -> None:
 async def test_its_address_is_where_it_listens(host: str, url: str) -> None:
     async with (
         LambdaEmulator(FUNCTION, listener=listen(host, 0)) as emulator,
-        httpx.AsyncClient(timeout=20) as client,
+        httpx.AsyncClient(timeout=60) as client,
     ):
         assert emulator.url == f"http://{url}:{emulator.port}"
         assert (await client.get(f"{emulator.url}/empty")).status_code == 202
@@ -57,7 +57,7 @@ async def test_a_page_whose_own_name_leads_here_is_refused(
     headers = {"host": host, **({"origin": origin} if origin else {})}
     async with (
         LambdaEmulator(FUNCTION) as emulator,
-        httpx.AsyncClient(base_url=emulator.url, timeout=20) as client,
+        httpx.AsyncClient(base_url=emulator.url, timeout=60) as client,
     ):
         answer = await client.post("/empty", headers=headers)
         assert answer.status_code == (202 if accepted else 403)
@@ -68,7 +68,7 @@ async def test_a_page_whose_own_name_leads_here_is_refused(
 async def test_no_page_may_hand_in_an_event(origin: str) -> None:
     async with (
         LambdaEmulator(FUNCTION) as emulator,
-        httpx.AsyncClient(base_url=emulator.url, timeout=20) as client,
+        httpx.AsyncClient(base_url=emulator.url, timeout=60) as client,
     ):
         answer = await client.post(INVOKE_PATH, content=b"{}", headers={"origin": origin})
         assert answer.status_code == 403
@@ -80,7 +80,7 @@ async def test_whoever_says_who_may_come_in_is_believed(name: str) -> None:
     function = replace(FUNCTION, environment={name: "tunnel.example"})
     async with (
         LambdaEmulator(function) as emulator,
-        httpx.AsyncClient(base_url=emulator.url, timeout=20) as client,
+        httpx.AsyncClient(base_url=emulator.url, timeout=60) as client,
     ):
         headers = {"host": "tunnel.example", "origin": "https://tunnel.example"}
         assert (await client.post("/empty", headers=headers)).status_code == 202

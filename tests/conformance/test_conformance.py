@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-INSTALL_SECONDS = 90.0
+INSTALL_SECONDS = 200.0
 SETTING = "three"
 SHORT = [leg for leg in LEGS if leg.requirements is None]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stage", "copy", "ignored", "read"]
 
-_RUN_SECONDS = 100
+_RUN_SECONDS = 400
 
 
 @dataclass(slots=True)

@@ -92,7 +92,7 @@ def test_each_handler_is_imported_from_the_zip_alone(task_root: Path, module: st
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()) == task_root / "handlers" / f"{module}.py"
@@ -111,7 +111,7 @@ def test_a_runtime_that_is_not_on_the_machine_is_named(built: Path, tmp_path: Pa
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode != 0
     assert "python3.99 has to compile what is built for it; python3.99 is not there." in done.stderr

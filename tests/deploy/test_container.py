@@ -17,6 +17,7 @@ import pytest
 
 from tests.cli.support import until
 from tests.deploy import dockerfile
+from tests.support import web
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -61,7 +62,7 @@ def serving(
     process = subprocess.Popen(command, cwd=folder, env=environment)
     try:
         url = f"http://127.0.0.1:{port}"
-        until(lambda: process.poll() is not None or answers(f"{url}/healthz"), limit_seconds=30)
+        until(lambda: process.poll() is not None or answers(f"{url}/healthz"), limit_seconds=60)
         yield process, url
     finally:
         process.kill()
@@ -70,14 +71,14 @@ def serving(
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url).is_success
+        return web.get(url).is_success
     except httpx.TransportError:
         return False
 
 
 def session(url: str) -> dict[str, str]:
     """Return the headers of a request in a new session."""
-    answer = httpx.post(f"{url}/mcp", json=INITIALIZE, headers=HEADERS)
+    answer = web.post(f"{url}/mcp", json=INITIALIZE, headers=HEADERS)
     assert answer.status_code == 200, answer.text
     return {**HEADERS, "mcp-session-id": answer.headers["mcp-session-id"]}
 
@@ -85,8 +86,8 @@ def session(url: str) -> dict[str, str]:
 def ends_in_time(process: subprocess.Popen[bytes], url: str) -> None:
     """Open streams, send SIGTERM, and see them and the process end."""
     with (
-        httpx.stream("GET", f"{url}/mcp", headers=session(url), timeout=20) as first,
-        httpx.stream("GET", f"{url}/mcp", headers=session(url), timeout=20) as second,
+        web.stream("GET", f"{url}/mcp", headers=session(url)) as first,
+        web.stream("GET", f"{url}/mcp", headers=session(url)) as second,
     ):
         assert (first.status_code, second.status_code) == (200, 200)
         streams = [first.iter_text(), second.iter_text()]
@@ -105,16 +106,16 @@ def test_it_serves_is_ready_when_the_database_is_and_ends_in_time_with_streams_o
 ) -> None:
     command = [sys.executable, "-m", "handlers.container"]
     with serving(command, ROOT, database_url) as (process, url):
-        assert httpx.get(f"{url}/readyz").json() == {"status": "ready"}
-        assert httpx.post(f"{url}/mcp", json=INITIALIZE, headers={**HEADERS, "authorization": ""}).is_error
+        assert web.get(f"{url}/readyz").json() == {"status": "ready"}
+        assert web.post(f"{url}/mcp", json=INITIALIZE, headers={**HEADERS, "authorization": ""}).is_error
         ends_in_time(process, url)
 
 
 def test_it_lives_but_is_not_ready_without_its_database() -> None:
     command = [sys.executable, "-m", "handlers.container"]
     with serving(command, ROOT, "postgresql://127.0.0.1:1/nowhere") as (_, url):
-        assert httpx.get(f"{url}/healthz").status_code == 200
-        assert httpx.get(f"{url}/readyz").status_code == 503
+        assert web.get(f"{url}/healthz").status_code == 200
+        assert web.get(f"{url}/readyz").status_code == 503
 
 
 def test_it_takes_browsers_and_hosts_that_are_listed_and_shows_them_every_mcp_header(
@@ -124,7 +125,7 @@ def test_it_takes_browsers_and_hosts_that_are_listed_and_shows_them_every_mcp_he
     variables = {"TMCP_ALLOWED_HOSTS": "127.0.0.1:*", "TMCP_ALLOWED_ORIGINS": "https://app.example.com"}
     with serving(command, ROOT, database_url, **variables) as (_, url):
         page = {**HEADERS, "origin": "https://app.example.com"}
-        answer = httpx.post(f"{url}/mcp", json=INITIALIZE, headers=page)
+        answer = web.post(f"{url}/mcp", json=INITIALIZE, headers=page)
         assert answer.headers["access-control-allow-origin"] in ("*", "https://app.example.com")
         shown = answer.headers["access-control-expose-headers"].lower()
         assert {name for name in answer.headers if name.startswith("mcp-")} <= set(shown.split(", "))
@@ -133,14 +134,14 @@ def test_it_takes_browsers_and_hosts_that_are_listed_and_shows_them_every_mcp_he
             "access-control-request-method": "POST",
             "access-control-request-headers": "mcp-session-id, mcp-method, last-event-id",
         }
-        allowed = httpx.options(f"{url}/mcp", headers=asked)
+        allowed = web.options(f"{url}/mcp", headers=asked)
         assert allowed.status_code == 200
         assert "mcp-method" in allowed.headers["access-control-allow-headers"].lower()
         evil = {**HEADERS, "origin": "https://evil.example"}
-        assert httpx.post(f"{url}/mcp", json=INITIALIZE, headers=evil).status_code == 403
+        assert web.post(f"{url}/mcp", json=INITIALIZE, headers=evil).status_code == 403
         other = {**HEADERS, "host": "other.example"}
-        assert httpx.post(f"{url}/mcp", json=INITIALIZE, headers=other).status_code == 421
-        assert httpx.get(f"{url}/healthz", headers={"host": "probe"}).status_code == 200
+        assert web.post(f"{url}/mcp", json=INITIALIZE, headers=other).status_code == 421
+        assert web.get(f"{url}/healthz", headers={"host": "probe"}).status_code == 200
 
 
 def test_nobody_is_root_in_the_image_and_sigterm_reaches_the_server() -> None:
@@ -177,13 +178,13 @@ def test_what_the_dockerfile_installs_is_enough_to_serve(tmp_path: Path, databas
     python, *arguments = final.command()
     command = [str(app / ".venv" / "bin" / python), *arguments]
     with serving(command, app, database_url) as (process, url):
-        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert web.get(f"{url}/readyz").status_code == 200
         ends_in_time(process, url)
     # What the guide's jobs run.
     variables = {"TMCP_DATABASE_URL": database_url, "PATH": "/usr/bin:/bin"}
     tool = app / ".venv" / "bin" / "tmcp-serverless"
     said = [
-        subprocess.check_output([tool, name], env=variables, text=True, timeout=30)
+        subprocess.check_output([tool, name], env=variables, text=True, timeout=100)
         for name in ("migrate", "sweep")
     ]
     assert said == ["Everything is up to date.\n", "Removed 0 rows.\n"]

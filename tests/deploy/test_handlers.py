@@ -74,7 +74,7 @@ async def test_the_streaming_handler_serves_the_front_doors_that_stream(
     with (tmp_path / "log").open("wb") as output:
         async with (
             LambdaEmulator(made, output=output.fileno()) as emulator,
-            httpx.AsyncClient(base_url=emulator.url, timeout=20) as client,
+            httpx.AsyncClient(base_url=emulator.url, timeout=60) as client,
         ):
             answer = await client.post(INVOKE_PATH, json=event(name))
             prelude, delimiter, body = answer.content.partition(bytes(8))

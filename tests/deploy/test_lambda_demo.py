@@ -62,5 +62,5 @@ async def most_backends(database_url: str) -> int:
 
 
 async def result_of(task: asyncio.Task[int]) -> int:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return await task

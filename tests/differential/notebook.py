@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["LIMIT_SECONDS", "Notebook"]
 
-LIMIT_SECONDS = 10.0
+LIMIT_SECONDS = 60.0
 """How long a test waits for a condition before it fails."""
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from tests.support.slow_store import Slowness, slow_managers
 from tmcp_serverless.sessions.send_order import Turn
-from tmcp_serverless.transports.exchange import Exchange
 from tmcp_serverless.transports.jsonrpc import dump
+from tmcp_serverless.transports.post_response import PostResponse
 
 from .peers import our_peer, sdk_peer
 from .rounds import Round, all_rounds, differences, transcripts
@@ -69,7 +69,7 @@ def racing_answer(monkeypatch: pytest.MonkeyPatch) -> None:
                 await self._write_queue()
                 await self._write(dump(message), last=False)
 
-    monkeypatch.setattr(Exchange, "emit", emit)
+    monkeypatch.setattr(PostResponse, "emit", emit)
 
 
 def racing_sends(monkeypatch: pytest.MonkeyPatch) -> None:

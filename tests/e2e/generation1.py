@@ -14,7 +14,7 @@ from local.alone import alone_with
 __all__ = ["FOLDER", "interpreter"]
 
 FOLDER = Path(__file__).with_name("mcp1")
-_INSTALL_SECONDS = 100
+_INSTALL_SECONDS = 200
 _ENVIRONMENT = FOLDER / ".venv"
 _PYTHON = str(_ENVIRONMENT / "bin" / "python")
 _COMPLETE = _ENVIRONMENT / "complete"

@@ -12,7 +12,7 @@ __all__ = ["FOLDER", "packages"]
 
 FOLDER = Path(__file__).with_name("typescript")
 _OLDEST_MAJOR = 20
-_INSTALL_SECONDS = 90
+_INSTALL_SECONDS = 200
 
 
 def packages() -> str:

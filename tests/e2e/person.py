@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LIMIT_SECONDS", "YES", "Person", "text_of"]
 
-LIMIT_SECONDS = 20.0
+LIMIT_SECONDS = 90.0
 YES = types.ElicitResult(action="accept", content={"sure": True, "why": "because"})
 ROOTS = ["file:///home/ann", "file:///srv/orders"]
 

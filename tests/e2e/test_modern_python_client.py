@@ -18,7 +18,7 @@ from mcp.client.subscriptions import (
     ToolsListChanged,
 )
 
-from tests.support.waiting import eventually
+from tests.support.clusters import kill_all
 
 from .person import ROOTS, YES, Person, text_of
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from mcp import Client
     from mcp.client.subscriptions import Subscription
-
-    from tmcp_serverless.cli.cluster import Cluster
 
     from .conftest import Conversation
 
@@ -237,18 +235,6 @@ async def test_a_client_that_is_closed_leaves_nothing_running(conversation: Conv
         await conversation.until_written(run, "started")
     await asyncio.gather(call, return_exceptions=True)
     await conversation.until_written(run, "started", "cancelled")
-
-
-async def kill_all(cluster: Cluster) -> None:
-    """Kill every instance, and wait until each has a successor."""
-    killed = {*cluster.pids.values()}
-    for name in [*cluster.pids]:
-        cluster.kill(name)
-
-    async def are_replaced() -> bool:
-        return len(cluster.pids) == len(killed) and killed.isdisjoint(cluster.pids.values())
-
-    await eventually(are_replaced)
 
 
 def to_everything(client: Client) -> AbstractAsyncContextManager[Subscription]:

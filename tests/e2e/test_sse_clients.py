@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ORDERS = f"{Path(__file__).parents[2] / 'examples' / 'orders.py'}:handler"
 MEMO = "memo://latest"
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 120
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 
@@ -43,7 +43,7 @@ async def test_the_client_of_generation_1_gets_everything_from_three_instances(
     with Cluster(ORDERS, instances=3, database_url=empty_database_url, amnesia=amnesia) as cluster:
         taken = await script(python, "tour.py", f"{cluster.url}/sse")
         last = taken.pop()
-        async with httpx.AsyncClient(base_url=cluster.url) as http:
+        async with httpx.AsyncClient(base_url=cluster.url, timeout=LIMIT_SECONDS) as http:
             answer = await http.post(f"/message?session_id={last['session']}", json=PING)
     assert [line["step"] for line in taken] == [
         "initialize",
@@ -114,7 +114,7 @@ async def test_a_killed_instance_takes_its_sessions_along_within_the_lease(empty
     with Cluster(ORDERS, instances=3, database_url=empty_database_url) as cluster:
         async with (
             asyncio.timeout(LIMIT_SECONDS),
-            httpx.AsyncClient(base_url=cluster.url) as http,
+            httpx.AsyncClient(base_url=cluster.url, timeout=LIMIT_SECONDS) as http,
             http.stream("GET", "/sse", timeout=LIMIT_SECONDS) as stream,
         ):
             lines = stream.aiter_lines()
@@ -127,7 +127,7 @@ async def test_a_killed_instance_takes_its_sessions_along_within_the_lease(empty
                 await asyncio.sleep(0.2)
                 status = (await http.post(endpoint, json=PING)).status_code
     assert status == 404
-    assert 5 < time.monotonic() - killed < 20
+    assert 5 < time.monotonic() - killed < 45
 
 
 async def ignore(progress: float, total: float | None, message: str | None) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .conftest import Conversation
 
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 120
 
 
 @pytest.fixture(scope="module")

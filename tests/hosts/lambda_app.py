@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tmcp_serverless.transports.host import host_of
+from tmcp_serverless.transports.asgi import platform_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,6 +44,8 @@ class Handler:
         await _ROUTES["/" + path.split("/")[1]](scope, receive, send)
 
     async def handle_event(self, event: Any, context: Any) -> Any:
+        if event == {"block": True}:
+            time.sleep(600)  # noqa: ASYNC251 - nothing but the kernel ends it
         if event == {"unprintable": True}:
             raise UnprintableError
         if event == {"raise": True}:
@@ -106,7 +108,7 @@ async def _path(scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 async def _host(scope: Scope, _receive: Receive, send: Send) -> None:
-    host = host_of(scope)
+    host = platform_of(scope)
     left = None if host.deadline is None else host.deadline - time.monotonic()
     await _text(send, f"{host.streams} {left:.2f} {scope['aws.context'].function_name} {len(loops)} {ticks}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from tests.support.servers import small_server
@@ -13,8 +12,6 @@ handler = create_handler(small_server())
 
 @handler.on_event
 async def on_event(event: Any, context: Any) -> Any:
-    if "block" in event:
-        time.sleep(600)  # noqa: ASYNC251 - nothing but the kernel ends it
     if event.get("source") == "aws.events":
         return {"swept": event["source"], "name": context.function_name}
     return None

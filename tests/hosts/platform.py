@@ -52,7 +52,7 @@ class Platform:
         invocation = Invocation(json.dumps(event).encode(), timeout_seconds=seconds)
         self.idle.clear()
         self._events.put_nowait(invocation)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.idle.wait()
         return invocation
 
@@ -64,7 +64,7 @@ async def running(handler: Any) -> AsyncGenerator[Platform]:
     address = await server.start()
     sandbox = asyncio.create_task(Sandbox(handler, RuntimeApi(address)).run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await platform.idle.wait()
         yield platform
     finally:

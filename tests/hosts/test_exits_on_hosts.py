@@ -66,7 +66,7 @@ def survives(send: Send) -> None:
         assert send("GET", f"/leave/{way}", {}, "")[0] == 500, way
     for number, way in enumerate(LEFT_BEHIND, start=1):
         assert call(send, "leave_behind", way=way) == "done"
-        until(lambda number=number: call(send, "left") == f"{process} {number}", limit_seconds=30)
+        until(lambda number=number: call(send, "left") == f"{process} {number}", limit_seconds=60)
     assert call(send, "fine") == "fine"
     assert call(send, "left") == f"{process} {len(LEFT_BEHIND)}"
 

@@ -120,7 +120,7 @@ def test_on_awss_own_runtime_a_request_is_answered_before_its_deadline(
     until.touch()
     assert handler(function_url(path="/empty"), LambdaContext(30))["statusCode"] == 202
     left = asyncio.all_tasks(sandbox_loop)
-    sandbox_loop.run_until_complete(asyncio.wait_for(asyncio.gather(*left), 10))
+    sandbox_loop.run_until_complete(asyncio.wait_for(asyncio.gather(*left), 60))
 
 
 async def test_an_error_of_what_was_left_behind_is_logged_under_its_name(

@@ -44,7 +44,7 @@ class Deployment:
         assert isinstance(count, int)
         return count
 
-    async def until_listeners(self, count: int, *, seconds: float = 10) -> None:
+    async def until_listeners(self, count: int, *, seconds: float = 60) -> None:
         async def are_there() -> bool:
             return await self.listeners() == count
 
@@ -88,7 +88,7 @@ async def deployed(database_url: str, *, seconds: float) -> AsyncGenerator[Deplo
     try:
         async with (
             LambdaEmulator(function) as emulator,
-            httpx.AsyncClient(base_url=emulator.url, timeout=30) as client,
+            httpx.AsyncClient(base_url=emulator.url, timeout=90) as client,
         ):
             yield Deployment(emulator, client, database, role)
     finally:
@@ -111,7 +111,7 @@ async def test_a_stream_that_ends_leaves_nothing_that_listens(database_url: str)
             await deployment.until_listeners(1)
             started = time.monotonic()
             await response.aread()
-            assert time.monotonic() - started < 4.5, "it ends before the deadline"
+            assert time.monotonic() - started < 5, "it ends before the deadline"
         assert await deployment.listeners() == 0, "when the answer is complete, LISTEN has ended"
         assert all(each.pid for each in deployment.emulator.sandboxes)
 
@@ -188,7 +188,7 @@ async def test_a_sandbox_that_is_killed_leaves_nothing_that_listens(database_url
                 await sandbox.kill()
             with pytest.raises(httpx.RemoteProtocolError):
                 await response.aread()
-        await deployment.until_listeners(0, seconds=2)
+        await deployment.until_listeners(0, seconds=10)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from tests.support.servers import small_server
 from tests.support.waiting import eventually
 from tmcp_serverless import create_handler
 from tmcp_serverless.testing._postmaster import free_port
-from tmcp_serverless.transports.refusals import STOPPED
+from tmcp_serverless.transports.asgi import STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -352,7 +352,7 @@ async def test_nothing_is_left_behind_when_nothing_is_served() -> None:
     handler = create_handler(small_server())
     async with served(handler.app) as (_, url):
         before = asyncio.all_tasks()
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             await client.post("/mcp", json=_initialize("2025-11-25"), headers=_ACCEPT)
 
         async def quiet() -> bool:

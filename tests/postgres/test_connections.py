@@ -28,7 +28,7 @@ from tmcp_serverless import (
     PostgresSubscriptionBus,
     SessionManagers,
 )
-from tmcp_serverless.transports.host import HOST_EXTENSION, Host
+from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["pgbouncer"]
 
-BUFFERED = {"extensions": {HOST_EXTENSION: Host(streams=False)}}
+BUFFERED = {"extensions": {PLATFORM_EXTENSION: Platform(streams=False)}}
 
 
 async def setting(connection: asyncpg.Connection, name: str) -> str:
@@ -62,7 +62,7 @@ async def test_the_database_drops_what_a_frozen_process_holds(database_url: str)
         async def none_left() -> bool:
             return not await connections(database_url)
 
-        await eventually(none_left, seconds=5)
+        await eventually(none_left)
         process.send_signal(signal.SIGCONT)
         process.stdin.write("go on\n")
         process.stdin.flush()

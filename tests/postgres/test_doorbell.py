@@ -28,7 +28,7 @@ __all__ = ["pgbouncer"]
 
 LONG_SECONDS = 60.0
 
-SOON = 8.0
+SOON = 30.0
 """Before the server itself closes a connection that LISTENs, which it does after 12 s."""
 
 

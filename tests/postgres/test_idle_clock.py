@@ -46,7 +46,7 @@ async def test_it_is_slid_once_by_many_requests_at_once(database_url: str) -> No
         rows = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'tmcp_session_context'"
         assert await asyncio.gather(*(info.load("s") for _ in range(20))) == [RECORD] * 20
         await info.aclose()  # what a backend has counted is known when it ends, at the latest
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await fetchval(database_url, rows) < 2:
                 await asyncio.sleep(0.05)
         assert await fetchval(database_url, rows) == 2

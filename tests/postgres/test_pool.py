@@ -362,7 +362,7 @@ async def test_the_server_ends_a_statement_whose_client_has_gone(
     connection.terminate()  # As the end of a process does, without a word to the server.
     with pytest.raises(asyncpg.PostgresError):
         await task
-    await eventually(has_ended, seconds=8)
+    await eventually(has_ended)
 
 
 async def test_a_server_that_cannot_look_after_its_clients_is_used_without_it(

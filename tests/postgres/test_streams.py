@@ -251,7 +251,7 @@ async def test_a_release_that_is_cut_short_leaves_nothing_that_listens(database_
             )
             return not rows
 
-        await eventually(nothing_listens, seconds=8)
+        await eventually(nothing_listens)
 
 
 # Behind a pooler

@@ -58,7 +58,7 @@ async def test_what_comes_with_a_new_session_visits_a_few_mailboxes_of_many(data
         for _ in range(5):
             assert await streams.sweep(limit=10) == 0
         await streams.aclose()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (after := await visited(database_url)) == before:
                 await asyncio.sleep(0.05)
     assert 0 < after - before < 5_000

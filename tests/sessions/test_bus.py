@@ -61,7 +61,7 @@ async def new_bus(dsn: str) -> AsyncGenerator[PostgresSubscriptionBus]:
         yield bus
 
 
-async def hears(bus: PostgresSubscriptionBus, heard: list[ServerEvent], *, seconds: float = 20.0) -> None:
+async def hears(bus: PostgresSubscriptionBus, heard: list[ServerEvent], *, seconds: float = 60.0) -> None:
     """Publish until an event is heard: when a subscription holds, nobody says."""
     before = len(heard)
 
@@ -168,7 +168,7 @@ async def test_streams_that_are_open_when_it_is_closed_end_without_an_error(data
             await ended.wait()
         return "ended"
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         task = asyncio.create_task(stream())
         await begun.wait()
         await bus.aclose()

@@ -8,8 +8,7 @@ from itertools import count, cycle
 from typing import TYPE_CHECKING, Any
 
 from tests.differential.wire import Exchange
-from tmcp_serverless import Host
-from tmcp_serverless.transports.host import HOST_EXTENSION
+from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +37,8 @@ def error_of(exchange: Exchange) -> tuple[int, int]:
 
 def short_lived(seconds: float, *, streams: bool = True) -> dict[str, Any]:
     """Return the scope of an invocation that its host ends in so many seconds."""
-    host = Host(streams=streams, deadline=time.monotonic() + seconds)
-    return {"extensions": {HOST_EXTENSION: host}}
+    platform = Platform(streams=streams, deadline=time.monotonic() + seconds)
+    return {"extensions": {PLATFORM_EXTENSION: platform}}
 
 
 class ModernClient:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["eventually"]
 
 
-async def eventually(condition: Callable[[], Awaitable[Any]], *, seconds: float = 15.0) -> Any:
+async def eventually(condition: Callable[[], Awaitable[Any]], *, seconds: float = 60.0) -> Any:
     """Wait until the condition returns something true, and return that."""
     async with asyncio.timeout(seconds):
         while True:

@@ -17,7 +17,7 @@ from tests.support.client import Client
 from tests.support.sse_client import SseClient
 from tests.support.talkative import Stage, talkative_server
 from tests.support.waiting import eventually
-from tmcp_serverless import sdk
+from tmcp_serverless.transports.running_request import RunningRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -35,13 +35,13 @@ class Cancellations:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.heard = 0
-        cancel = sdk.Call.cancel
+        cancel = RunningRequest.cancel
 
-        def counted(call: sdk.Call) -> None:
+        def counted(running: RunningRequest) -> None:
             self.heard += 1
-            cancel(call)
+            cancel(running)
 
-        monkeypatch.setattr(sdk.Call, "cancel", counted)
+        monkeypatch.setattr(RunningRequest, "cancel", counted)
 
     async def count(self, number: int) -> None:
         async def enough() -> bool:

@@ -15,7 +15,7 @@ from tests.support.front import Front, Sent
 from tests.support.talkative import Stage, talkative_server
 from tests.support.waiting import eventually
 from tmcp_serverless.transports.addresses import inbox_of, request_name
-from tmcp_serverless.transports.exchange import Exchange
+from tmcp_serverless.transports.post_response import PostResponse
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
@@ -101,7 +101,7 @@ async def test_a_client_that_does_not_read_does_not_keep_others_from_being_drain
     exchanges = [await reader.send("POST", call("wait", id=number)).__aenter__() for number in range(4)]
     for exchange in exchanges:
         await exchange.count(1)
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(30):
         await handler.drain()
     assert all(exchange.body_ended for exchange in exchanges)
     stage.go_on.set()
@@ -241,12 +241,15 @@ async def test_what_comes_after_the_end_goes_nowhere() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    exchange = Exchange(send, headers=[], batch=False, new_journal=None)
-    await exchange.answer(b"{}")
-    await exchange.finish()
-    await exchange.emit({"jsonrpc": "2.0", "method": "notifications/progress"})
-    await exchange.close_connection()
-    await exchange.keep_alive(until_seconds=60)
+    async with PostResponse(send, headers=[], batch=False, new_journal=None) as response:
+        await response.answer(b"{}")
+        await response.finish()
+        await response.emit({"jsonrpc": "2.0", "method": "notifications/progress"})
+        await response.close_connection()
+        before = asyncio.all_tasks()
+        response.keep_alive(after_seconds=0, until_seconds=60)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*asyncio.all_tasks() - before)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
 
 

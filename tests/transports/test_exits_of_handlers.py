@@ -112,7 +112,7 @@ async def test_a_notification_handler_that_exits_is_logged(
     client = await new_client(server)
     with caplog.at_level(logging.ERROR):
         assert (await client.notify("notifications/roots/list_changed")).status == 202
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while "notifications/roots/list_changed" not in caplog.text:
                 await asyncio.sleep(0.01)
     assert await client.result("ping") == {}
@@ -139,7 +139,7 @@ async def test_a_progress_callback_that_exits_leaves_its_request_waiting_for_the
         ping = (await exchange.count(1))[0]
         token = ping["params"]["_meta"]["progressToken"]
         await client.notify("notifications/progress", {"progressToken": token, "progress": 1})
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             await heard.wait()
         await client.post({"jsonrpc": "2.0", "id": ping["id"], "result": {}})
         await exchange.whole()

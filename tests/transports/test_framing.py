@@ -14,7 +14,7 @@ from tests.readers.rules import READERS, BrokenError, Java
 from tests.support.client import Client
 from tests.support.modern import ModernClient
 from tests.support.talkative import Stage, talkative_server
-from tmcp_serverless import HOST_EXTENSION, Host
+from tmcp_serverless import PLATFORM_EXTENSION, Platform
 from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.stream_reader import StreamReader
 
@@ -43,7 +43,9 @@ def fields(raw: bytes) -> list[str]:
 
 def short_lived(seconds: float, *, streams: bool = True) -> dict[str, Any]:
     """Return what a host says that ends its invocation so many seconds after its streams."""
-    return {"extensions": {HOST_EXTENSION: Host(streams=streams, deadline=time.monotonic() + 2 + seconds)}}
+    return {
+        "extensions": {PLATFORM_EXTENSION: Platform(streams=streams, deadline=time.monotonic() + 2 + seconds)}
+    }
 
 
 @pytest.mark.parametrize("version", VERSIONS)

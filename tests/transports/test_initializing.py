@@ -15,13 +15,13 @@ from tests.support.servers import small_server
 from tests.support.sse_client import SseClient
 from tmcp_serverless import (
     ConfigurationError,
+    HttpSseTransport,
     HttpTransport,
     InMemoryInfoSessionManager,
     InMemoryStreamSessionManager,
     SchemaError,
     SessionManagers,
     SessionNotFoundError,
-    SseTransport,
     StoreUnavailableError,
     sdk,
 )
@@ -154,9 +154,9 @@ async def test_what_a_client_says_of_itself_is_read_once_for_all_of_a_batch(
     read: list[SessionRecord] = []
     read_params = sdk.client_params
 
-    def noted(record: SessionRecord, *, can_ask: bool) -> Any:
+    def noted(record: SessionRecord, *, can_send_requests: bool) -> Any:
         read.append(record)
-        return read_params(record, can_ask=can_ask)
+        return read_params(record, can_send_requests=can_send_requests)
 
     monkeypatch.setattr(sdk, "client_params", noted)
     exchange = await client.post([{"jsonrpc": "2.0", "id": number, "method": "ping"} for number in range(10)])
@@ -185,7 +185,7 @@ async def test_a_sweep_that_fails_leaves_the_answer_to_initialize_alone(
     heads = Heads(HttpTransport(small_server(), session_manager=managers))
     answered = await Client(heads).post(INITIALIZE)
     assert (answered.status, heads.begun) == (200, [200])
-    async with SseClient(SseTransport(small_server(), session_manager=managers)) as client:
+    async with SseClient(HttpSseTransport(small_server(), session_manager=managers)) as client:
         await client.initialize()
         assert await client.result("ping") == {}
     logged = [record for record in caplog.records if record.message.startswith("nothing was swept")]

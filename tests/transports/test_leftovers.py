@@ -95,7 +95,7 @@ async def test_who_asks_after_the_answer_is_told_that_nobody_can_be_asked(
         await stream.begun()
         await client.post(call("asks_later"))
         leftovers.go_on.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert isinstance(await leftovers.outcome, NoBackChannelError)
         assert stream.messages == []
     assert not await handler.managers.streams.has(inbox_of(client.session or "", request_name(7)))
@@ -112,7 +112,7 @@ async def test_who_still_waits_for_an_answer_when_the_tool_returns_waits_no_long
             assert (await stream.count(1))[0]["method"] == "roots/list"
             leftovers.asked.set()
             await exchange.whole()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             error = await leftovers.outcome
         assert isinstance(error, MCPError)
         assert error.error.code == CONNECTION_CLOSED
@@ -127,7 +127,7 @@ async def test_who_speaks_after_an_sse_session_has_ended_leaves_nothing_in_the_s
         await client.initialize()
         await client.result("tools/call", {"name": "speaks_later", "arguments": {}})
     leftovers.go_on.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await leftovers.outcome == "spoke"
     assert await handler.managers.streams.append(client.id, "{}", create=False) is None, (
         "it has no mailbox any more"
@@ -156,7 +156,7 @@ async def test_what_a_lifespan_starts_does_not_run_as_the_first_user(new_handler
             user.reset(token)
 
     await Client(authenticated).initialize()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await found == "nobody"
 
 

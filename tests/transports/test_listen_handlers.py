@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from mcp.shared.subscriptions import ToolsListChanged
 from tests.support.bare_managers import BareInfo, BareStreams, bare_managers
 from tests.support.modern import INTERNAL_ERROR, ModernClient, error_of, methods, short_lived
 from tmcp_serverless import InMemoryEventTopic, Notifier, SessionManagers, create_handler
+from tmcp_serverless.sdk import lowlevel_server
 from tmcp_serverless.sdk.listen import own_handler
 
 if TYPE_CHECKING:
@@ -28,9 +30,10 @@ UPDATED = "notifications/resources/updated"
 
 
 class Refusing(ListenHandler):
-    """Somebody's subclass."""
+    """A subclass that refuses to serve prompts, and takes a moment before it serves anything else."""
 
     async def __call__(self, ctx: Any, params: Any) -> Any:
+        await asyncio.sleep(0.01)
         if params.notifications.prompts_list_changed:
             raise MCPError(-32001, "no prompts for you")
         return await super().__call__(ctx, params)
@@ -40,6 +43,12 @@ def listening(handler: ListenHandler) -> Server[Any]:
     return Server("own", on_subscriptions_listen=handler)
 
 
+def official(handler: ListenHandler) -> MCPServer:
+    server = MCPServer("own", log_level="CRITICAL")
+    lowlevel_server(server).add_request_handler("subscriptions/listen", own_params(), handler)
+    return changing(server)
+
+
 async def test_a_subclass_is_asked(new_handler: NewHandler) -> None:
     client = ModernClient(new_handler(listening(Refusing(InMemorySubscriptionBus()))).app)
     async with client.listen(promptsListChanged=True) as refused:
@@ -47,6 +56,34 @@ async def test_a_subclass_is_asked(new_handler: NewHandler) -> None:
     async with client.listen(toolsListChanged=True) as accepted:
         await accepted.count(1)
         assert methods(accepted) == [ACKNOWLEDGED]
+
+
+@pytest.mark.parametrize("build", [listening, official], ids=["lowlevel", "MCPServer"])
+async def test_a_refusal_of_a_subclass_is_the_answer(build: Any, new_handler: NewHandler) -> None:
+    app = new_handler(build(Refusing(InMemorySubscriptionBus()))).app
+    async with ModernClient(app).listen(promptsListChanged=True) as refused:
+        await refused.whole()
+    assert refused.messages[-1]["error"] == {"code": -32001, "message": "no prompts for you"}
+
+
+@pytest.mark.parametrize("build", [listening, official], ids=["lowlevel", "MCPServer"])
+@pytest.mark.parametrize("kind", [ListenHandler, Refusing])
+async def test_its_limit_and_its_close_hold(
+    build: Any, kind: type[ListenHandler], new_handler: NewHandler
+) -> None:
+    own = kind(InMemorySubscriptionBus(), max_subscriptions=1)
+    app = new_handler(build(own)).app
+    async with ModernClient(app).listen(toolsListChanged=True) as stream:
+        await stream.count(1)
+        async with ModernClient(app).listen(toolsListChanged=True) as second:
+            await second.whole()
+        assert second.messages[-1]["error"]["message"] == "Subscription limit reached"
+        own.close()
+        await stream.whole()
+    assert methods(stream) == [ACKNOWLEDGED, "result"]
+    async with ModernClient(app).listen(toolsListChanged=True) as next_one:
+        await next_one.count(1)
+        assert methods(next_one) == [ACKNOWLEDGED]
 
 
 @pytest.mark.parametrize("kind", [ListenHandler, Refusing])
@@ -212,6 +249,22 @@ async def test_over_bare_managers_a_stream_hears_what_a_tool_publishes_once() ->
             await handler.notifier.tools_changed()
             await stream.count(5)
         assert methods(stream) == [ACKNOWLEDGED, TOOLS, UPDATED, TOOLS, TOOLS]
+
+
+async def test_over_bare_managers_listen_streams_hear_their_own_process() -> None:
+    server = official(ListenHandler(InMemorySubscriptionBus()))
+    wanted = {"toolsListChanged": True, "resourceSubscriptions": ["test://a"]}
+    async with create_handler(server, session_manager=bare_managers()) as handler:
+        client = ModernClient(handler.app)
+        async with client.listen(**wanted) as stream:
+            await stream.count(1)
+            await client.call("change")
+            await stream.count(2)
+            await handler.notifier.resource_updated("test://a")
+            await stream.count(3)
+            await handler.notifier.tools_changed()
+            await stream.count(4)
+        assert methods(stream) == [ACKNOWLEDGED, TOOLS, UPDATED, TOOLS]
 
 
 @pytest.mark.parametrize("server", [lambda: MCPServer("bare"), lambda: FastMCP("bare")])

@@ -17,7 +17,7 @@ from tests.support.slow_store import Slowness, slow_managers
 from tests.support.sse_client import SseClient
 from tmcp_serverless import PostgresStreamSessionManager, create_handler
 from tmcp_serverless.testing.contracts import RecordingController
-from tmcp_serverless.transports.exchange import Exchange
+from tmcp_serverless.transports.post_response import PostResponse
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
@@ -171,13 +171,13 @@ async def test_a_stream_whose_beginning_was_cut_short_begins_with_the_next_messa
     async def send(message: Any) -> None:
         sent.append(message)
 
-    exchange = Exchange(send, headers=[], batch=False, new_journal=lambda: Journal(primed))  # type: ignore[arg-type]
+    response = PostResponse(send, headers=[], batch=False, new_journal=lambda: Journal(primed))  # type: ignore[arg-type]
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await exchange.emit({"n": 1})
-    await exchange.emit({"n": 2})
-    await exchange.answer(b'{"n":3}')
-    await exchange.finish()
+            await response.emit({"n": 1})
+    await response.emit({"n": 2})
+    await response.answer(b'{"n":3}')
+    await response.finish()
     assert [message["type"] for message in sent].count("http.response.start") == 1
     body = b"".join(message.get("body", b"") for message in sent)
     assert body == b'id: 1\r\n\r\ndata: {"n":1}\r\n\r\ndata: {"n":2}\r\n\r\ndata: {"n":3}\r\n\r\n'
@@ -191,20 +191,20 @@ async def test_answers_of_a_batch_survive_messages_that_are_cut_short(seed: int)
         await asyncio.sleep(chance.uniform(0, 0.004))
         sent.append(message.get("body", b""))
 
-    exchange = Exchange(send, headers=[], batch=True, new_journal=None)
-    await exchange.answer(b'{"id":0}')
+    response = PostResponse(send, headers=[], batch=True, new_journal=None)
+    await response.answer(b'{"id":0}')
 
     async def speak() -> None:
         try:
             async with asyncio.timeout(0.002):
-                await exchange.emit({"method": "x"})
+                await response.emit({"method": "x"})
         except TimeoutError:
             pass
 
     async with asyncio.TaskGroup() as group:
         for number in range(1, 6):
             group.create_task(speak())
-            group.create_task(exchange.answer(json.dumps({"id": number}).encode()))
-    await exchange.finish()
+            group.create_task(response.answer(json.dumps({"id": number}).encode()))
+    await response.finish()
     body = b"".join(sent).replace(b" ", b"")
     assert [number for number in range(6) if b'{"id":%d}' % number in body] == list(range(6))

@@ -155,15 +155,17 @@ async def test_what_an_inbox_may_not_have_been_given_is_asked_for_again_when_it_
 
     streams = Remembering()
     inbox = Inbox(streams, "s", "r1", began_at=0.0, on_cancelled=lambda: None)
-    answer = {"jsonrpc": "2.0", "id": "first", "result": {}}
-    await streams.send([inbox_of("s", "r1")], json.dumps(answer))
-    future = inbox.expect("first", None)
-    await inbox.open()
-    assert await future == answer
+    replies: list[str] = []
+
+    async def reply(request: dict[str, Any]) -> None:
+        replies.append(json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": {"n": 1}}))
+        await streams.send([inbox_of("s", "r1")], replies[0])
+
+    assert await inbox.request("ping", None, None, reply) == {"n": 1}
     inbox.close(CloseReason.UNAVAILABLE)
     await inbox.open()
     assert streams.asked_for == (None, "1.0")
-    await inbox.write([StoredEvent(json.dumps(answer), "1.0")])  # It does no harm to hear it twice.
+    await inbox.write([StoredEvent(replies[0], "1.0")])  # It does no harm to hear it twice.
     await inbox.aclose()
 
 

@@ -419,7 +419,7 @@ async def test_f8_a_disconnect_is_not_a_cancellation(new_handler: NewHandler) ->
         await started.wait()
         exchange.leave()
         go_on.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await finished.wait()
 
 

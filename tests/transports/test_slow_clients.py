@@ -15,7 +15,7 @@ from tests.support.front import Front, Sent
 from tests.support.sse_client import SseClient
 from tests.support.talkative import Stage, talkative_server
 from tests.support.waiting import eventually
-from tmcp_serverless.transports.outlet import Outlet
+from tmcp_serverless.transports.client_stream import ClientStream
 from tmcp_serverless.transports.readers import StreamReader
 from tmcp_serverless.transports.sse import KEEP_ALIVE
 
@@ -64,7 +64,7 @@ def call(tool: str) -> dict[str, Any]:
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have clients that do not read given up soon."""
-    monkeypatch.setattr("tmcp_serverless.transports.outlet._PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("tmcp_serverless.transports.client_stream._PATIENCE_SECONDS", 0.2)
 
 
 async def everything_is_there(client: Client, last_event_id: str) -> None:
@@ -176,18 +176,18 @@ async def test_an_sse_session_that_is_deleted_ends_though_its_client_does_not_re
 async def test_a_client_that_reads_slowly_is_given_the_time_that_much_to_read_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tmcp_serverless.transports.outlet._PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("tmcp_serverless.transports.client_stream._PATIENCE_SECONDS", 0.0)
 
     async def slow(_: Any) -> None:
         await asyncio.sleep(0.1)
 
-    outlet = Outlet(slow)
+    stream = ClientStream(slow)
     for _ in range(2):
-        await outlet.write(bytes(1024 * 1024))
-        assert not outlet.gone
+        await stream.write(bytes(1024 * 1024))
+        assert not stream.gone
     for _ in range(2):
-        await outlet.write(b"x")
-    assert outlet.gone
+        await stream.write(b"x")
+    assert stream.gone
 
 
 async def test_who_hurries_does_not_wait_for_the_write_that_is_under_way() -> None:
@@ -197,26 +197,26 @@ async def test_who_hurries_does_not_wait_for_the_write_that_is_under_way() -> No
         stuck.set()
         await asyncio.Event().wait()
 
-    outlet = Outlet(never, on_gone=gone.set)
-    writing = asyncio.create_task(outlet.write(b"x"))
+    stream = ClientStream(never, on_gone=gone.set)
+    writing = asyncio.create_task(stream.write(b"x"))
     await stuck.wait()
-    outlet.hurry(seconds=0.01)
-    async with asyncio.timeout(10):
+    stream.hurry(seconds=0.01)
+    async with asyncio.timeout(30):
         await writing
-    assert outlet.gone
+    assert stream.gone
     assert gone.is_set()
-    outlet.hurry()
+    stream.hurry()
 
 
 async def test_who_talks_to_nobody_lets_others_run() -> None:
     async def nowhere(_: Any) -> None:
         raise BrokenPipeError
 
-    outlet = Outlet(nowhere)
-    talking = asyncio.create_task(_talk(outlet))
+    stream = ClientStream(nowhere)
+    talking = asyncio.create_task(_talk(stream))
 
     async def found_out() -> bool:
-        return outlet.gone
+        return stream.gone
 
     await eventually(found_out)
     talking.cancel()
@@ -224,6 +224,6 @@ async def test_who_talks_to_nobody_lets_others_run() -> None:
         await talking
 
 
-async def _talk(outlet: Outlet) -> None:
+async def _talk(stream: ClientStream) -> None:
     while True:
-        await outlet.write(b"x")
+        await stream.write(b"x")

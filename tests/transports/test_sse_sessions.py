@@ -28,7 +28,7 @@ from tmcp_serverless import (
     StoreUnavailableError,
     create_handler,
 )
-from tmcp_serverless.transports import HOST_EXTENSION, Host
+from tmcp_serverless.transports import PLATFORM_EXTENSION, Platform
 from tmcp_serverless.transports.readers import StreamReader
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ async def test_when_the_client_goes_its_session_goes_and_what_ran_in_it_is_stopp
             await asyncio.sleep(0.3)  # A request listens once it lasts.
             client.stream.leave()
             await client.stream.whole()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await stage.cancelled.wait()
         for _ in range(3):
             assert (await client.post(PING)).status == 404
@@ -269,7 +269,7 @@ async def test_a_stream_keeps_its_session_from_expiring_and_ends_with_it(
 
 
 async def test_a_stream_ends_before_its_host_does(new_handler: NewHandler, stage: Stage) -> None:
-    scope = {"extensions": {HOST_EXTENSION: Host(deadline=time.monotonic() + 2.4)}}
+    scope = {"extensions": {PLATFORM_EXTENSION: Platform(deadline=time.monotonic() + 2.4)}}
     app = new_handler(talkative_server(stage)).app
     async with SseClient(app, scope=scope) as client:
         await client.stream.whole()
@@ -333,8 +333,8 @@ async def test_a_session_whose_metadata_cannot_be_deleted_gives_its_stream_back(
 
 async def test_a_request_is_answered_before_its_host_ends_it(handlers: list[Handler], stage: Stage) -> None:
     async def dying(scope: Any, receive: Any, send: Any) -> None:
-        host = Host(deadline=time.monotonic() + 2.3)
-        await handlers[1].app({**scope, "extensions": {HOST_EXTENSION: host}}, receive, send)
+        host = Platform(deadline=time.monotonic() + 2.3)
+        await handlers[1].app({**scope, "extensions": {PLATFORM_EXTENSION: host}}, receive, send)
 
     apps = [handlers[0].app] * 3
     async with SseClient(*apps, dying) as client:
@@ -365,7 +365,7 @@ async def test_a_request_whose_host_is_stopped_is_answered(handlers: list[Handle
 async def test_where_answers_are_delivered_whole_there_is_no_stream(
     new_handler: NewHandler, stage: Stage
 ) -> None:
-    scope = {"extensions": {HOST_EXTENSION: Host(streams=False)}}
+    scope = {"extensions": {PLATFORM_EXTENSION: Platform(streams=False)}}
     client = SseClient(new_handler(talkative_server(stage)).app, scope=scope)
     async with client.send("GET") as refused:
         await refused.whole()
@@ -375,7 +375,9 @@ async def test_where_answers_are_delivered_whole_there_is_no_stream(
 
 async def test_a_post_to_such_a_host_is_served_all_the_same(handlers: list[Handler]) -> None:
     async def whole(scope: Any, receive: Any, send: Any) -> None:
-        await handlers[1].app({**scope, "extensions": {HOST_EXTENSION: Host(streams=False)}}, receive, send)
+        await handlers[1].app(
+            {**scope, "extensions": {PLATFORM_EXTENSION: Platform(streams=False)}}, receive, send
+        )
 
     async with SseClient(*[handlers[0].app] * 3, whole) as client:
         await client.initialize(capabilities=CAPABILITIES)

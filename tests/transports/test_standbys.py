@@ -14,12 +14,13 @@ from tests.support.servers import small_server
 from tests.support.talkative import Stage, talkative_server
 from tmcp_serverless import InMemoryInfoSessionManager, SessionManagers, create_handler
 from tmcp_serverless.sessions import streams
+from tmcp_serverless.testing.contracts.recording import RecordingController
 from tmcp_serverless.transports.readers import RequestReader
 from tmcp_serverless.transports.stream_reader import StreamReader
 
 if TYPE_CHECKING:
     from tests.differential.wire import Exchange
-    from tests.support.fixtures import NewHandler
+    from tests.support.fixtures import NewHandler, NewManagers
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def heard(client: Client, *streams: Exchange) -> int:
     def after() -> list[int]:
         return [len(stream.messages) - number for stream, number in zip(streams, before, strict=True)]
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while not any(after()):
             await asyncio.sleep(0.01)
     assert sorted(after()) == [*[0] * (len(streams) - 1), 1]
@@ -48,13 +49,13 @@ async def heard(client: Client, *streams: Exchange) -> int:
 
 
 async def until_it_has_the_stream(client: Client, stream: Exchange, *others: Exchange) -> None:
-    await stream.until(lambda: bool(stream.ids) and not stream.ids[-1].startswith("@"))
+    await stream.until(lambda: bool(stream.ids) and "@+" not in stream.ids[-1])
     assert await heard(client, stream, *others) == 0
 
 
 async def stands_by(stream: Exchange) -> None:
     """Wait until the stream has lost its place, and says so."""
-    await stream.until(lambda: stream.ids[-1].startswith("@"))
+    await stream.until(lambda: "@+" in stream.ids[-1])
     assert not stream.ended
 
 
@@ -105,8 +106,8 @@ async def test_of_several_that_stand_by_one_takes_over(clients: list[Client]) ->
             await last.until(lambda: bool(last.ids))
             for stream in waiting:
                 await stands_by(stream)
-        async with asyncio.timeout(15):
-            while all(stream.ids[-1].startswith("@") for stream in waiting):
+        async with asyncio.timeout(30):
+            while all("@+" in stream.ids[-1] for stream in waiting):
                 await asyncio.sleep(0.01)
         counted = [0] * 4
         for _ in range(5):
@@ -128,6 +129,50 @@ async def test_what_stood_by_and_comes_back_is_not_sent_what_another_one_had(cli
                 await again.until(lambda: bool(again.ids))
                 assert await heard(here, again, new) == 0
                 assert len(again.messages) == 1
+
+
+class Late(RecordingController):
+    """A GET whose client has left: its request is served late, by a process that was frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+
+    async def opened(self, cursor: str) -> None:
+        del cursor
+        self.begun.set()
+        await asyncio.Event().wait()
+
+
+async def test_what_stood_by_behind_a_dead_connection_is_not_sent_again_what_it_had(
+    clients: list[Client], new_managers: NewManagers
+) -> None:
+    (client, *_), late, streams = clients, Late(), new_managers().streams
+    session = client.session or ""
+    async with client.listen() as old:
+        await old.until(lambda: bool(old.ids))
+        for _ in range(2):
+            await heard(client, old)
+        await streams.create(session, late, after=old.ids[0].partition("@")[0])
+        await stands_by(old)
+        async with asyncio.timeout(15):
+            await late.begun.wait()
+        old.leave()
+        await old.whole()
+    async with client.listen(last_event_id=old.ids[-1]) as again:
+        await again.until(lambda: bool(again.ids))
+        assert await heard(client, again) == 0
+        assert len(again.messages) == 1
+
+
+async def test_an_id_beyond_the_stream_skips_nothing(clients: list[Client]) -> None:
+    (client, *_) = clients
+    async with client.listen(last_event_id="999999999.999999999@+00000000") as stream:
+        await stream.until(lambda: bool(stream.ids))
+        await heard(client, stream)
+        assert len(stream.messages) == 1
+    async with client.listen(last_event_id="nonsense@+00000000") as refused:
+        assert (await refused.whole()).status == 400
 
 
 async def test_a_deleted_session_ends_what_has_the_stream_and_what_stands_by(clients: list[Client]) -> None:

@@ -33,7 +33,7 @@ from tmcp_serverless import (
     create_handler,
 )
 from tmcp_serverless.sdk import listen
-from tmcp_serverless.transports.modern_outlet import ModernOutlet
+from tmcp_serverless.transports.modern_client_stream import ModernClientStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -126,7 +126,7 @@ async def test_rule_j5_a_stream_that_is_being_opened_when_the_process_is_drained
     await handler.aclose()
 
 
-def unhurried(_: ModernOutlet) -> None:
+def unhurried(_: ModernClientStream) -> None:
     """Wait for the client as long as ever."""
 
 
@@ -151,7 +151,7 @@ async def test_a_stream_that_is_not_read_gives_its_place_to_another_one_when_it_
     server = modern_server(stage)
     monkeypatch.setattr(listen.own_handler(server), "_max_subscriptions", 1)
     if not ends:
-        monkeypatch.setattr(ModernOutlet, "hurry", unhurried)
+        monkeypatch.setattr(ModernClientStream, "hurry", unhurried)
     handler = new_handler(server)
     app = handler.app
     async with ModernClient(unread(app), scope=short_lived(3)).listen(toolsListChanged=True) as held:

@@ -12,8 +12,8 @@ from mcp.server.mcpserver import Context
 from pydantic import BaseModel
 
 from tests.support.modern import ModernClient
-from tmcp_serverless import Host, replayable
-from tmcp_serverless.transports.host import HOST_EXTENSION
+from tmcp_serverless import replayable
+from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
@@ -78,7 +78,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_a_tool_that_asks_directly_is_named_once(
     new_server: Any, *, streams: bool, new_handler: NewHandler, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scope = {"extensions": {HOST_EXTENSION: Host(streams=streams)}}
+    scope = {"extensions": {PLATFORM_EXTENSION: Platform(streams=streams)}}
     client = ModernClient(new_handler(new_server()).app, scope=scope)
     for tool in ("ask", "ask", "marked"):
         await call(client, tool)

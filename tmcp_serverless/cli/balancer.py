@@ -21,7 +21,6 @@ _CONNECTIONS = 400
 """Connections at once, with two descriptors each, if there are so many. More wait to be accepted."""
 
 _CONNECT_SECONDS = 2.0
-_NONE_LIVE_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how to reach who listens everywhere
 _UNAVAILABLE = b"No instance accepts connections.\n"
@@ -65,12 +64,15 @@ def url_of(host: str, port: int) -> str:
 class Balancer:
     """Passes every connection on to one of the ports on 127.0.0.1 that `live` returns, in turn.
 
-    A port that cannot be connected to is skipped. With none for 5 seconds, the answer is 503.
+    A port that cannot be connected to is skipped. With none for `wait_seconds`, the answer is 503.
     """
 
-    def __init__(self, listener: socket.socket, live: Callable[[], Sequence[int]]) -> None:
+    def __init__(
+        self, listener: socket.socket, live: Callable[[], Sequence[int]], *, wait_seconds: float = 20.0
+    ) -> None:
         self._listener = listener
         self._live = live
+        self._wait_seconds = wait_seconds
         self._turn = 0
         self._room = asyncio.Semaphore(int(min(_CONNECTIONS, connection_descriptors() / 2)))
 
@@ -101,7 +103,7 @@ class Balancer:
 
     async def _connect(self) -> socket.socket | None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _NONE_LIVE_SECONDS
+        deadline = loop.time() + self._wait_seconds
         while loop.time() < deadline:
             for port in self._in_turn():
                 if (server := await _connect_to(port)) is not None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "ClusterError"]
 
-_START_SECONDS = 20.0
 _TAIL_LINES = 40
 
 
@@ -48,6 +47,7 @@ class Cluster:
         verbose: Instances log every request.
         capture: Keep the instances' output for `output` and for errors; else it goes to our own output.
         say: Told, from another thread, of instances that ended; by default it goes to the output.
+        start_seconds: The time that an instance has to start, and that a request waits for one.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Cluster:
         verbose: bool = False,
         capture: bool = True,
         say: Callable[[str], None] | None = None,
+        start_seconds: float = 60.0,
     ) -> None:
         parse(target, folder=folder)
         if instances < 1:
@@ -73,6 +74,7 @@ class Cluster:
         address: tuple[str, int] = self._listener.getsockname()[:2]
         self._host, self._port = address
         self._output = Output() if capture else None
+        self._start_seconds = start_seconds
         database = {} if database_url is None else {"TMCP_DATABASE_URL": database_url}
         self._fleet = Fleet(
             Order(target, name="", control=-1, amnesia=amnesia, verbose=verbose),
@@ -81,7 +83,7 @@ class Cluster:
                 environment={**os.environ, "PYTHONUNBUFFERED": "1", **database, **(env or {})},
                 folder=folder,
                 output=self._output and self._output.descriptor,
-                start_seconds=_START_SECONDS,
+                start_seconds=start_seconds,
             ),
             say=say or self._note,
         )
@@ -208,7 +210,7 @@ class Cluster:
         self._entered.set()
 
     async def _balance(self) -> None:
-        balancer = Balancer(self._listener, self._fleet.ports)
+        balancer = Balancer(self._listener, self._fleet.ports, wait_seconds=self._start_seconds)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(balancer.run())

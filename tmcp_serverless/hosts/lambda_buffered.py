@@ -16,7 +16,7 @@ from tmcp_serverless.hosts.deadline import DeadlineRunner, TimeIsOverError
 from tmcp_serverless.hosts.event_loop import run_until_complete, sandbox_loop
 from tmcp_serverless.hosts.lambda_events import VpcLattice, front_door_of
 from tmcp_serverless.log_lines import loggable_path
-from tmcp_serverless.transports.host import HOST_EXTENSION, Host
+from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
 
 try:
     from mangum import Mangum
@@ -66,7 +66,7 @@ async def answer_whole(app: ASGIApp, event: Any, context: Any, runner: DeadlineR
     if context is not None:
         deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000
     scope = request.scope
-    scope["extensions"] = {HOST_EXTENSION: Host(streams=False, deadline=deadline)}
+    scope["extensions"] = {PLATFORM_EXTENSION: Platform(streams=False, deadline=deadline)}
     cycle = HTTPCycle(scope, request.body)  # type: ignore[arg-type]
     name = f"{scope['method']} {loggable_path(scope)}"
     try:

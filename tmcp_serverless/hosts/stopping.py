@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.hosts.asgi_servers import servers_in_this_loop
-from tmcp_serverless.transports.host import HOST_EXTENSION
+from tmcp_serverless.transports.platform import PLATFORM_EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -87,7 +87,7 @@ class Stopping:
         self._loop, self._timer, self._servers, self._ending = loop, None, None, None
 
     def _start(self, scope: Scope, loop: asyncio.AbstractEventLoop) -> None:
-        if HOST_EXTENSION in (scope.get("extensions") or ()):
+        if PLATFORM_EXTENSION in (scope.get("extensions") or ()):
             return  # That host drains by itself.
         self._timer = loop.call_later(_LOOK_SECONDS, self._look)
 

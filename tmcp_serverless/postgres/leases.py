@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from tmcp_serverless.postgres.held import HeldStream
     from tmcp_serverless.postgres.tables import Tables
 
-__all__ = ["Leases"]
+__all__ = ["ANY_AGE", "Leases"]
 
 logger = logging.getLogger(__name__)
+
+ANY_AGE = -86_400.0
+"""As `after_seconds` of a claim: every lease counts as old enough."""
 
 _UNDO_SECONDS = 1.0
 """A caller that is cancelled while it claims waits this long for the undoing. The claim is undone anyway."""

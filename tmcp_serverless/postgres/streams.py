@@ -23,7 +23,7 @@ from tmcp_serverless.postgres.doors import Doors
 from tmcp_serverless.postgres.events import PostgresEventTopic
 from tmcp_serverless.postgres.heartbeats import Heartbeats
 from tmcp_serverless.postgres.held import HeldStream
-from tmcp_serverless.postgres.leases import Leases
+from tmcp_serverless.postgres.leases import ANY_AGE, Leases
 from tmcp_serverless.postgres.mailboxes import Mailboxes
 from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
 from tmcp_serverless.postgres.reading import Reading
@@ -147,18 +147,22 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         await self._tables.ready()
         await self._claim(stream, start)
 
-    async def stand_by(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
+    async def stand_by(
+        self, id: str, controller: StreamController, *, after: str | None = None, at_once: bool = False
+    ) -> None:
         """Claim the session's stream for this controller as soon as its lease is free."""
-        await self.release(id, controller)  # A stream superseded from elsewhere is still known here.
         key = self._key(id)
         start = (None, None) if after is None else Cursor.parse(after)
+        await self.release(id, controller)  # A stream superseded from elsewhere is still known here.
         await self._tables.ready()
 
-        async def claim_free() -> bool:
-            stream = self._new_stream(key, controller)
-            return await self._claim(stream, start, after_seconds=self._lease_seconds)
+        async def claim(after_seconds: float = self._lease_seconds) -> bool:
+            return await self._claim(self._new_stream(key, controller), start, after_seconds=after_seconds)
 
-        await self._standbys.wait(key, claim_free)
+        if at_once:
+            await claim(ANY_AGE)
+        else:
+            await self._standbys.wait(key, claim)
 
     async def _claim(
         self, stream: HeldStream, start: tuple[int | None, int | None], *, after_seconds: float | None = None

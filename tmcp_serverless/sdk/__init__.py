@@ -7,7 +7,7 @@ Relied upon, of mcp 2.3 (`tests/test_sdk.py` fails by name when a release change
   `middleware`, `cache_hints`, `server_info_stamp` and `create_initialization_options`, nothing else;
 * `mcp.server.runner.aclose_shielded`: closes the connection's exit stack with the handlers' contexts;
 * `mcp.server.connection.Connection`: `client_params`, `protocol_version` and `initialized` can be restored;
-* `mcp.shared.dispatcher.DispatchContext`: the channel that a request talks through (`Call` is ours);
+* `mcp.shared.dispatcher.DispatchContext`: a request's channel (`RunningRequest` is ours);
 * `MCPServer.streamable_http_app`, `FastMCP.http_app`: Starlette applications with a route at the MCP path.
   With authentication, the route's application is a `RequireAuthMiddleware`. The server has routes of its own
   if `_custom_starlette_routes` or `_get_additional_http_routes` has any;
@@ -26,7 +26,6 @@ Relied upon, of mcp 2.3 (`tests/test_sdk.py` fails by name when a release change
   FastMCP takes requests without a session for those of one client.
 """
 
-from tmcp_serverless.sdk.call import Call
 from tmcp_serverless.sdk.connections import (
     Connection,
     client_params,
@@ -39,7 +38,6 @@ from tmcp_serverless.sdk.kernel import Kernel, lowlevel_server
 from tmcp_serverless.sdk.listen import connect
 
 __all__ = [
-    "Call",
     "Connection",
     "Kernel",
     "client_params",

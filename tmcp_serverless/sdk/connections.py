@@ -55,20 +55,20 @@ def new_connection(session_id: str, outbound: Outbound) -> Connection:
     return _SessionConnection(outbound, protocol_version=LATEST_HANDSHAKE_VERSION, session_id=session_id)
 
 
-_NEED_AN_ANSWER = frozenset({"elicitation", "roots", "sampling"})
+_NEED_REPLIES = frozenset({"elicitation", "roots", "sampling"})
 
 
-def client_params(record: SessionRecord, *, can_ask: bool) -> InitializeRequestParams | None:
+def client_params(record: SessionRecord, *, can_send_requests: bool) -> InitializeRequestParams | None:
     """Return the client's params of `initialize`; `None` before that.
 
-    If the client cannot be asked, the capabilities that need its answer are left out: a handler that looks
-    before it asks finds another way.
+    If the client cannot be sent requests, the capabilities that need its replies are left out: a handler that
+    looks before it asks finds another way.
     """
-    if not record.is_negotiated:
+    if not record.client_info:  # Only a session of HTTP+SSE exists before `initialize`.
         return None
     capabilities = record.client_capabilities
-    if not can_ask:
-        capabilities = {name: value for name, value in capabilities.items() if name not in _NEED_AN_ANSWER}
+    if not can_send_requests:
+        capabilities = {name: value for name, value in capabilities.items() if name not in _NEED_REPLIES}
     params = {
         "protocolVersion": record.protocol_version,
         "capabilities": capabilities,

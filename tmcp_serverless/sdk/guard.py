@@ -15,7 +15,7 @@ from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.sdk.kernel import lowlevel_server
 from tmcp_serverless.server_kind import server_kind
 from tmcp_serverless.transports.asgi import path_of
-from tmcp_serverless.transports.own_app import InScopeOf, add_paths, own_app, route_at
+from tmcp_serverless.transports.server import InScopeOf, add_paths, own_app, route_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

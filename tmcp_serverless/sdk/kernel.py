@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mcp.server.lowlevel.server import HandlerEntry, NotificationOptions
 from mcp.server.runner import ServerRunner
+from mcp.shared.dispatcher import DispatchContext
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
+from mcp.shared.transport_context import TransportContext
 from mcp_types import (
     INTERNAL_ERROR,
     EmptyResult,
@@ -30,10 +32,9 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel.server import Server
     from mcp.server.models import InitializationOptions
 
-    from tmcp_serverless.sdk.call import Call
     from tmcp_serverless.sessions.records import Json
 
-__all__ = ["Kernel", "exit_data", "lowlevel_server"]
+__all__ = ["Kernel", "KernelCall", "exit_data", "lowlevel_server"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,21 @@ class _Answering:
         return options
 
 
+class KernelCall(DispatchContext[TransportContext], Protocol):
+    """One inbound message while its handler runs, as the kernel needs it: the SDK's context, and its ends."""
+
+    cancelled: bool
+    """True if the client has cancelled the message."""
+
+    def begin(self) -> None:
+        """Record that the handler runs from now on, in the calling task."""
+        ...
+
+    def close(self) -> None:
+        """Record that the message has been handled."""
+        ...
+
+
 class Kernel:
     """An MCP server, ready to handle single messages of any session.
 
@@ -104,7 +120,13 @@ class Kernel:
         return self._lowlevel.lifespan(self._lowlevel)
 
     async def answer(
-        self, call: Call, message: Json, connection: Connection, lifespan_state: Any, *, pushes: bool = True
+        self,
+        call: KernelCall,
+        message: Json,
+        connection: Connection,
+        lifespan_state: Any,
+        *,
+        pushes: bool = True,
     ) -> tuple[Json, bool]:
         """Run a request, and return its JSON-RPC answer, and true if that is a result.
 
@@ -136,7 +158,9 @@ class Kernel:
             await leave(connection)
         return answer, False
 
-    async def notify(self, call: Call, message: Json, connection: Connection, lifespan_state: Any) -> None:
+    async def notify(
+        self, call: KernelCall, message: Json, connection: Connection, lifespan_state: Any
+    ) -> None:
         """Run a notification's handler. Its exceptions are logged: a notification has no answer."""
         runner = ServerRunner(self._answering, connection, lifespan_state)
         task = current_task()

@@ -78,7 +78,7 @@ class Listen:
         stream = _Stream(self._serving(), self._open, hurry=partial(self._parts.hurry, scope))
         self._open.add(stream)
         try:
-            async with self._listening(ctx, stream.end):
+            async with self._listening(stream.end):
                 lasts = _asks_for_something(params.notifications) and not stream.ended
                 seconds = self._parts.lifetime(scope) if lasts else 0
                 if not self._is_plain:
@@ -101,15 +101,13 @@ class Listen:
         return _copy_of(self._handler, self._bus) if self._is_plain else _UntilClosed(self._handler)
 
     @asynccontextmanager
-    async def _listening(
-        self, ctx: ServerRequestContext[Any, Any], on_lost: Callable[[], None]
-    ) -> AsyncGenerator[None]:
+    async def _listening(self, on_lost: Callable[[], None]) -> AsyncGenerator[None]:
         bus = self._bus.shared if isinstance(self._bus, _BothBuses) else self._bus
         if not isinstance(bus, StreamSubscriptionBus):
             yield
             return
         held = bus.listening(on_lost)
-        with refusing(ctx, self._parts.refuse):
+        with refusing():
             await held.__aenter__()
         try:
             yield

@@ -16,11 +16,12 @@ from mcp.server.caching import CACHEABLE_METHODS, CacheHint
 from mcp.server.lowlevel.server import HandlerEntry, Server
 from mcp.server.request_state import RequestStateBoundary
 from mcp.shared.exceptions import MCPError
-from mcp_types import DiscoverResult, SubscriptionsListenRequestParams
+from mcp_types import INTERNAL_ERROR, DiscoverResult, SubscriptionsListenRequestParams
 
 from tmcp_serverless.exits import current_task, is_end_of
 from tmcp_serverless.sdk.kernel import exit_data, lowlevel_server
 from tmcp_serverless.sdk.listen import LISTEN, Listen, connect, listen_of
+from tmcp_serverless.sdk.refusing import RefusedError, scope_of
 from tmcp_serverless.sdk.replay import Replay
 from tmcp_serverless.sdk.request_state import SharedRequestState, StateKeys
 
@@ -46,7 +47,7 @@ class ModernParts:
     """Returns the seconds that a listen stream may last."""
 
     refuse: Refuse
-    """Called for a listen stream that cannot be opened."""
+    """Called for a request that ends because a session manager has failed."""
 
     hurry: Callable[[Scope], None]
     """Called for a listen stream that has to end: its client may not read."""
@@ -112,7 +113,25 @@ class _Extended:
         boundary = SharedRequestState(None, self._parts.keys, audience=self._lowlevel.name)
         names = self._parts.replayable
         replay = Replay(self._server, self._lowlevel, names, boundary=None if sealed else boundary)
-        return [_answer_exits, *chain, replay]
+        return [self._answer_failures, *chain, replay]
+
+    async def _answer_failures(
+        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        """Run the other middleware and the handler. A refusal or an exit there is the request's answer."""
+        task = current_task()
+        try:
+            return await call_next(ctx)
+        except RefusedError as refused:
+            message = self._parts.refuse(scope_of(ctx), refused.reason)
+            raise MCPError(INTERNAL_ERROR, message) from refused.reason
+        except Exception:
+            raise
+        except BaseException as error:
+            if is_end_of(task, error):
+                raise
+            data = exit_data(ctx.method, error)
+            raise MCPError(code=data["code"], message=data["message"]) from error
 
     def get_request_handler(self, method: str) -> HandlerEntry[Any] | None:
         entry = self._lowlevel.get_request_handler(method)
@@ -123,20 +142,6 @@ class _Extended:
         if method == "server/discover" and entry is not None:
             return HandlerEntry(entry.params_type, _Discovery(entry.handler))
         return entry
-
-
-async def _answer_exits(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Run the other middleware and the handler; an exit there is an error of the request."""
-    task = current_task()
-    try:
-        return await call_next(ctx)
-    except Exception:
-        raise
-    except BaseException as error:
-        if is_end_of(task, error):
-            raise
-        data = exit_data(ctx.method, error)
-        raise MCPError(code=data["code"], message=data["message"]) from error
 
 
 class _Discovery:

@@ -17,24 +17,35 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.transports.asgi import Scope
 
-__all__ = ["Refuse", "refusing", "scope_of"]
+__all__ = ["Refuse", "RefusedError", "refusing", "scope_of"]
 
 Refuse: TypeAlias = "Callable[[Scope, TmcpError], str]"
-"""A function that records the error of a request, and returns the message for its client."""
+"""A function that records the error that has ended a request, and returns the message for its client."""
+
+
+class RefusedError(MCPError):
+    """A request cannot be served now: a session manager has failed.
+
+    It counts only if it leaves the server's own middleware. One that catches it may go on.
+    """
+
+    def __init__(self, reason: TmcpError) -> None:
+        super().__init__(INTERNAL_ERROR, "The server cannot serve this request now")
+        self.reason = reason
 
 
 @contextmanager
-def refusing(ctx: ServerRequestContext[Any, Any], refuse: Refuse) -> Generator[None]:
-    """Turn an error of the session managers into the request's answer: its own text does not go to clients.
+def refusing() -> Generator[None]:
+    """Turn an error of the session managers into a refusal: its own text does not go to clients.
 
     Raises:
-        MCPError: A manager raised a `TmcpError`.
+        RefusedError: A manager raised a `TmcpError`.
 
     """
     try:
         yield
     except TmcpError as error:
-        raise MCPError(INTERNAL_ERROR, refuse(scope_of(ctx), error)) from error
+        raise RefusedError(error) from error
 
 
 def scope_of(ctx: ServerRequestContext[Any, Any]) -> Scope:

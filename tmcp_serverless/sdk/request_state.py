@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
     from mcp.server.request_state import RequestStateCodec
 
-    from tmcp_serverless.sdk.refusing import Refuse
     from tmcp_serverless.sessions.keys import KeyStore
     from tmcp_serverless.transports.asgi import Scope
 
@@ -57,9 +56,6 @@ class StateKeys:
 
     used: KeyStore | None
     """The store of the states that were used; `None`: a state may be used any number of times."""
-
-    refuse: Refuse
-    """Called for a request with a state that can neither be sealed nor opened."""
 
     principal: Callable[[Scope], str] | None = None
     """Returns the principal; `None`: the one that the authentication before us found, as for sessions."""
@@ -92,7 +88,7 @@ class SharedRequestState:
             return await call_next(ctx)
         state = (ctx.params or {}).get("requestState")
         if state is not None:
-            return await (await self._ready(ctx))(ctx, self._once(state, call_next))
+            return await (await self._ready())(ctx, self._once(state, call_next))
         result = await call_next(ctx)
         if not is_input_required(result):
             return result
@@ -100,7 +96,7 @@ class SharedRequestState:
         async def answered(_: ServerRequestContext[Any, Any]) -> HandlerResult:
             return result
 
-        return await (await self._ready(ctx))(ctx, answered)
+        return await (await self._ready())(ctx, answered)
 
     def _once(self, state: Any, call_next: CallNext) -> CallNext:
         """Return the step behind the boundary: it lets each genuine state pass once, if uses are recorded."""
@@ -110,7 +106,7 @@ class SharedRequestState:
 
         async def spent_then(ctx: ServerRequestContext[Any, Any]) -> HandlerResult:
             digest = hashlib.sha256(str(state).encode()).hexdigest()
-            with refusing(ctx, self._keys.refuse):
+            with refusing():
                 fresh = await used.spend(digest, seconds=self._lifetime_seconds())
             if not fresh:
                 logger.warning("requestState rejected on %s: it has been used before", ctx.method)
@@ -126,13 +122,13 @@ class SharedRequestState:
     def _lifetime_seconds(self) -> float:
         return _policy_of(self._own)[0].ttl if self._own is not None else _DEFAULT_SECONDS
 
-    async def _ready(self, ctx: ServerRequestContext[Any, Any]) -> RequestStateBoundary:
+    async def _ready(self) -> RequestStateBoundary:
         if self._boundary is None:
             codec: RequestStateCodec | None = None
             if self._own is not None:
                 codec = _policy_of(self._own)[0].codec
             if codec is None or type(codec) is AESGCMRequestStateCodec:
-                with refusing(ctx, self._keys.refuse):
+                with refusing():
                     ring = AESGCMRequestStateCodec(list(await self._keys.ring()))
                 codec = ring if codec is None else _RingAndOwn(ring, codec)
             self._boundary = self._made(codec)

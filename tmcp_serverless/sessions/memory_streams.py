@@ -142,11 +142,13 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         pump = self._pumps[id] = Pump(controller, read)
         pump.start(str(box.delivered))
 
-    async def stand_by(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
+    async def stand_by(
+        self, id: str, controller: StreamController, *, after: str | None = None, at_once: bool = False
+    ) -> None:
         """Claim the session's stream for this controller when no controller holds it."""
 
         async def claim_free() -> bool:
-            if free := id not in self._pumps:
+            if free := at_once or id not in self._pumps:
                 await self.create(id, controller, after=self._furthest(id, after))
             return free
 

@@ -60,20 +60,27 @@ class StreamSessionManager(Store, ABC):
 
         """
 
-    async def stand_by(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
+    async def stand_by(
+        self, id: str, controller: StreamController, *, after: str | None = None, at_once: bool = False
+    ) -> None:
         """Claim the session's stream for this controller as soon as no controller holds it; wait until then.
 
         The stream continues behind the last holder. Of several waiting controllers one gets the stream; a
-        `create` that comes first is not disturbed. If cancelled, it has claimed nothing.
+        `create` that comes first is not disturbed. If cancelled, it has claimed nothing. With `at_once` it
+        does not wait, and takes the stream from any holder.
 
-        `after` is the cursor behind the last event that this controller was given. It is not given events up
-        to there again, though another controller may have begun further back.
+        `after` is the cursor behind the last event that the client was given. It is not given events up to
+        there again, though another controller may have begun further back.
 
         The default asks `has` every 5 seconds, and calls `create`: if two do that at once, the later one
         has the stream, and the other is closed as superseded.
+
+        Raises:
+            InvalidCursorError: `after` is no cursor of this manager.
+
         """
         del after
-        while await self.has(id):  # noqa: ASYNC110 - another process may have it
+        while not at_once and await self.has(id):  # noqa: ASYNC110 - another process may have it
             await asyncio.sleep(_LOOK_SECONDS)
         await self.create(id, controller)
 

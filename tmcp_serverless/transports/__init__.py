@@ -1,18 +1,17 @@
 """Transports: ASGI applications over the session managers' contracts."""
 
-from tmcp_serverless.transports.host import HOST_EXTENSION, Host
-from tmcp_serverless.transports.http import HttpTransport
-from tmcp_serverless.transports.legacy_sse import SseTransport
-from tmcp_serverless.transports.options import HttpOptions
-from tmcp_serverless.transports.runtime import ServerRuntime
-from tmcp_serverless.transports.security import OriginPolicy
+from tmcp_serverless.transports.http_sse import HttpSseTransport
+from tmcp_serverless.transports.origin import OriginPolicy
+from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, HttpOptions, Platform
+from tmcp_serverless.transports.server import ServerRuntime
+from tmcp_serverless.transports.streamable_http import HttpTransport
 
 __all__ = [
-    "HOST_EXTENSION",
-    "Host",
+    "PLATFORM_EXTENSION",
     "HttpOptions",
+    "HttpSseTransport",
     "HttpTransport",
     "OriginPolicy",
+    "Platform",
     "ServerRuntime",
-    "SseTransport",
 ]

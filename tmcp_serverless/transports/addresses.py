@@ -32,7 +32,7 @@ __all__ = [
 _LONGEST_ID_BYTES = 48
 _QUESTION = re.compile(r"([rhn][A-Za-z0-9_-]{1,80})\.[0-9a-f]{24}")
 _EVENT = re.compile(r"([rh][A-Za-z0-9_-]{1,80})\.([0-9a-f]{12}):([0-9A-Za-z._-]{1,64})(?:@[0-9a-f]{8})?(~?)")
-_STANDALONE = re.compile(r"([^@]*)@[0-9a-f]{8}")
+_STANDALONE = re.compile(r"([^@]*)@(\+?)[0-9a-f]{8}")
 
 
 def request_name(request_id: str | int | None) -> str:
@@ -111,22 +111,26 @@ def new_connection() -> str:
 class StandaloneId(NamedTuple):
     """Event id on a session's standalone stream: the cursor behind the event.
 
-    The event that begins a connection also has the connection's name. Without a cursor it says that the
-    stream has no place of its own, because another connection reads. The stream then continues at the point
-    that the other connection has reached.
+    The event that begins a connection also has the connection's name. While another connection reads, the
+    stream has no cursor of its own: it continues at the point that the other connection has reached.
     """
 
     cursor: str | None
     connection: str = ""
+    at_least: bool = False
+    """`True` if the stream continues behind the cursor, at the point that another connection has reached."""
 
     @classmethod
     def parse(cls, text: str) -> StandaloneId:
         """Read the text that `str` wrote. The manager finds out if the cursor is valid."""
         match = _STANDALONE.fullmatch(text)
-        return cls((text if match is None else match[1]) or None)
+        if match is None:
+            return cls(text or None)
+        return cls(match[1] or None, at_least=bool(match[2] and match[1]))
 
     def __str__(self) -> str:
-        return f"{self.cursor or ''}{f'@{self.connection}' if self.connection else ''}"
+        mark = "+" if self.at_least else ""
+        return f"{self.cursor or ''}{f'@{mark}{self.connection}' if self.connection else ''}"
 
 
 class EventId(NamedTuple):

@@ -1,4 +1,4 @@
-"""ASGI primitives that the transports share: reading a request, answering it, refusing it."""
+"""ASGI primitives that the transports share: reading a request, answering it, refusing it, observing it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any, TypeAlias
 
-from tmcp_serverless.transports.outlet import Outlet
+from tmcp_serverless.errors import ConfigurationError, TmcpError
+from tmcp_serverless.transports.client_stream import ClientStream
+from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
 
 __all__ = [
     "INTERNAL_ERROR",
     "INVALID_PARAMS",
     "INVALID_REQUEST",
     "METHOD_NOT_FOUND",
+    "OBSERVED_EXTENSION",
     "PARSE_ERROR",
+    "STOPPED",
     "ASGIApp",
     "Headers",
     "HttpProblem",
@@ -25,7 +29,10 @@ __all__ = [
     "Scope",
     "Send",
     "as_routed",
+    "note",
     "path_of",
+    "platform_of",
+    "refusal_of",
     "respond",
 ]
 
@@ -44,6 +51,12 @@ INVALID_PARAMS = -32602
 PARSE_ERROR = -32700
 INTERNAL_ERROR = -32603
 METHOD_NOT_FOUND = -32601
+
+STOPPED = "The instance that ran this request was stopped; call again"
+"""Error message of a request when its host is stopping."""
+
+OBSERVED_EXTENSION = "tmcp_serverless.observed"
+"""Key in the ASGI scope's `extensions` for the callback of the request's observer."""
 
 _NOT_WANTED = re.compile(r"q\s*=\s*0(\.0*)?")
 """Weight of a media type that a client does not accept (RFC 9110, section 12.4.2)."""
@@ -81,11 +94,42 @@ class HttpProblem(Exception):  # noqa: N818 - an answer, not a failure of ours
         await respond(send, self.status, body.encode(), [*_JSON, *self.headers])
 
 
+_UNAVAILABLE = HttpProblem(
+    503,
+    "The session store cannot be reached; try again",
+    code=INTERNAL_ERROR,
+    headers=[(b"retry-after", b"1")],
+)
+_NOT_READY = HttpProblem(
+    503,
+    "The server is not configured rightly; its log says what to change",
+    code=INTERNAL_ERROR,
+    headers=[(b"retry-after", b"5")],
+)
+
+
+def refusal_of(error: TmcpError) -> HttpProblem:
+    """Return the response to a request that failed with this error. The log has the reason."""
+    return _NOT_READY if isinstance(error, ConfigurationError) else _UNAVAILABLE
+
+
 async def respond(send: Send, status: int, body: bytes = b"", headers: Headers | None = None) -> None:
     """Send a whole response. It is dropped if the client is gone."""
-    outlet = Outlet(send)
-    await outlet.start(status, headers or [])
-    await outlet.end(body)
+    client = ClientStream(send)
+    await client.start(status, headers or [])
+    await client.end(body)
+
+
+def note(scope: Scope, what: str) -> None:
+    """Count an event that only its transport sees. Without an observer, nothing happens."""
+    tell = (scope.get("extensions") or {}).get(OBSERVED_EXTENSION)
+    if tell is not None:
+        tell(what)
+
+
+def platform_of(scope: Scope) -> Platform:
+    """Return the platform that made the scope; a container if the scope names none."""
+    return (scope.get("extensions") or {}).get(PLATFORM_EXTENSION) or Platform()
 
 
 def path_of(scope: Scope) -> str:

@@ -10,10 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import InvalidCursorError, SessionNotFoundError, TmcpError
-from tmcp_serverless.transports.addresses import EventId, StandaloneId
-from tmcp_serverless.transports.asgi import HttpProblem, respond
-from tmcp_serverless.transports.host import host_of, token_seconds
-from tmcp_serverless.transports.observing import note
+from tmcp_serverless.transports.addresses import EventId
+from tmcp_serverless.transports.asgi import HttpProblem, note, platform_of, respond
+from tmcp_serverless.transports.platform import token_seconds
 from tmcp_serverless.transports.readers import RequestReader, StandaloneReader
 from tmcp_serverless.transports.standing_by import StandBy
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.transports.asgi import Request, Send
-    from tmcp_serverless.transports.options import HttpOptions
+    from tmcp_serverless.transports.platform import HttpOptions
     from tmcp_serverless.transports.session import LoadedSession
     from tmcp_serverless.transports.stream_reader import StreamReader
 
@@ -90,7 +89,7 @@ class GetStreams:
     def _check(self, request: Request, resumed: EventId | None) -> None:
         # A request's messages are not lost for want of a standalone stream: its own may be resumed.
         refused = self._options.disable_sse and resumed is None
-        delivered_whole = not host_of(request.scope).streams
+        delivered_whole = not platform_of(request.scope).streams
         if refused or (delivered_whole and self._options.buffered_wait_seconds <= 0):
             allowed = [(b"allow", b"POST, DELETE, OPTIONS")]
             raise HttpProblem(
@@ -106,7 +105,7 @@ class GetStreams:
         waiting = StandBy(streams, address, reader, check=partial(self._check_again, session))
         reader.on_superseded = waiting.begin
         try:
-            await streams.create(address, reader, after=after)
+            await reader.claim(streams, address, after)
         except InvalidCursorError as error:
             raise HttpProblem(400, f"Invalid Last-Event-ID: {error}") from None
         try:
@@ -144,7 +143,7 @@ class GetStreams:
 
         On a host that streams, it ends with the request's token.
         """
-        host = host_of(request.scope)
+        host = platform_of(request.scope)
         if not host.streams:
             return host.seconds_left(at_most=self._options.buffered_wait_seconds)
         longest = host.stream_seconds(self._options.stream_max_seconds, resumable=reader.resumable)
@@ -153,14 +152,14 @@ class GetStreams:
     def _reader(
         self, request: Request, send: Send, session: LoadedSession, resumed: EventId | None
     ) -> tuple[StreamReader, str, str | None]:
-        """Return the reader for the GET, the mailbox that it reads, and the cursor that it starts behind."""
-        one_batch = not host_of(request.scope).streams
+        """Return the reader for the GET, the mailbox that it reads, and what its `claim` starts behind."""
+        one_batch = not platform_of(request.scope).streams
         if resumed is None:
             standalone = StandaloneReader(
                 send, session, self._options, one_batch=one_batch, is_there=partial(self._is_there, session)
             )
-            id = request.headers.get("last-event-id", "") if self._options.replay else ""
-            return standalone, session.id, StandaloneId.parse(id).cursor
+            id = request.headers.get("last-event-id") if self._options.replay else None
+            return standalone, session.id, id
         streams = self._managers.streams
         reader = RequestReader(
             send, session, self._options, one_batch=one_batch, after=resumed, streams=streams

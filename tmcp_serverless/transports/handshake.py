@@ -14,14 +14,12 @@ from tmcp_serverless.transports.addresses import (
     request_name,
     same_id_as_other_type,
 )
-from tmcp_serverless.transports.asgi import INVALID_PARAMS, HttpProblem, Request, as_routed
-from tmcp_serverless.transports.entrance import Entrance
+from tmcp_serverless.transports.asgi import INVALID_PARAMS, HttpProblem, Request, as_routed, refusal_of
 from tmcp_serverless.transports.inbox import cancellation
 from tmcp_serverless.transports.jsonrpc import Kind, classify, dump
-from tmcp_serverless.transports.refusals import refusal_of
-from tmcp_serverless.transports.runtime import ServerRuntime
-from tmcp_serverless.transports.security import OriginPolicy
-from tmcp_serverless.transports.versions import BATCH_VERSION, HANDSHAKE_VERSIONS
+from tmcp_serverless.transports.origin import Entrance, OriginPolicy
+from tmcp_serverless.transports.revisions import BATCH_VERSION, HANDSHAKE_VERSIONS
+from tmcp_serverless.transports.server import ServerRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +27,8 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Scope, Send
-    from tmcp_serverless.transports.options import HttpOptions
+    from tmcp_serverless.transports.platform import HttpOptions
+    from tmcp_serverless.transports.post_response import PostResponse
     from tmcp_serverless.transports.runner import MessageRunner
     from tmcp_serverless.transports.session import LoadedSession
 
@@ -69,7 +68,7 @@ class HandshakeTransport:
 
         self._options = options
         self._is_shared = isinstance(server, ServerRuntime)
-        self._runtime = (
+        self._server = (
             server
             if isinstance(server, ServerRuntime)
             else ServerRuntime(server, answer_session_methods=options.answer_session_methods)
@@ -77,14 +76,15 @@ class HandshakeTransport:
         self._managers = session_manager
         self._principal = principal or _principal
         self._policy = policy or OriginPolicy()
+        self._open_responses: set[PostResponse] = set()
 
     @cached_property
     def _runner(self) -> MessageRunner:
         from tmcp_serverless.transports.runner import (  # noqa: PLC0415 - it imports mcp, which GET,
-            MessageRunner,  # DELETE and answers do without
+            MessageRunner,  # DELETE and replies do without
         )
 
-        return MessageRunner(self._runtime, self._managers, self._options)
+        return MessageRunner(self._server, self._managers, self._options, self._open_responses)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request.
@@ -105,7 +105,7 @@ class HandshakeTransport:
         if self._is_shared:
             return entrance(self.answer)
         first, *others = (path or "/" for path in self.paths)
-        guarded = self._runtime.guarded(self.answer, path=first, extra_paths=others, entrance=entrance)
+        guarded = self._server.guarded(self.answer, path=first, extra_paths=others, entrance=entrance)
 
         async def routed(scope: Scope, receive: Receive, send: Send) -> None:
             await guarded(as_routed(scope, self.paths), receive, send)

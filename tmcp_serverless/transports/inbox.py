@@ -1,6 +1,6 @@
 """Inbox of a running request: the mailbox of messages from the client, received by any instance.
 
-Answers to the request's server requests, their progress, and its cancellation are posted to any instance.
+Replies to the request's server requests, their progress, and its cancellation are posted to any instance.
 That instance appends them here. The inbox costs nothing until the request lasts, or sends a server request.
 """
 
@@ -12,12 +12,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from tmcp_serverless.exits import current_task, is_end_of
+from tmcp_serverless.errors import StoreUnavailableError, TmcpError
 from tmcp_serverless.sessions.records import CloseReason, NotWrittenError
 from tmcp_serverless.transports.addresses import inbox_of
+from tmcp_serverless.transports.server_requests import ServerRequests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from tmcp_serverless.sessions.records import Json, StoredEvent
     from tmcp_serverless.sessions.streams import StreamSessionManager
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["Inbox", "cancellation"]
 
 logger = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 1.0
+"""Interval at which a request's inbox is checked.
+
+A GET that resumes the stream treats a request without an inbox as dead.
+"""
+
+_OPENING_SECONDS = 1.0
+"""Seconds that an inbox may take to finish opening, before it is closed."""
 
 _STARTING_SECONDS = 30.0
 """Seconds that a request may take to its handler behind a cold start, while its cancellation overtakes it."""
@@ -45,7 +55,7 @@ class Inbox:
     Args:
         streams: The stream manager with the mailbox.
         session_id: The session.
-        name: The request's name.
+        name: The request's name (`addresses.request_name`).
         began_at: The start of the request, in seconds since the epoch.
         on_cancelled: Called when the client cancels the request, or its session is deleted.
 
@@ -64,13 +74,25 @@ class Inbox:
         self._began_at = began_at
         self._streams = streams
         self._address = inbox_of(session_id, name)
+        self._requests = ServerRequests(name)
         self._opening = asyncio.Lock()
         self._claimed = False
         self._listens = False
         self._cursor: str | None = None
         self._closed: CloseReason | None = None
-        self._waiting: dict[str, asyncio.Future[Json]] = {}
-        self._on_progress: dict[str, Any] = {}
+        self._over = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def request(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        opts: Mapping[str, Any] | None,
+        send: Callable[[Json], Awaitable[None]],
+    ) -> Json:
+        """Listen, send a server request, and return its result: see `ServerRequests.request`."""
+        await self.open()
+        return await self._requests.request(method, params, opts, send)
 
     async def open(self) -> bool:
         """Listen. Messages that are appended from now on, and those appended before, are heard.
@@ -89,8 +111,22 @@ class Inbox:
             self._listens = True
             return True
 
+    def keep_open(self, session_exists: Callable[[], Awaitable[bool]]) -> None:
+        """Listen until `aclose`, also after the store was unavailable.
+
+        `session_exists` is awaited whenever nothing has listened for a while: the session may have been
+        deleted meanwhile, and its requests were not told.
+        """
+        self._keeping = asyncio.create_task(self._keep_open(session_exists))
+
     async def aclose(self) -> None:
         """Stop listening, and delete the mailbox unless another request with the same id listens there."""
+        self._over.set()
+        if self._keeping is not None:
+            # A cancelled statement takes its connection along, and may have run.
+            await asyncio.wait([self._keeping], timeout=_OPENING_SECONDS)
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
         async with self._opening:
             self._end(self._closed or CloseReason.SHUTDOWN)
             if not self._claimed:
@@ -102,28 +138,6 @@ class Inbox:
 
     async def _is_free(self) -> bool:
         return not (self._streams.can_release and await self._streams.has(self._address))
-
-    def expect(self, question_id: str, on_progress: Any) -> asyncio.Future[Json]:
-        """Return the future answer, a JSON-RPC response, to a server request that is about to be sent.
-
-        Raises:
-            ConnectionError: No answer will be heard.
-
-        """
-        if self._closed is not None:
-            raise ConnectionError(f"the inbox was closed: {self._closed}")
-        future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
-        self._waiting[question_id] = future
-        if on_progress is not None:
-            self._on_progress[question_id] = on_progress
-        return future
-
-    def forget(self, question_id: str) -> None:
-        """Stop waiting for this answer. If it comes late, it is dropped."""
-        future = self._waiting.pop(question_id, None)
-        if future is not None and not future.cancel() and not future.cancelled():
-            future.exception()  # Whoever asked has another reason to give up; this one is not news.
-        self._on_progress.pop(question_id, None)
 
     async def opened(self, cursor: str) -> None:
         """Note the cursor that the inbox starts at."""
@@ -154,48 +168,35 @@ class Inbox:
 
     def _end(self, reason: CloseReason) -> None:
         self._closed = reason
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(ConnectionError(f"the inbox was closed: {reason}"))
+        self._requests.end(f"the inbox was closed: {reason}")
+
+    async def _keep_open(self, session_exists: Callable[[], Awaitable[bool]]) -> None:
+        unsure = True
+        while not self._over.is_set():
+            try:
+                unsure = await self.open() or unsure
+                if unsure and not self._over.is_set():
+                    if not await session_exists():
+                        self._on_cancelled()
+                        return
+                    unsure = False
+            except StoreUnavailableError as error:
+                logger.info("a running request cannot be cancelled now: %s", error)
+            except TmcpError as error:
+                logger.error("a running request cannot be cancelled now: %s", error)  # noqa: TRY400 - it says why
+            except Exception:
+                logger.exception("a running request cannot be cancelled any more")
+                return
+            try:
+                async with asyncio.timeout(_AGAIN_SECONDS):
+                    await self._over.wait()
+            except TimeoutError:
+                pass
 
     async def _hear(self, message: Json) -> None:
-        method = message.get("method")
-        if method == "notifications/cancelled":
-            if message.get("receivedAt", self._began_at) > self._began_at - _STARTING_SECONDS:
-                self._on_cancelled()
-            else:
-                logger.debug("dropped a cancellation that came for an earlier request with the same id")
-        elif method == "notifications/progress":
-            await self._hear_progress(message.get("params") or {})
+        if message.get("method") != "notifications/cancelled":
+            await self._requests.hear(message)
+        elif message.get("receivedAt", self._began_at) > self._began_at - _STARTING_SECONDS:
+            self._on_cancelled()
         else:
-            future = self._waiting.get(message.get("id", ""))
-            if future is None or future.done():
-                logger.debug("dropped an answer that nobody waits for: %r", message.get("id"))
-            else:
-                future.set_result(message)
-
-    async def _hear_progress(self, params: Json) -> None:
-        on_progress = self._on_progress.get(params.get("progressToken", ""))
-        progress, total, text = (
-            _number(params.get("progress")),
-            _number(params.get("total")),
-            params.get("message"),
-        )
-        if on_progress is None or progress is None:
-            return
-        task = current_task()
-        try:
-            await on_progress(progress, total, text if isinstance(text, str) else None)
-        except BaseException as error:
-            if is_end_of(task, error):
-                raise
-            logger.exception("a progress callback raised")
-
-
-def _number(value: Any) -> float | None:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
+            logger.debug("dropped a cancellation that came for an earlier request with the same id")

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.addresses import EventId, new_run
-from tmcp_serverless.transports.timing import PATIENCE_SECONDS, RETRY_SECONDS
 
 if TYPE_CHECKING:
     from tmcp_serverless.sessions.streams import StreamSessionManager
 
-__all__ = ["Journal"]
+__all__ = ["PATIENCE_SECONDS", "RETRY_SECONDS", "Journal"]
 
 logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 30.0
+"""Seconds of trying to store an event while the store is away."""
+
+RETRY_SECONDS = 0.5
+"""Seconds between two tries."""
 
 
 class Journal:

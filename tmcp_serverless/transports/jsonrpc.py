@@ -10,9 +10,11 @@ import pydantic_core
 from tmcp_serverless.transports.asgi import INVALID_PARAMS, PARSE_ERROR, HttpProblem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tmcp_serverless.sessions.records import Json
 
-__all__ = ["Kind", "classify", "dump", "error_answer", "parse"]
+__all__ = ["Kind", "classify", "dump", "error_answer", "notification", "parse"]
 
 _BATCH_MESSAGES = 100
 """Most messages that a batch may have. They run at once, each as if it had been posted alone."""
@@ -55,6 +57,14 @@ def dump(message: Any) -> bytes:
 def error_answer(request: dict[str, Any], code: int, text: str) -> dict[str, Any]:
     """Return the JSON-RPC error that answers a failed request."""
     return {"jsonrpc": "2.0", "id": request["id"], "error": {"code": code, "message": text}}
+
+
+def notification(method: str, params: Mapping[str, Any] | None) -> Json:
+    """Return a notification."""
+    message: Json = {"jsonrpc": "2.0", "method": method}
+    if params is not None:
+        message["params"] = dict(params)
+    return message
 
 
 def classify(message: Any) -> tuple[Kind, Json]:

@@ -10,14 +10,12 @@ import asyncio
 import logging
 import secrets
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.transports.asgi import HttpProblem, Request
-from tmcp_serverless.transports.host import host_of, token_seconds
-from tmcp_serverless.transports.modern_outlet import ClientGoneError, ModernOutlet
-from tmcp_serverless.transports.refusals import refusal_of
+from tmcp_serverless.transports.asgi import HttpProblem, Request, platform_of, refusal_of
+from tmcp_serverless.transports.modern_client_stream import ClientGoneError, ModernClientStream
+from tmcp_serverless.transports.platform import token_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,8 +25,8 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.bus import StreamSubscriptionBus
     from tmcp_serverless.sessions.keys import KeyStore
     from tmcp_serverless.transports.asgi import Message, Receive, Scope, Send
-    from tmcp_serverless.transports.options import HttpOptions
-    from tmcp_serverless.transports.runtime import ServerRuntime
+    from tmcp_serverless.transports.platform import HttpOptions
+    from tmcp_serverless.transports.server import ServerRuntime
 
 __all__ = ["ModernOptions", "ModernTransport"]
 
@@ -87,9 +85,15 @@ class ModernTransport:
         self._http = http
         self._options = options
         self._principal = principal
+        self._made_server: ModernServer | None = None
 
-    @cached_property
+    @property
     def _server(self) -> ModernServer:
+        if self._made_server is None:
+            self._made_server = self._new_server()
+        return self._made_server
+
+    def _new_server(self) -> ModernServer:
         # Imported here, because the handshake era and a cold start do without them.
         from mcp.server.caching import CacheHint  # noqa: PLC0415
 
@@ -101,7 +105,6 @@ class ModernTransport:
             keys=StateKeys(
                 self._ring,
                 self._keys if self._options.single_use else None,
-                refuse=_refuse,
                 principal=self._principal,
             ),
             lifetime=self._lifetime,
@@ -120,24 +123,24 @@ class ModernTransport:
             await problem.answer(send)
             return
         state = await self._runtime.lifespan_state()
-        outlet = ModernOutlet(send)
+        client = ModernClientStream(send)
         try:
-            await self._serve(state, outlet, scope, whole)
+            await self._serve(state, client, scope, whole)
         except* ClientGoneError as gone:
             logger.debug("a client is gone: %r", gone)
 
-    async def _serve(self, state: Any, outlet: ModernOutlet, scope: Scope, whole: _Whole) -> None:
+    async def _serve(self, state: Any, client: ModernClientStream, scope: Scope, whole: _Whole) -> None:
         try:
-            await self._server.serve(state, outlet.within(scope), whole, outlet.send)
+            await self._server.serve(state, client.within(scope), whole, client.send)
         except asyncio.CancelledError:
             # The host is stopping: the client is told, rather than cut off.
-            await asyncio.shield(outlet.abandon(whole.body))
+            await asyncio.shield(client.abandon(whole.body))
             raise
 
     def drain(self) -> None:
         """End the open listen streams; clients listen again at another instance."""
-        if "_server" in vars(self):
-            self._server.drain()
+        if self._made_server is not None:
+            self._made_server.drain()
 
     async def _whole(self, scope: Scope, receive: Receive) -> _Whole:
         """Read the body, within its limit, and return a `receive` that hands it on."""
@@ -147,11 +150,11 @@ class ModernTransport:
         return _Whole(request.receive, await request.body(limit_bytes=self._http.max_body_bytes))
 
     def _lifetime(self, scope: Scope) -> float:
-        host = host_of(scope)
-        if not host.streams:
-            return host.seconds_left(at_most=self._http.buffered_wait_seconds)
+        platform = platform_of(scope)
+        if not platform.streams:
+            return platform.seconds_left(at_most=self._http.buffered_wait_seconds)
         # Clients cannot continue the stream, and do not all listen again.
-        longest = host.stream_seconds(self._http.stream_max_seconds, resumable=False)
+        longest = platform.stream_seconds(self._http.stream_max_seconds, resumable=False)
         return min(longest, token_seconds(scope))
 
     async def _ring(self) -> Sequence[str]:
@@ -184,11 +187,11 @@ class _Whole:
 
 
 def _refuse(scope: Scope, error: TmcpError) -> str:
-    outlet = ModernOutlet.of(scope)
-    return str(refusal_of(error)) if outlet is None else outlet.refuse(error)
+    client = ModernClientStream.of(scope)
+    return str(refusal_of(error)) if client is None else client.refuse(error)
 
 
 def _hurry(scope: Scope) -> None:
-    outlet = ModernOutlet.of(scope)
-    if outlet is not None:
-        outlet.hurry()
+    client = ModernClientStream.of(scope)
+    if client is not None:
+        client.hurry()

@@ -12,8 +12,8 @@ from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.addresses import StandaloneId, inbox_of, new_connection, request_id_of
 from tmcp_serverless.transports.asgi import INTERNAL_ERROR
 from tmcp_serverless.transports.jsonrpc import dump
+from tmcp_serverless.transports.revisions import RESUMABLE_VERSION
 from tmcp_serverless.transports.stream_reader import StreamReader
-from tmcp_serverless.transports.versions import RESUMABLE_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.streams import StreamSessionManager
     from tmcp_serverless.transports.addresses import EventId
     from tmcp_serverless.transports.asgi import Send
-    from tmcp_serverless.transports.options import HttpOptions
+    from tmcp_serverless.transports.platform import HttpOptions
     from tmcp_serverless.transports.session import LoadedSession
 
 __all__ = ["RequestReader", "StandaloneReader"]
@@ -61,6 +61,14 @@ class StandaloneReader(StreamReader):
         self._cursor, self._said = event.cursor, True
         return sse.event(event.data.encode(), id=event.cursor)
 
+    async def claim(self, streams: StreamSessionManager, id: str, after: str | None) -> None:
+        """Claim the stream behind the event id that the client came with."""
+        last = StandaloneId.parse(after or "")
+        if last.at_least:
+            await streams.stand_by(id, self, after=last.cursor, at_once=True)
+        else:
+            await super().claim(streams, id, last.cursor)
+
     async def opened(self, cursor: str) -> None:
         """Give the client an id before the first event: data written to a dying connection is not lost."""
         self._cursor = self.written = cursor
@@ -70,7 +78,8 @@ class StandaloneReader(StreamReader):
         """Wait with an id that continues at the point the stream's other connection stops.
 
         With the last id that it has, the client would be sent again the messages that the other connection
-        has carried.
+        has carried. Yet the new id has that cursor too: a connection that is dead may have moved the stream
+        back, with an old id, by the time that the client returns.
         """
         self._cursor, self._said = None, False
         await self._give_id()
@@ -93,6 +102,8 @@ class StandaloneReader(StreamReader):
             self._said = True
 
     def _id(self) -> str:
+        if self._cursor is None:
+            return str(StandaloneId(self.written, new_connection(), at_least=True))
         return str(StandaloneId(self._cursor, new_connection()))
 
     async def missed(self, count: int) -> None:

@@ -7,7 +7,7 @@ nothing. `retry` is the only field that some clients fail on; see `retry`.
 
 from __future__ import annotations
 
-__all__ = ["KEEP_ALIVE", "SSE_HEADERS", "endpoint", "event", "priming", "retry"]
+__all__ = ["KEEP_ALIVE", "KEEP_ALIVE_SECONDS", "SSE_HEADERS", "endpoint", "event", "priming", "retry"]
 
 KEEP_ALIVE = b": keep-alive\n"
 """Comment that carries nothing and keeps intermediaries from closing an idle stream.
@@ -15,6 +15,9 @@ KEEP_ALIVE = b": keep-alive\n"
 No empty line follows. After an id, httpx-sse takes that line for another event without data. The Java SDK's
 client stops reading after 256 of them, because only lines with content renew its demand.
 """
+
+KEEP_ALIVE_SECONDS = 15.0
+"""Interval at which an open stream says something, so that no intermediary takes it for dead."""
 
 _LINE_SEPARATORS = (
     (b"\xc2\x85", b"\\u0085"),

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.sessions.records import CloseReason, NotWrittenError
 from tmcp_serverless.transports import sse
-from tmcp_serverless.transports.outlet import Outlet
-from tmcp_serverless.transports.timing import KEEP_ALIVE_SECONDS
-from tmcp_serverless.transports.versions import RESUMABLE_VERSION
+from tmcp_serverless.transports.client_stream import ClientStream
+from tmcp_serverless.transports.revisions import RESUMABLE_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.records import StoredEvent
     from tmcp_serverless.sessions.streams import StreamSessionManager
     from tmcp_serverless.transports.asgi import Request, Send
-    from tmcp_serverless.transports.options import HttpOptions
+    from tmcp_serverless.transports.platform import HttpOptions
     from tmcp_serverless.transports.session import LoadedSession
 
 __all__ = ["StreamReader"]
@@ -45,7 +44,7 @@ class StreamReader:
     resumable = True
     """`True` if the client was given an id to continue from, so that the connection may end at any time."""
 
-    look_seconds = KEEP_ALIVE_SECONDS
+    look_seconds = sse.KEEP_ALIVE_SECONDS
     """Interval between two calls of `look`."""
 
     def __init__(
@@ -57,7 +56,7 @@ class StreamReader:
         one_batch: bool,
         is_there: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        self._outlet = Outlet(send, on_gone=self.end)
+        self._outlet = ClientStream(send, on_gone=self.end)
         self._session = session
         self._options = options
         self._one_batch = one_batch
@@ -82,6 +81,10 @@ class StreamReader:
 
     written: str | None = None
     """Cursor behind the last event of this connection, or the one that it began at."""
+
+    async def claim(self, streams: StreamSessionManager, id: str, after: str | None) -> None:
+        """Claim the stream behind a cursor; `None`: behind the last event that any connection was given."""
+        await streams.create(id, self, after=after)
 
     async def opened(self, cursor: str) -> None:
         """Take the cursor at the start of the stream."""

@@ -17,7 +17,7 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import McpError
 
 OPEN_ORDERS = "orders://open"
-STEP_SECONDS = 10
+STEP_SECONDS = 60
 instances: set[str] = set()
 
 

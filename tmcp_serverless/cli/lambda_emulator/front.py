@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tmcp_serverless.cli.lambda_emulator.pool import ThrottledError
 from tmcp_serverless.cli.lambda_emulator.sandbox import InitializationError
 from tmcp_serverless.transports.asgi import HttpProblem, respond
-from tmcp_serverless.transports.security import OriginPolicy
+from tmcp_serverless.transports.origin import OriginPolicy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable

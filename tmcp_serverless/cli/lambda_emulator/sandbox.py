@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["InitializationError", "Sandbox"]
 
 _INIT_SECONDS = 10.0
+"""The least time for initialization. Lambda repeats a longer one within the first invocation's time."""
+
 _AGAIN = 20
 """Times that a process may ask for an invocation while it has an unanswered one."""
 
@@ -79,7 +81,7 @@ class Sandbox:
         """Start the process, and return when it asks for its first invocation; it is frozen then.
 
         Raises:
-            InitializationError: It did not get there within 10 seconds.
+            InitializationError: It did not get there within 10 seconds, or the function's timeout if longer.
         """
         address = await self._server.start()
         self._process = await asyncio.create_subprocess_exec(
@@ -94,8 +96,9 @@ class Sandbox:
             process_group=0,
         )
         self._exit = asyncio.create_task(self._process.wait())
-        if not await self._asks_within(_INIT_SECONDS):
-            failure = self._init_failure or self._exit_failure(f"{_INIT_SECONDS:.0f} seconds of init")
+        seconds = max(_INIT_SECONDS, self._function.timeout_seconds)
+        if not await self._asks_within(seconds):
+            failure = self._init_failure or self._exit_failure(f"{seconds:.0f} seconds of init")
             await self.kill()
             raise InitializationError(failure)
         self.freeze()

@@ -13,7 +13,7 @@ from tmcp_serverless.hosts.lambda_streaming.faults import FAILURES, Fault, is_ow
 from tmcp_serverless.hosts.lambda_streaming.marshalling import marshal, unmarshal
 from tmcp_serverless.hosts.lambda_streaming.response import StreamedResponse
 from tmcp_serverless.log_lines import loggable_path
-from tmcp_serverless.transports.host import HOST_EXTENSION, Host
+from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
 
 if TYPE_CHECKING:
     from tmcp_serverless.hosts.deadline import DeadlineRunner
@@ -65,7 +65,7 @@ def _scope(front_door: FrontDoor | None, invocation: Invocation, context: Lambda
         return None
     return {
         **front_door.scope,
-        "extensions": {HOST_EXTENSION: Host(streams=True, deadline=invocation.deadline)},
+        "extensions": {PLATFORM_EXTENSION: Platform(streams=True, deadline=invocation.deadline)},
         "aws.event": front_door.event,
         "aws.context": context,
     }

@@ -128,9 +128,13 @@ SELECT $1, now(), $2, $3,
 FROM box
 ON CONFLICT (id) DO UPDATE SET
     updated_at = now(), holder = excluded.holder, channel = excluded.channel,
-    delivered = CASE WHEN $6::float8 IS NOT NULL THEN greatest($4::bigint, lease.delivered)
+    delivered = CASE
+        WHEN $6::float8 IS NOT NULL THEN greatest(least($4::bigint, (SELECT last FROM box)), lease.delivered)
         WHEN $4::bigint IS NULL THEN lease.delivered ELSE excluded.delivered END,
-    topic_delivered = CASE WHEN $6::float8 IS NOT NULL THEN greatest($5::bigint, lease.topic_delivered)
+    topic_delivered = CASE
+        WHEN $6::float8 IS NOT NULL THEN greatest(
+            least($5::bigint, coalesce((SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0)), lease.topic_delivered
+        )
         WHEN $5::bigint IS NULL THEN lease.topic_delivered ELSE excluded.topic_delivered END
 WHERE $6::float8 IS NULL OR lease.updated_at <= now() - $6 * interval '1 s'
 RETURNING delivered, topic_delivered, pg_notify(channel, '');

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 
+from tmcp_serverless.errors import InvalidCursorError
 from tmcp_serverless.sessions.addresses import private_mailbox
 from tmcp_serverless.sessions.records import CloseReason, NotWrittenError
 from tmcp_serverless.testing.contracts.common import LIMIT_SECONDS, needs, new_id
@@ -26,6 +28,19 @@ class _Gone(RecordingController):
         del events
         self.refused.set()
         raise NotWrittenError
+
+
+class _Late(RecordingController):
+    """A controller that never comes to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+
+    async def opened(self, cursor: str) -> None:
+        del cursor
+        self.begun.set()
+        await asyncio.Event().wait()
 
 
 class OwnershipContract:
@@ -165,6 +180,40 @@ class OwnershipContract:
             await standing_by
         await other.send([id], "3")
         assert await again.count(1) == ["3"]
+
+    async def test_a_stream_that_is_taken_over_at_once_continues_behind_both_cursors(
+        self, new_manager: Any
+    ) -> None:
+        needs(new_manager(), "release", "stand_by")
+        id, first, late, again = new_id(), RecordingController(), _Late(), RecordingController()
+        manager, other = new_manager(), new_manager()
+        await manager.create(id, first)
+        await other.send([id], "1")
+        await other.send([id], "2")
+        await first.count(2)
+        await other.create(id, late, after=first.start)
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await late.begun.wait()
+            await manager.stand_by(id, again, after=first.events[0].cursor, at_once=True)
+        await other.send([id], "3")
+        assert await again.count(2) == ["2", "3"]
+
+    async def test_a_stream_that_claims_behind_a_cursor_of_the_future_misses_nothing(
+        self, new_manager: Any
+    ) -> None:
+        needs(new_manager(), "release", "stand_by")
+        id, first, again = new_id(), RecordingController(), RecordingController()
+        manager = new_manager()
+        await manager.create(id, first)
+        await manager.send([id], "1")
+        await first.count(1)
+        future = re.sub(r"\d+", lambda number: f"{int(number[0]) + 1_000_000}", first.events[0].cursor)
+        try:
+            await manager.stand_by(id, again, after=future, at_once=True)
+        except InvalidCursorError:
+            return
+        await manager.send([id], "2")
+        assert await again.count(1) == ["2"]
 
     async def test_what_a_client_that_left_was_not_written_is_for_the_next_stream(
         self, new_manager: Any

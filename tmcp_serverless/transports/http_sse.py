@@ -16,16 +16,16 @@ from urllib.parse import parse_qs, quote
 from tmcp_serverless.errors import ConfigurationError, SessionNotFoundError
 from tmcp_serverless.sessions.addresses import is_minted_id, is_stream_session_id
 from tmcp_serverless.transports.asgi import HttpProblem, path_of, respond
+from tmcp_serverless.transports.client_stream import ClientStream
 from tmcp_serverless.transports.handshake import (
     HandshakeTransport,
     check_content_type,
     check_version,
     split_batch,
 )
+from tmcp_serverless.transports.http_sse_streams import HttpSseStreams
 from tmcp_serverless.transports.jsonrpc import Kind, classify, parse
-from tmcp_serverless.transports.legacy_stream import LegacyStreams
-from tmcp_serverless.transports.options import HttpOptions
-from tmcp_serverless.transports.outlet import Outlet
+from tmcp_serverless.transports.platform import HttpOptions
 from tmcp_serverless.transports.session import LoadedSession
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import Request, Scope, Send
-    from tmcp_serverless.transports.legacy_runner import LegacyRunner
-    from tmcp_serverless.transports.security import OriginPolicy
+    from tmcp_serverless.transports.http_sse_runner import HttpSseRunner
+    from tmcp_serverless.transports.origin import OriginPolicy
 
-__all__ = ["SseTransport"]
+__all__ = ["HttpSseTransport"]
 
 
-class SseTransport(HandshakeTransport):
+class HttpSseTransport(HandshakeTransport):
     """ASGI application that serves an MCP server to clients of HTTP+SSE.
 
     A tool runs on after the 202, within the POST's ASGI call: a host has to let that finish.
@@ -81,18 +81,18 @@ class SseTransport(HandshakeTransport):
             policy=policy,
             options=options or HttpOptions(),
         )
-        self._streams = LegacyStreams(session_manager, self._options)
+        self._streams = HttpSseStreams(session_manager, self._options)
         self._path, self._message_path = self.paths
         if self._path == self._message_path:
             raise ConfigurationError(f"sse_path and message_path are both {path!r}; they have to be two")
 
     @cached_property
-    def _runner(self) -> LegacyRunner:
-        from tmcp_serverless.transports.legacy_runner import (  # noqa: PLC0415 - it imports mcp, which GET,
-            LegacyRunner,  # and answers do without
+    def _runner(self) -> HttpSseRunner:
+        from tmcp_serverless.transports.http_sse_runner import (  # noqa: PLC0415 - it imports mcp, which GET,
+            HttpSseRunner,  # and replies do without
         )
 
-        return LegacyRunner(self._runtime, self._managers, self._options)
+        return HttpSseRunner(self._server, self._managers, self._options, self._open_responses)
 
     async def drain(self) -> None:
         """End the open streams and their sessions. Running requests go on."""
@@ -134,9 +134,9 @@ class SseTransport(HandshakeTransport):
         for other in others:
             await self._forward(session, other)
         # The client may be gone before it hears this. Its request runs all the same.
-        outlet = Outlet(send)
-        await outlet.start(202, [(b"content-type", b"text/plain; charset=utf-8")])
-        await outlet.end(b"Accepted")
+        client = ClientStream(send)
+        await client.start(202, [(b"content-type", b"text/plain; charset=utf-8")])
+        await client.end(b"Accepted")
         await self._notify(request, session, others)
         await self._run(request, session, requests)
 
@@ -163,7 +163,7 @@ class SseTransport(HandshakeTransport):
         if not is_stream_session_id(id):
             raise SessionNotFoundError
         principal = self._principal(request.scope)
-        session = await LoadedSession.load(self._managers.info, id, principal=principal, is_stream=True)
+        session = await LoadedSession.load(self._managers.info, id, principal=principal, is_http_sse=True)
         if not await self._managers.streams.has(id):
             # Its instance was killed. Without this its rows would stay until they expire.
             await self._streams.forget(id)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import SessionNotFoundError
 from tmcp_serverless.sessions.addresses import is_session_id, is_stream_session_id, mint_session_id
-from tmcp_serverless.transports.asgi import HttpProblem, path_of, respond
+from tmcp_serverless.transports.asgi import HttpProblem, path_of, platform_of, respond
 from tmcp_serverless.transports.get_streams import GetStreams
 from tmcp_serverless.transports.handshake import (
     HandshakeTransport,
@@ -19,9 +19,9 @@ from tmcp_serverless.transports.handshake import (
     check_version,
     split_batch,
 )
-from tmcp_serverless.transports.host import host_of
 from tmcp_serverless.transports.jsonrpc import Kind, classify, dump, parse
-from tmcp_serverless.transports.options import HttpOptions
+from tmcp_serverless.transports.platform import HttpOptions
+from tmcp_serverless.transports.post_response import close_connections
 from tmcp_serverless.transports.session import LoadedSession
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import Request, Scope, Send
-    from tmcp_serverless.transports.security import OriginPolicy
+    from tmcp_serverless.transports.origin import OriginPolicy
 
 __all__ = ["HttpTransport"]
 
@@ -73,8 +73,7 @@ class HttpTransport(HandshakeTransport):
     async def drain(self) -> None:
         """End the open streams that clients can continue elsewhere. Running requests go on."""
         self._get_streams.drain()
-        if "_runner" in vars(self):
-            await self._runner.drain()
+        await close_connections(self._open_responses)
 
     async def _serve(self, request: Request, send: Send) -> None:
         if path_of(request.scope) not in self.paths:
@@ -145,7 +144,7 @@ class HttpTransport(HandshakeTransport):
         known = "mcp-session-id" in request.headers
         id = (await self._session(request)).id if known else mint_session_id()
         pushes = not self._options.disable_sse and (
-            host_of(request.scope).streams or self._options.buffered_wait_seconds > 0
+            platform_of(request.scope).streams or self._options.buffered_wait_seconds > 0
         )
         principal = self._principal(request.scope)
         answer, record = await self._runner.initialize(request.scope, id, message, principal, pushes=pushes)

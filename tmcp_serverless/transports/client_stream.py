@@ -1,4 +1,4 @@
-"""Outlet to one client. The client may be gone at any moment, or may not read."""
+"""Stream of a response's pieces to one client. The client may be gone at any moment, or may not read."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from tmcp_serverless.transports.timing import LAST_WRITE_SECONDS
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tmcp_serverless.transports.asgi import Headers, Send
 
-__all__ = ["Outlet"]
+__all__ = ["ClientStream"]
 
 logger = logging.getLogger(__name__)
+
+_LAST_WRITE_SECONDS = 1.0
+"""Seconds that a stream that has to end waits for its client to read."""
 
 _PATIENCE_SECONDS = 30.0
 """Seconds that a client may read nothing while something waits to be sent to it."""
@@ -24,7 +25,7 @@ _SLOWEST_BYTES_PER_SECOND = 64 * 1024
 """Rate of the time on top of that: a server takes the next piece when most of its data is read."""
 
 
-class Outlet:
+class ClientStream:
     """Sender of a response, piece by piece. Once the client is gone, all pieces go nowhere.
 
     A client that does not read a stream counts as gone after 30 seconds, and a while longer if it has much to
@@ -42,7 +43,7 @@ class Outlet:
         self._most_seconds: float | None = None
         self._writing: asyncio.Timeout | None = None
         self._last_bytes = 0
-        self._is_stream = False
+        self._in_pieces = False
         self.gone = False
         """`True` if nothing that is sent arrives any more."""
 
@@ -59,7 +60,7 @@ class Outlet:
         """Send the last piece of the body."""
         await self._put({"type": "http.response.body", "body": data})
 
-    def hurry(self, *, seconds: float = LAST_WRITE_SECONDS) -> None:
+    def hurry(self, *, seconds: float = _LAST_WRITE_SECONDS) -> None:
         """Wait for the client no longer than this from now on, also in the write that is under way."""
         self._most_seconds = seconds
         if self._writing is not None and not self._writing.expired():
@@ -71,9 +72,9 @@ class Outlet:
             # A client that was there would have slowed down a sender that never pauses.
             await asyncio.sleep(0)
             return
-        self._is_stream = self._is_stream or message.get("more_body", False)
+        self._in_pieces = self._in_pieces or message.get("more_body", False)
         try:
-            if not self._is_stream:
+            if not self._in_pieces:
                 # Nothing waits behind a response that goes out whole, as most do: it pays for no timer.
                 await self._send(message)
                 return

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.sessions.addresses import mint_stream_session_id
-from tmcp_serverless.sessions.records import SessionRecord
 from tmcp_serverless.transports import sse
-from tmcp_serverless.transports.asgi import HttpProblem
-from tmcp_serverless.transports.host import NO_END_SECONDS, host_of, token_seconds
+from tmcp_serverless.transports.asgi import HttpProblem, platform_of
+from tmcp_serverless.transports.platform import NO_END_SECONDS, token_seconds
 from tmcp_serverless.transports.session import LoadedSession
 from tmcp_serverless.transports.stream_reader import StreamReader
-from tmcp_serverless.transports.versions import HANDSHAKE_VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -28,14 +26,14 @@ if TYPE_CHECKING:
     from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.sessions.records import StoredEvent
     from tmcp_serverless.transports.asgi import Request, Send
-    from tmcp_serverless.transports.options import HttpOptions
+    from tmcp_serverless.transports.platform import HttpOptions
 
-__all__ = ["LegacyStreams"]
+__all__ = ["HttpSseStreams"]
 
 logger = logging.getLogger(__name__)
 
 
-class LegacyStreams:
+class HttpSseStreams:
     """GET handler of the transport. Each GET is a session."""
 
     def __init__(self, managers: SessionManagers, options: HttpOptions) -> None:
@@ -56,30 +54,24 @@ class LegacyStreams:
             HttpProblem: 405 on a host that delivers answers whole.
 
         """
-        if not host_of(request.scope).streams:
+        if not platform_of(request.scope).streams:
             wrong = "Method Not Allowed: answers are delivered whole here, and this one has no end"
             raise HttpProblem(405, wrong, headers=[(b"allow", b"OPTIONS")])
         id = mint_stream_session_id()
-        # The session's record before `initialize`, at the revision that has no other transport.
-        record = SessionRecord(
-            protocol_version=HANDSHAKE_VERSIONS[0],
-            client_info={},
-            client_capabilities={},
-            principal=principal,
-        )
+        session = LoadedSession.before_initialize(id, principal=principal)
         reader = _SessionReader(
             send,
-            LoadedSession(id, record, is_stream=True),
+            session,
             self._options,
             endpoint=f"{message_uri}?session_id={id}",
-            is_there=partial(self._is_there, id, principal),
+            is_there=partial(session.still_exists, self._managers.info),
         )
         self._open.add(reader)
         try:
-            await self._managers.info.initialize(id, record)
+            await self._managers.info.initialize(id, session.record)
             # The lease is held before the client learns the id: a session without a live stream is dead.
             await self._managers.streams.create(id, reader)
-            left = host_of(request.scope).seconds_left(at_most=NO_END_SECONDS)
+            left = platform_of(request.scope).seconds_left(at_most=NO_END_SECONDS)
             await reader.serve(request, seconds=min(left, token_seconds(request.scope)))
         finally:
             self._open.discard(reader)
@@ -113,9 +105,6 @@ class LegacyStreams:
                 logger.debug("a session is left to expire: %s", error)
             except Exception:
                 logger.exception("a session is left to expire")
-
-    async def _is_there(self, id: str, principal: str) -> bool:
-        return await self._managers.info.load(id, principal=principal) is not None
 
 
 class _SessionReader(StreamReader):

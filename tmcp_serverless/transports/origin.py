@@ -1,4 +1,4 @@
-"""Policy for `Host` and `Origin`: the headers that are accepted.
+"""Policy for `Host` and `Origin`: the headers that are accepted, and the check in front of the transports.
 
 Every request with an `Origin` is checked, with any method (basic/transports, Security Warning): a web page
 must not reach a server that its user can reach. A page's own name is no proof. The owner of a name may have
@@ -10,15 +10,18 @@ header"), so there the `Host` alone has to do.
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.transports.asgi import HttpProblem
+from tmcp_serverless.transports.asgi import HttpProblem, path_of
 
 if TYPE_CHECKING:
-    from tmcp_serverless.transports.asgi import Scope
+    from collections.abc import Collection
 
-__all__ = ["OriginPolicy"]
+    from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
+
+__all__ = ["Entrance", "OriginPolicy"]
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\s\[\]:/?#@,]+))(?::\d*)?")
 _ORIGIN = re.compile(rf"[a-z][a-z0-9+.-]*://{_HOST.pattern}")
@@ -99,6 +102,46 @@ class OriginPolicy:
         if _is_loopback(origin_name):
             return _is_loopback(host_name)
         return origin_name is not None and origin_name == host_name
+
+
+class Entrance:
+    """ASGI application in front of another. It refuses requests if their `Host` or `Origin` is not accepted.
+
+    It stands in front of the MCP endpoint and HTTP+SSE, and of nothing else. A server's other routes (OAuth,
+    health pages, webhooks) have rules and CORS headers of their own.
+
+    Args:
+        app: The application. It answers 404 at every path that is not one of `paths`.
+        policy: The hosts and origins that are accepted.
+        paths: The paths of the MCP transports, in the form of `path_of`.
+        cors: Adds CORS headers to answers to pages, and answers their preflights.
+
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, policy: OriginPolicy, paths: Collection[str], cors: bool = False
+    ) -> None:
+        self._app = app
+        self._policy = policy
+        self._paths = frozenset(paths)
+        self._cors = cors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request."""
+        origin = None
+        if path_of(scope) in self._paths:
+            try:
+                origin = self._policy.check_scope(scope)
+            except HttpProblem as problem:
+                await problem.answer(send)
+                return
+        await (self._app if origin is None or not self._cors else self._cross_origin)(scope, receive, send)
+
+    @cached_property
+    def _cross_origin(self) -> ASGIApp:
+        from tmcp_serverless.transports.cors import with_cors  # noqa: PLC0415 - only browsers need starlette's
+
+        return with_cors(self._app)
 
 
 def _name(text: str, form: re.Pattern[str] = _HOST) -> str | None:

@@ -1,4 +1,4 @@
-"""Host of a request: its support for streaming, and the deadline of the invocation."""
+"""Platform of a request: its support for streaming, its deadline, and the options within these bounds."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tmcp_serverless.transports.asgi import Scope
 
-__all__ = ["HOST_EXTENSION", "NO_END_SECONDS", "Host", "host_of", "token_seconds"]
+__all__ = ["NO_END_SECONDS", "PLATFORM_EXTENSION", "HttpOptions", "Platform", "token_seconds"]
 
 NO_END_SECONDS = 100 * 365 * 86_400.0
 """Seconds that no stream outlasts, and that an event loop can still add to now."""
 
 _FUNCTION_SECONDS = 300.0
-"""Most seconds that a stream lasts on a host with a deadline, if nothing else is configured.
+"""Most seconds that a stream lasts on a platform with a deadline, if nothing else is configured.
 
 A function is not told that a client has left. Its stream holds a sandbox until it ends.
 """
 
-HOST_EXTENSION = "tmcp_serverless.host"
-"""Key in the ASGI scope's `extensions` for the `Host` with which a host describes itself."""
+PLATFORM_EXTENSION = "tmcp_serverless.platform"
+"""Key in the ASGI scope's `extensions` for the `Platform` with which a host describes itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """Description of the host that calls the kit.
+class Platform:
+    """Description of the platform that calls the kit.
 
     A host that is not one of the kit's puts it into the scope that it makes:
 
-        from tmcp_serverless import HOST_EXTENSION, Host
+        from tmcp_serverless import PLATFORM_EXTENSION, Platform
 
-        host = Host(streams=False, deadline=time.monotonic() + seconds_left)
-        scope["extensions"] = {HOST_EXTENSION: host}
+        platform = Platform(streams=False, deadline=time.monotonic() + seconds_left)
+        scope["extensions"] = {PLATFORM_EXTENSION: platform}
     """
 
     streams: bool = True
@@ -45,11 +45,11 @@ class Host:
     def stream_seconds(self, most: float | None, *, resumable: bool) -> float:
         """Return the seconds that a stream may stay open.
 
-        A host without a deadline ends no stream that its client could not continue. Several clients do not
-        open one again, and none would know of the messages that it has missed.
+        Without a deadline no stream ends that its client could not continue. Several clients do not open one
+        again, and none would know of the messages that it has missed.
 
         Args:
-            most: The limit in the settings; `None`: as long as the host allows.
+            most: The limit in the settings; `None`: as long as the platform allows.
             resumable: `True` if the client was given an id to continue from.
 
         """
@@ -64,9 +64,18 @@ class Host:
         return max(0.0, min(at_most, self.deadline - reserve_seconds - time.monotonic()))
 
 
-def host_of(scope: Scope) -> Host:
-    """Return the host that made the scope; a container if the scope names none."""
-    return (scope.get("extensions") or {}).get(HOST_EXTENSION) or Host()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpOptions:
+    """Options of `HttpTransport` and `HttpSseTransport`, explained in `Settings`."""
+
+    disable_sse: bool = False
+    answer_session_methods: bool = True
+    max_body_bytes: int = 4 * 1024 * 1024
+    defer_seconds: float = 5.0
+    stream_max_seconds: float | None = None
+    buffered_wait_seconds: float = 20.0
+    replay: bool = True
+    retry_milliseconds: int = 1_000
 
 
 def token_seconds(scope: Scope) -> float:

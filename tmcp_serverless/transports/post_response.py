@@ -15,33 +15,60 @@ import asyncio
 import logging
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.transports import sse
+from tmcp_serverless.transports.client_stream import ClientStream
 from tmcp_serverless.transports.jsonrpc import dump
-from tmcp_serverless.transports.outlet import Outlet
-from tmcp_serverless.transports.timing import KEEP_ALIVE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tmcp_serverless.transports.asgi import Headers, Send
     from tmcp_serverless.transports.journal import Journal
 
-__all__ = ["Exchange"]
+__all__ = ["PostResponse", "ResponseWriter", "close_connections"]
 
 logger = logging.getLogger(__name__)
 
 _LAST_WORD_SECONDS = 2.0
 """Seconds in which an answer that could not be stored is tried again while the host is stopping."""
 
+_DRAIN_SECONDS = 1.0
+"""Seconds that a stream's connection may take to end: a client that does not read delays nothing."""
+
 _STOPPED_SECONDS = 0.2
 """Seconds that a client may take to read when the host is stopping: a function has half a second left."""
 
 
-class Exchange:
-    """One POST's response, while it is being made.
+class ResponseWriter(Protocol):
+    """One request's way to its client: its POST's response, or the one stream of its session."""
+
+    @property
+    def can_close(self) -> bool:
+        """`True` if the connection may end before the answer, because the client can come back for it."""
+        ...
+
+    async def emit(self, message: Any) -> None:
+        """Send a message before the answer."""
+        ...
+
+    async def answer(self, data: bytes) -> None:
+        """Take the answer, as JSON."""
+        ...
+
+    async def close_connection(self) -> None:
+        """End the connection, and nothing else. Do nothing if the connection may not end."""
+        ...
+
+    def keep_alive(self, *, after_seconds: float, until_seconds: float) -> None:
+        """Keep the client waiting for the answer. Repeated calls change nothing."""
+        ...
+
+
+class PostResponse:
+    """One POST's response, while it is being made. It is entered while the requests run.
 
     Args:
         send: The ASGI `send` of the POST.
@@ -54,7 +81,7 @@ class Exchange:
     def __init__(
         self, send: Send, *, headers: Headers, batch: bool, new_journal: Callable[[], Journal] | None
     ) -> None:
-        self._outlet = Outlet(send)
+        self._client = ClientStream(send)
         self._headers = headers
         self._batch = batch
         self._new_journal = new_journal
@@ -70,6 +97,15 @@ class Exchange:
         self._answered = False
         self._finished = False
         self._writing = asyncio.Lock()
+        self._keeping_alive: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._keeping_alive is not None:
+            self._keeping_alive.cancel()
+            await asyncio.gather(self._keeping_alive, return_exceptions=True)
 
     @property
     def can_close(self) -> bool:
@@ -100,14 +136,14 @@ class Exchange:
         if self._streaming:
             async with self._writing:
                 await self._write_queue()
-                await self._outlet.end()
+                await self._client.end()
             if self._journal is not None:
                 await self._journal.settle()
             return
         answers = [data for data, _ in self._queue]
         body = b"[" + b",".join(answers) + b"]" if self._batch else answers[0]
-        await self._outlet.start(200, [(b"content-type", b"application/json"), *self._headers])
-        await self._outlet.end(body)
+        await self._client.start(200, [(b"content-type", b"application/json"), *self._headers])
+        await self._client.end(body)
 
     async def abandon(self, data: bytes) -> None:
         """Take the answer to an unfinished request, for its client or for a client that resumes the stream.
@@ -115,7 +151,7 @@ class Exchange:
         If the request was answered after all, that answer stands. It may have been stopped on its way to the
         store.
         """
-        self._outlet.hurry(seconds=_STOPPED_SECONDS)
+        self._client.hurry(seconds=_STOPPED_SECONDS)
         if self._journal is None:
             await self._abandon_connection(data)
             return
@@ -144,9 +180,9 @@ class Exchange:
         whole.
         """
         if self._journal is not None and self._journal.resumable:
-            self._outlet.hurry()
+            self._client.hurry()
         async with self._writing:
-            if self._new_journal is None or self._finished or self._outlet.gone:
+            if self._new_journal is None or self._finished or self._client.gone:
                 return
             if unless_waiting and not self._streaming:
                 return
@@ -154,8 +190,16 @@ class Exchange:
             if self._journal is not None and self._journal.resumable:
                 await self._end_connection(self._journal)
 
-    async def keep_alive(self, *, until_seconds: float) -> None:
-        """Keep the response open as a stream. After so many seconds close its connection, if that may be."""
+    def keep_alive(self, *, after_seconds: float, until_seconds: float) -> None:
+        """Turn the response into a stream after a while, and keep it open until its connection has to end.
+
+        The connection stays open for `until_seconds` from then on, if it may end at all.
+        """
+        if self._keeping_alive is None:
+            self._keeping_alive = asyncio.create_task(self._keep_alive(after_seconds, until_seconds))
+
+    async def _keep_alive(self, after_seconds: float, until_seconds: float) -> None:
+        await asyncio.sleep(after_seconds)
         ends = asyncio.get_running_loop().time() + until_seconds
         if not self._streaming:
             async with self._writing:
@@ -173,8 +217,8 @@ class Exchange:
             async with self._writing:
                 if self._finished:
                     return
-                await self._outlet.write(sse.KEEP_ALIVE)
-            await asyncio.sleep(KEEP_ALIVE_SECONDS)
+                await self._client.write(sse.KEEP_ALIVE)
+            await asyncio.sleep(sse.KEEP_ALIVE_SECONDS)
 
     def _enqueue(self, data: bytes, *, last: bool) -> int:
         self._queue.append((data, last))
@@ -185,12 +229,12 @@ class Exchange:
         """Begin the stream, or finish beginning it: a sender may be cancelled, for example by a timeout."""
         self._streaming = True
         if not self._has_head:
-            await self._outlet.start(200, [*sse.SSE_HEADERS, *self._headers])
+            await self._client.start(200, [*sse.SSE_HEADERS, *self._headers])
             self._has_head = True
         if not self._is_primed:
             if self._new_journal is not None:
                 self._journal = self._new_journal()
-                await self._outlet.write(await self._journal.prime())
+                await self._client.write(await self._journal.prime())
             self._is_primed = True
 
     async def _write_queue(self, *, up_to: float = math.inf) -> None:
@@ -212,7 +256,7 @@ class Exchange:
 
     async def _write(self, data: bytes, *, last: bool) -> None:
         if self._journal is None:
-            await self._outlet.write(sse.event(data))
+            await self._client.write(sse.event(data))
             return
         try:
             frames = await self._journal.record(data, last=last)
@@ -220,8 +264,24 @@ class Exchange:
             logger.warning("a stream's connection is closed, for its events cannot be stored: %s", error)
             await self._end_connection(self._journal)
         else:
-            await self._outlet.write(frames)
+            await self._client.write(frames)
 
     async def _end_connection(self, journal: Journal) -> None:
-        await self._outlet.end(journal.retry())
-        self._outlet.gone = True
+        await self._client.end(journal.retry())
+        self._client.gone = True
+
+
+async def close_connections(responses: Iterable[PostResponse]) -> None:
+    """End the connections of the streams that can be continued elsewhere."""
+    closing = [_close_in_time(response) for response in responses]
+    for outcome in await asyncio.gather(*closing, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            logger.error("a stream's connection could not be ended", exc_info=outcome)
+
+
+async def _close_in_time(response: PostResponse) -> None:
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            await response.close_connection(unless_waiting=True)
+    except TimeoutError:
+        logger.debug("a stream's connection is left to its host: the client does not read")
