@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     )
     from tmcp_serverless.sessions import (
         CloseReason,
+        EventTopic,
         InfoSessionManager,
+        InMemoryEventTopic,
         InMemoryInfoSessionManager,
         InMemoryKeyStore,
         InMemoryStreamSessionManager,
@@ -78,6 +80,8 @@ _HOMES = {
     "marks": ("replayable",),
     "sessions": (
         "CloseReason",
+        "EventTopic",
+        "InMemoryEventTopic",
         "InMemoryInfoSessionManager",
         "InMemoryKeyStore",
         "InMemoryStreamSessionManager",
@@ -105,10 +109,12 @@ __all__ = [
     "ConfigurationError",
     "Connection",
     "Database",
+    "EventTopic",
     "Handler",
     "HttpOptions",
     "HttpSseTransport",
     "HttpTransport",
+    "InMemoryEventTopic",
     "InMemoryInfoSessionManager",
     "InMemoryKeyStore",
     "InMemoryStreamSessionManager",

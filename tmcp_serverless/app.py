@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
     from tmcp_serverless.health import Health
     from tmcp_serverless.observability import Observer
-    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
 
 __all__ = ["App", "Serving", "Transports"]
@@ -61,7 +61,9 @@ class Transports:
         *,
         principal: Callable[[Scope], str] | None,
     ) -> None:
-        self.bus = bus = StreamSubscriptionBus(managers.streams)
+        self.bus = bus = StreamSubscriptionBus(
+            managers.topic, reaches_others=managers.events is not None, order=managers.streams.send_order
+        )
         self.runtime = runtime = ServerRuntime(
             server, answer_session_methods=settings.answer_session_methods, bus=bus
         )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from tmcp_serverless.overrides import SettingsOverrides
-    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.transports.asgi import Scope
 
 __all__ = ["Handler", "create_handler"]
@@ -227,6 +227,11 @@ def _managers(
         )
     if namespace is None and settings.namespace is not None:
         logger.warning("namespace=%r is of no use: the session managers have none", settings.namespace)
+    if given.events is None:
+        logger.info(
+            "the session managers have no topic of events, so listen streams of 2026-07-28 are told of the "
+            "changes of this process alone"
+        )
     if given.keys is None and not settings.request_state_keys:
         logger.warning(
             "the session managers have no key store, so request states of 2026-07-28 have no key that all "

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.forms import DEFAULT_NAMESPACE
-from tmcp_serverless.sessions.contracts import SessionManagers
+from tmcp_serverless.sessions.managers import SessionManagers
 
 if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
@@ -40,6 +40,7 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
         alone = "" if settings.namespace is None else ", and TMCP_NAMESPACE is of no use"
         logger.warning("TMCP_DATABASE_URL is not set: sessions stay in the memory of this process%s", alone)
         from tmcp_serverless.sessions import (  # noqa: PLC0415 - only without a database
+            InMemoryEventTopic,
             InMemoryInfoSessionManager,
             InMemoryKeyStore,
             InMemoryStreamSessionManager,
@@ -49,6 +50,7 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
         return SessionManagers(
             streams=streams,
             info=InMemoryInfoSessionManager(idle_seconds=settings.session_idle_seconds, streams=streams),
+            events=InMemoryEventTopic(),
             keys=InMemoryKeyStore(),
         )
     from tmcp_serverless.postgres import (  # noqa: PLC0415 - only with a database
@@ -60,22 +62,24 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
 
     database = database_for(settings)
     namespace = settings.namespace or namespace or DEFAULT_NAMESPACE
+    streams = PostgresStreamSessionManager(
+        database,
+        create=settings.create_tables,
+        doorbell=settings.doorbell,
+        # The sweep also covers other servers' mailboxes. Their sessions may be kept for longer than ours.
+        unused_seconds=max(unused_seconds, _UNUSED_SECONDS),
+        linger_seconds=_linger_seconds(),
+        namespace=namespace,
+    )
     return SessionManagers(
-        streams=PostgresStreamSessionManager(
-            database,
-            create=settings.create_tables,
-            doorbell=settings.doorbell,
-            # The sweep also covers other servers' mailboxes. Their sessions may be kept for longer than ours.
-            unused_seconds=max(unused_seconds, _UNUSED_SECONDS),
-            linger_seconds=_linger_seconds(),
-            namespace=namespace,
-        ),
+        streams=streams,
         info=PostgresInfoSessionManager(
             database,
             create=settings.create_tables,
             idle_seconds=settings.session_idle_seconds,
             namespace=namespace,
         ),
+        events=streams.events,
         keys=PostgresKeyStore(database, create=settings.create_tables, namespace=namespace),
         resources=(database,),
     )

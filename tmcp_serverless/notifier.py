@@ -11,14 +11,14 @@ from tmcp_serverless.closable import Closable
 from tmcp_serverless.config import Settings
 from tmcp_serverless.errors import ConfigurationError, TmcpError
 from tmcp_serverless.managers import managers_for
-from tmcp_serverless.sessions.ids import BROADCAST, EVENTS
+from tmcp_serverless.sessions.addresses import BROADCAST, EVENTS
 from tmcp_serverless.sessions.send_order import CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tmcp_serverless.overrides import SettingsOverrides
-    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.managers import SessionManagers
 
 __all__ = ["Notifier"]
 
@@ -37,7 +37,8 @@ class Notifier(Closable):
     once, on the session's open stream or on its next one. It reaches each `subscriptions/listen` stream of
     the 2026-07-28 revision that asked for it and is open now, once. The notifications of one process to a
     session arrive in the order of the calls, even if the calls are not awaited one after the other. A
-    broadcast (the three lists, and `send` to `None`) keeps its place among broadcasts only.
+    broadcast (the three lists, and `send` to `None`) keeps its place among broadcasts only. Sessions and
+    listen streams are told in two steps: if the second one fails, a repeated call tells the sessions twice.
 
     Every method raises `StoreUnavailableError` if the database cannot be reached now (the notification may or
     may not have been committed), `ConfigurationError` if a setting is wrong or the tables are missing, and
@@ -103,9 +104,8 @@ class Notifier(Closable):
             with turn:
                 await turn.come()
                 await streams.send(sessions, data)
-            # Listen streams read broadcasts directly; this message was sent to sessions alone.
             await published.come()
-            await streams.publish(data)
+            await managers.topic.publish(data)
 
     async def send(self, sessions: Iterable[str] | None, notification: dict[str, Any]) -> None:
         """Send a notification to the given sessions: `None` is every session, `[]` is none.
@@ -128,12 +128,16 @@ class Notifier(Closable):
         if (managers := await self._found()) is None:
             return
         streams = managers.streams
-        with streams.send_order.take(CALLS) as call:
-            await call.come()
-            turn = streams.send_order.take(*_mailboxes(recipients))
-        with turn:
-            await turn.come()
-            await streams.send(recipients, data)
+        with streams.send_order.take(*([EVENTS] if recipients is None else [])) as published:
+            with streams.send_order.take(CALLS) as call:
+                await call.come()
+                turn = streams.send_order.take(*_mailboxes(recipients))
+            with turn:
+                await turn.come()
+                await streams.send(recipients, data)
+            if recipients is None:
+                await published.come()
+                await managers.topic.publish(data)
 
     async def aclose(self) -> None:
         """Close the connections that are this object's own; it cannot be used afterwards. Idempotent."""

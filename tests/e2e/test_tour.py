@@ -34,10 +34,8 @@ def test_every_feature_works_when_each_request_may_land_on_another_instance(
     assert_served_by_many(report, amnesia=amnesia)
 
 
-def test_metadata_with_tmcps_nine_methods_alone_serves_the_tour_in_one_process(
-    empty_database_url: str,
-) -> None:
-    target = f"{HERE / 'bare_info_server.py'}:handler"
+def test_managers_with_tmcps_methods_alone_serve_the_tour_in_one_process(empty_database_url: str) -> None:
+    target = f"{HERE / 'bare_server.py'}:handler"
     with Cluster(target, instances=1, database_url=empty_database_url) as cluster:
         report = asyncio.run(tour(f"{cluster.url}/mcp", narrate=print, unsubscribe=False))
     assert report.delivered

@@ -94,7 +94,7 @@ async def test_streams_of_the_same_id_hear_their_own_namespace_alone(
         await streams.send(["s", "other"], f"{color} two")
         await streams.send(None, f"{color} all")
         assert await streams.append("s", f"{color} appended") is not None
-        assert await streams.deliver("s", f"{color} delivered")
+        assert await streams.append("s", f"{color} delivered", create=False) is not None
     for controller, color in zip(heard, ("red", "blue"), strict=True):
         assert sorted(await controller.count(5)) == sorted(
             f"{color} {what}" for what in ("one", "two", "all", "appended", "delivered")
@@ -110,8 +110,8 @@ async def test_streams_end_in_their_own_namespace_alone(
     await blue.create("s", kept)
     await blue.create("s/in.1", RecordingController())
     assert not await red.has("s")
-    assert not await red.deliver("s", "x")
-    for end in (red.interrupt, red.delete):
+    assert await red.append("s", "x", create=False) is None
+    for end in (red.release, red.delete):
         lost = RecordingController()
         await red.create("s", lost)
         await end("s")
@@ -130,18 +130,17 @@ async def test_streams_end_in_their_own_namespace_alone(
 async def test_what_is_published_is_heard_by_those_who_watch_in_its_namespace_alone(
     red_and_blue: tuple[SessionManagers, SessionManagers],
 ) -> None:
-    red, blue = (managers.streams for managers in red_and_blue)
+    red, blue = (managers.topic for managers in red_and_blue)
     heard = RecordingController(), RecordingController()
-    addresses = [await streams.watch(each) for streams, each in zip((red, blue), heard, strict=True)]
-    for streams, color in ((red, "red"), (blue, "blue")):
-        await streams.publish(f"{color} event")
-        await streams.send(None, f"{color} all")
-    for controller, color in zip(heard, ("red", "blue"), strict=True):
-        assert sorted(await controller.count(2)) == [f"{color} all", f"{color} event"]
-    await red.release(addresses[0], heard[0])
-    await blue.publish("after")
-    assert (await heard[1].count(3))[-1] == "after"
-    assert len(heard[0].data) == 2
+    async with blue.watch(heard[1]):
+        async with red.watch(heard[0]):
+            for topic, color in ((red, "red"), (blue, "blue")):
+                await topic.publish(f"{color} event")
+            for controller, color in zip(heard, ("red", "blue"), strict=True):
+                assert await controller.count(1) == [f"{color} event"]
+        await blue.publish("after")
+        assert (await heard[1].count(2))[-1] == "after"
+    assert len(heard[0].data) == 1
 
 
 async def test_metadata_of_the_same_id_is_each_namespaces_own(
@@ -290,7 +289,8 @@ async def test_a_sweep_keeps_the_topics_of_every_namespace(
     ):
         for streams in (red, blue):
             await streams.prepare("s")
-            await streams.release(await streams.watch(controller := RecordingController()), controller)
+            async with streams.events.watch(RecordingController()):
+                pass
             await streams.send(None, "x")
         await execute(database_url, "UPDATE tmcp_mailboxes SET updated_at = now() - interval '8 days'")
         await execute(database_url, "UPDATE tmcp_messages SET created_at = now() - interval '8 days'")
@@ -306,8 +306,11 @@ async def test_a_broadcast_that_nobody_could_hear_makes_no_namespace(database_ur
         async with PostgresStreamSessionManager(database, namespace="typo") as streams:
             await streams.send(None, "x")
         assert await list_namespaces(database) == []
-        async with PostgresStreamSessionManager(database, namespace="real") as streams:
-            await streams.watch(RecordingController())
+        async with (
+            PostgresStreamSessionManager(database, namespace="real") as streams,
+            streams.events.watch(RecordingController()),
+        ):
+            pass
         assert await list_namespaces(database) == ["real"]
 
 

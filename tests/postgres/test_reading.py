@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import re
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -214,7 +216,7 @@ async def test_no_statement_that_reads_or_writes_a_message_is_planned_anew(datab
             "read": (key("session 1"), "nobody", 0, 0, True),
             "read_next": (key("session 1"), "nobody", 0),
             "read_next_topic": (key("session 1"), "nobody", 0),
-            "peek": (0, 0),
+            "peek": (0,),
             "has": (key("session 1"), None),
         }
         for name, args in calls.items():
@@ -266,17 +268,22 @@ async def test_a_page_with_a_gap_is_read_again_where_the_gap_could_not_be_record
 async def test_what_expires_while_a_client_is_slow_is_told_and_not_looked_for_again_and_again(
     database_url: str, monkeypatch: pytest.MonkeyPatch, doorbell: Any, kind: str
 ) -> None:
-    to = ["s"] if kind == "stream" else None
     controller = SlowController()
     async with (
         PostgresStreamSessionManager(database_url, doorbell=doorbell, heartbeat_seconds=0.2) as streams,
         connected(database_url) as connection,
+        AsyncExitStack() as stack,
     ):
-        await (streams.create("s", controller) if kind == "stream" else streams.watch(controller))
-        await streams.send(to, "0")
+        if kind == "stream":
+            await streams.create("s", controller)
+            send = partial(streams.send, ["s"])
+        else:
+            await stack.enter_async_context(streams.events.watch(controller))
+            send = streams.events.publish
+        await send("0")
         await controller.count(1)
         for number in range(1, 6):
-            await streams.send(to, str(number))
+            await send(str(number))
         await connection.execute("DELETE FROM tmcp_messages")
         controller.pages.release()
         await controller.until(lambda: controller.missing == 5)
@@ -293,7 +300,7 @@ async def test_what_expires_while_a_client_is_slow_is_told_and_not_looked_for_ag
             return doorbell == "listen" or news[-3:] == [False] * 3
 
         await eventually(is_quiet)
-        await streams.send(to, "6")
+        await send("6")
         assert await controller.count(2) == ["0", "6"]
         assert controller.missing == 5
 
@@ -331,9 +338,9 @@ async def test_streams_that_all_read_at_once_leave_connections_for_requests(
 
 def test_a_page_is_as_long_as_the_statements_say() -> None:
     sql = statements_of(streams_component(schema="public"))
-    for name in ("read", "peek"):
-        assert sql[name].count(f"LIMIT {PAGE_ROWS}") == 2
-        assert sql[name].count(f" < {PAGE_BYTES})") == 2
+    for name, mailboxes in (("read", 2), ("peek", 1)):
+        assert sql[name].count(f"LIMIT {PAGE_ROWS}") == mailboxes
+        assert len(re.findall(rf" < {PAGE_BYTES}\s", sql[name].replace(")", " "))) == mailboxes
 
 
 async def test_a_statement_outlives_a_change_of_the_columns_that_it_returns(database_url: str) -> None:

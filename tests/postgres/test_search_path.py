@@ -229,7 +229,7 @@ async def test_tables_are_the_same_whether_their_schema_is_in_the_name_or_set(
     async with PostgresStreamSessionManager(
         empty_database_url, table_name="tmcp_box", schema="a", create=False
     ) as streams:
-        assert await streams.deliver("s", "x")
+        assert await streams.append("s", "x", create=False) is not None
 
 
 @asynccontextmanager

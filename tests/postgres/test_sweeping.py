@@ -12,7 +12,7 @@ import pytest
 from tmcp_serverless import PostgresStreamSessionManager
 from tmcp_serverless.postgres import sweeping
 from tmcp_serverless.postgres.tables import Tables
-from tmcp_serverless.sessions.ids import mint_stream_session_id
+from tmcp_serverless.sessions.addresses import mint_stream_session_id
 from tmcp_serverless.testing.contracts import RecordingController
 
 

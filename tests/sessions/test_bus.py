@@ -20,7 +20,7 @@ from mcp.shared.subscriptions import (
 from tests.support.waiting import eventually
 from tmcp_serverless import (
     ConfigurationError,
-    InMemoryStreamSessionManager,
+    InMemoryEventTopic,
     PostgresStreamSessionManager,
     PostgresSubscriptionBus,
     StoreUnavailableError,
@@ -228,10 +228,10 @@ WHO: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody
 async def test_the_watch_of_who_only_subscribes_is_not_opened_as_the_user_whose_request_came_first() -> None:
     opened_by: list[str] = []
 
-    class Asking(InMemoryStreamSessionManager):
-        async def watch(self, controller: Any) -> str:
+    class Asking(InMemoryEventTopic):
+        def watch(self, controller: Any) -> Any:
             opened_by.append(WHO.get())
-            return await super().watch(controller)
+            return super().watch(controller)
 
     async with StreamSubscriptionBus(Asking()) as bus:
         token = WHO.set("alice")
@@ -251,7 +251,7 @@ class ToolsAdded(ToolsListChanged):
 async def test_every_event_of_the_sdk_is_heard_as_it_was_published_and_others_as_what_they_are() -> None:
     events = [ToolsListChanged(), PromptsListChanged(), ResourcesListChanged(), ResourceUpdated("note://one")]
     heard: list[ServerEvent] = []
-    async with StreamSubscriptionBus(InMemoryStreamSessionManager()) as bus:
+    async with StreamSubscriptionBus(InMemoryEventTopic()) as bus:
         bus.subscribe(heard.append)
         async with bus.listening(lambda: None):
             for event in (*events, ToolsAdded()):

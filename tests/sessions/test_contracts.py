@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.bare_managers import BareInfo, BareStreams, bare_managers
 from tests.support.fixtures import postgres_managers
 from tests.support.slow_store import Slowness, slow_managers
 from tmcp_serverless import (
     CloseReason,
     InfoSessionManager,
+    InMemoryEventTopic,
     InMemoryInfoSessionManager,
     InMemoryKeyStore,
     InMemoryStreamSessionManager,
@@ -22,6 +24,7 @@ from tmcp_serverless import (
     StoreUnavailableError,
 )
 from tmcp_serverless.testing.contracts import (
+    EventTopicContract,
     InfoSessionManagerContract,
     KeyStoreContract,
     RecordingController,
@@ -105,6 +108,49 @@ class TestPostgresInfo(InfoSessionManagerContract):
         return lambda: new_managers_on_each().info
 
 
+class TestInMemoryEvents(EventTopicContract):
+    @pytest.fixture
+    def new_topic(self) -> Callable[[], InMemoryEventTopic]:  # type: ignore[override]
+        topic = InMemoryEventTopic()
+        return lambda: topic
+
+
+class TestEventsOfOneProcess(EventTopicContract):
+    """The topic of managers that are given none."""
+
+    @pytest.fixture
+    def new_topic(self) -> Any:
+        managers = bare_managers()
+        return lambda: managers.topic
+
+
+class TestSlowEvents(EventTopicContract):
+    @pytest.fixture(params=SEEDS)
+    def new_topic(self, request: pytest.FixtureRequest) -> Any:
+        managers = slow_managers(Slowness(request.param, most_seconds=SHORT_SECONDS))
+        return lambda: managers.events
+
+
+class TestPostgresEvents(EventTopicContract):
+    @pytest.fixture
+    def new_topic(self, new_managers_on_each: Callable[[], SessionManagers]) -> Any:
+        return lambda: new_managers_on_each().events
+
+
+class TestPollingEvents(EventTopicContract):
+    @pytest.fixture
+    async def new_topic(self, database_url: str) -> Any:
+        async with AsyncExitStack() as stack:
+            made: list[PostgresStreamSessionManager] = []
+
+            def new() -> Any:
+                made.append(PostgresStreamSessionManager(database_url, doorbell="poll"))
+                stack.push_async_callback(made[-1].aclose)
+                return made[-1].events
+
+            yield new
+
+
 class TestInMemoryKeys(KeyStoreContract):
     @pytest.fixture
     def new_manager(self) -> Callable[[], InMemoryKeyStore]:  # type: ignore[override]
@@ -152,6 +198,12 @@ class TestOddStreams(StreamSessionManagerContract):
         return lambda: new_odd_managers().streams
 
 
+class TestOddEvents(EventTopicContract):
+    @pytest.fixture
+    def new_topic(self, new_odd_managers: Callable[[], SessionManagers]) -> Any:
+        return lambda: new_odd_managers().events
+
+
 class TestOddInfo(InfoSessionManagerContract):
     @pytest.fixture
     def new_manager(self, new_odd_managers: Callable[[], SessionManagers]) -> Any:
@@ -164,44 +216,11 @@ class TestOddKeys(KeyStoreContract):
         return lambda: new_odd_managers().keys
 
 
-class BareInfo(InfoSessionManager):
-    """A subclass that has TMCP's nine methods and nothing else."""
-
-    def __init__(self) -> None:
-        self._info: dict[str, Any] = {}
-        self._capabilities: dict[str, Any] = {}
-        self._levels: dict[str, str] = {}
-        self._subscriptions: defaultdict[str, set[str]] = defaultdict(set)
-
-    async def get_client_info(self, id: str) -> Any:
-        return self._info.get(id)
-
-    async def set_client_info(self, id: str, value: Any) -> None:
-        self._info[id] = value
-
-    async def get_client_capabilities(self, id: str) -> Any:
-        return self._capabilities.get(id)
-
-    async def set_client_capabilities(self, id: str, value: Any) -> None:
-        self._capabilities[id] = value
-
-    async def get_log_level(self, id: str) -> str | None:
-        return self._levels.get(id)
-
-    async def set_log_level(self, id: str, value: str) -> None:
-        self._levels[id] = value
-
-    async def get_subscriptions(self, uri: str) -> set[str]:
-        return set(self._subscriptions[uri])
-
-    async def add_subscription(self, id: str, uri: str) -> None:
-        self._subscriptions[uri].add(id)
-
-    async def delete(self, id: str) -> None:
-        for table in (self._info, self._capabilities, self._levels):
-            table.pop(id, None)
-        for ids in self._subscriptions.values():
-            ids.discard(id)
+class TestBareStreams(StreamSessionManagerContract):
+    @pytest.fixture
+    def new_manager(self) -> Callable[[], BareStreams]:  # type: ignore[override]
+        manager = BareStreams()
+        return lambda: manager
 
 
 class TestBareInfo(InfoSessionManagerContract):

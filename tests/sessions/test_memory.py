@@ -16,7 +16,7 @@ from tmcp_serverless import (
     SessionRecord,
     create_handler,
 )
-from tmcp_serverless.sessions import memory, memory_info
+from tmcp_serverless.sessions import memory_info, memory_streams
 from tmcp_serverless.testing.contracts import RecordingController
 
 RECORD = SessionRecord(
@@ -36,7 +36,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock that stands still until a test moves it."""
     clock = Clock()
-    monkeypatch.setattr(memory, "time", clock)
+    monkeypatch.setattr(memory_streams, "time", clock)
     monkeypatch.setattr(memory_info, "time", clock)
     return clock
 

@@ -12,6 +12,7 @@ from tests.support.slow_store import Slowness, slow_managers
 from tmcp_serverless import (
     Database,
     Handler,
+    InMemoryEventTopic,
     InMemoryInfoSessionManager,
     InMemoryKeyStore,
     InMemoryStreamSessionManager,
@@ -59,7 +60,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 async def new_managers(request: pytest.FixtureRequest) -> AsyncGenerator[NewManagers]:
     made: list[SessionManagers] = []
     shared = SessionManagers(
-        streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager(), keys=InMemoryKeyStore()
+        streams=InMemoryStreamSessionManager(),
+        info=InMemoryInfoSessionManager(),
+        events=InMemoryEventTopic(),
+        keys=InMemoryKeyStore(),
     )
     if request.param.startswith("slow-"):
         shared = slow_managers(Slowness(int(request.param.removeprefix("slow-"))), shared)
@@ -116,9 +120,11 @@ def postgres_managers(
     shared = {
         name: value for name, value in (info or {}).items() if name in ("namespace", "schema", "create")
     }
+    stream_manager = PostgresStreamSessionManager(database, **(streams or {}))
     return SessionManagers(
-        streams=PostgresStreamSessionManager(database, **(streams or {})),
+        streams=stream_manager,
         info=PostgresInfoSessionManager(database, **(info or {})),
+        events=stream_manager.events,
         keys=PostgresKeyStore(database, **(shared if keys is None else keys)),
         resources=(database,),
     )

@@ -9,22 +9,26 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from tmcp_serverless import (
+    EventTopic,
     InfoSessionManager,
+    InMemoryEventTopic,
     InMemoryInfoSessionManager,
     InMemoryKeyStore,
     InMemoryStreamSessionManager,
     KeyStore,
     SessionManagers,
     StoreUnavailableError,
+    StreamController,
     StreamSessionManager,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
 __all__ = ["Slowness", "slow_managers"]
 
@@ -38,7 +42,7 @@ class Slowness:
     Args:
         seed: Makes a run repeatable, as far as the order of its calls is.
         most_seconds: The longest that a method takes: half before it does its work, and half after.
-        failing: The methods that may fail and do nothing, such as `deliver`.
+        failing: The methods that may fail and do nothing, such as `append`.
         failing_late: The methods that may fail when they have done their work, such as `release`.
         every: How many calls of one method there are between two failures, on average.
 
@@ -126,14 +130,33 @@ slow_info = cast(
 slow_keys = cast("Callable[[KeyStore, Slowness], KeyStore]", _slow_class(KeyStore))
 
 
+class SlowEvents(_Slow):
+    """A topic around another."""
+
+    async def publish(self, data: str) -> None:
+        await self.slowness.run("publish", lambda: self.inner.publish(data))
+
+    @asynccontextmanager
+    async def watch(self, controller: StreamController) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            watch = self.inner.watch(controller)
+            await self.slowness.run("watch", lambda: stack.enter_async_context(watch))
+            yield
+
+
 def slow_managers(slowness: Slowness, managers: SessionManagers | None = None) -> SessionManagers:
     """Return slow managers around these, or around new ones in memory."""
     inner = managers or SessionManagers(
-        streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager(), keys=InMemoryKeyStore()
+        streams=InMemoryStreamSessionManager(),
+        info=InMemoryInfoSessionManager(),
+        events=InMemoryEventTopic(),
+        keys=InMemoryKeyStore(),
     )
+    events: EventTopic | None = None if inner.events is None else SlowEvents(inner.events, slowness)
     return SessionManagers(
         streams=slow_streams(inner.streams, slowness),
         info=slow_info(inner.info, slowness),
+        events=events,
         keys=None if inner.keys is None else slow_keys(inner.keys, slowness),
         resources=inner.resources,
     )

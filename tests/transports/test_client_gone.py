@@ -190,7 +190,7 @@ async def test_a_message_that_comes_while_a_clients_stream_is_given_back_is_for_
     released, go_on = asyncio.Event(), asyncio.Event()
     release = managers.streams.release
 
-    async def slow_release(id: str, controller: Any) -> None:
+    async def slow_release(id: str, controller: Any = None) -> None:
         released.set()
         await go_on.wait()
         await release(id, controller)

@@ -120,9 +120,9 @@ async def test_a_host_that_stops_behind_the_answer_gets_no_second_one_and_leaves
     closing = Closing(handler, monkeypatch)
     append, stored = handler.managers.streams.append, list[str]()
 
-    async def noted(id: str, data: str, *, after: str | None = None) -> str | None:
+    async def noted(id: str, data: str, **options: Any) -> str | None:
         stored.append(data)
-        return await append(id, data, after=after)
+        return await append(id, data, **options)
 
     monkeypatch.setattr(handler.managers.streams, "append", noted)
     front = Front(handler.app)
@@ -160,11 +160,11 @@ async def test_an_answer_that_was_stopped_on_its_way_to_the_store_is_stored_all_
     append = handler.managers.streams.append
     storing = asyncio.Event()
 
-    async def stuck(id: str, data: str, *, after: str | None = None) -> str | None:
+    async def stuck(id: str, data: str, **options: Any) -> str | None:
         if '"result"' in data and not storing.is_set():
             storing.set()
             await asyncio.Event().wait()
-        return await append(id, data, after=after)
+        return await append(id, data, **options)
 
     monkeypatch.setattr(handler.managers.streams, "append", stuck)
     exchange = await client.send("POST", call("wait")).__aenter__()
@@ -306,4 +306,6 @@ async def test_a_stream_that_is_claimed_behind_the_deletion_of_its_session_is_40
     async with client.listen() as stream:
         assert (await stream.whole()).status == 404
     assert not await streams.has(client.session or "")
-    assert not await streams.deliver(client.session or "", "{}"), "its mailbox is not there again"
+    assert await streams.append(client.session or "", "{}", create=False) is None, (
+        "its mailbox is not there again"
+    )

@@ -87,7 +87,9 @@ async def test_a_session_that_is_deleted_while_it_is_initialized_again_stays_del
         cold.go_on.set()
         assert (await again.whole()).status == 404
     assert (await warm.ask("ping")).status == 404
-    assert not await handler.managers.streams.deliver(warm.session or "", "{}"), "it has no mailbox"
+    assert await handler.managers.streams.append(warm.session or "", "{}", create=False) is None, (
+        "it has no mailbox"
+    )
 
 
 async def test_a_session_that_is_initialized_again_is_what_was_settled_last(new_handler: NewHandler) -> None:

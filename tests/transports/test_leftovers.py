@@ -129,7 +129,9 @@ async def test_who_speaks_after_an_sse_session_has_ended_leaves_nothing_in_the_s
     leftovers.go_on.set()
     async with asyncio.timeout(30):
         assert await leftovers.outcome == "spoke"
-    assert not await handler.managers.streams.deliver(client.id, "{}"), "it has no mailbox any more"
+    assert await handler.managers.streams.append(client.id, "{}", create=False) is None, (
+        "it has no mailbox any more"
+    )
 
 
 async def test_what_a_lifespan_starts_does_not_run_as_the_first_user(new_handler: NewHandler) -> None:

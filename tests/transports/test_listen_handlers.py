@@ -15,18 +15,11 @@ from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.subscriptions import ToolsListChanged
 
+from tests.support.bare_managers import BareInfo, BareStreams, bare_managers
 from tests.support.modern import INTERNAL_ERROR, ModernClient, error_of, methods, short_lived
-from tmcp_serverless import (
-    InMemoryInfoSessionManager,
-    InMemoryStreamSessionManager,
-    Notifier,
-    SessionManagers,
-    StreamSessionManager,
-    create_handler,
-)
+from tmcp_serverless import InMemoryEventTopic, Notifier, SessionManagers, create_handler
 from tmcp_serverless.sdk.own_bus import own_handler
 from tmcp_serverless.sdk.server_kind import lowlevel_server
-from tmcp_serverless.testing.contracts import RecordingController
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
@@ -231,29 +224,6 @@ def own_params() -> Any:
 # Over managers with the abstract methods alone
 
 
-class Bare(StreamSessionManager):
-    """A manager with the abstract methods alone."""
-
-    def __init__(self, inner: InMemoryStreamSessionManager | None = None) -> None:
-        self.inner = inner or InMemoryStreamSessionManager()
-
-    async def create(self, id: str, controller: Any, *, after: str | None = None) -> None:
-        await self.inner.create(id, controller, after=after)
-
-    async def delete(self, id: str) -> None:
-        await self.inner.delete(id)
-
-    async def has(self, id: str) -> bool:
-        return await self.inner.has(id)
-
-    async def send(self, sessions: Any, data: str) -> None:
-        await self.inner.send(sessions, data)
-
-
-def bare() -> SessionManagers:
-    return SessionManagers(streams=Bare(), info=InMemoryInfoSessionManager())
-
-
 def changing(server: MCPServer) -> MCPServer:
     @server.tool()
     async def change(ctx: Context) -> str:
@@ -269,7 +239,7 @@ def changing(server: MCPServer) -> MCPServer:
 
 
 async def test_over_bare_managers_a_stream_hears_what_a_tool_publishes_once() -> None:
-    async with create_handler(changing(MCPServer("bare")), session_manager=bare()) as handler:
+    async with create_handler(changing(MCPServer("bare")), session_manager=bare_managers()) as handler:
         client = ModernClient(handler.app)
         async with client.listen(toolsListChanged=True, resourceSubscriptions=["note://one"]) as stream:
             await stream.count(1)
@@ -281,32 +251,25 @@ async def test_over_bare_managers_a_stream_hears_what_a_tool_publishes_once() ->
         assert methods(stream) == [ACKNOWLEDGED, TOOLS, UPDATED, TOOLS, TOOLS]
 
 
-async def test_over_bare_managers_listen_streams_hear_their_own_process_and_every_broadcast() -> None:
-    store, info = InMemoryStreamSessionManager(), InMemoryInfoSessionManager()
-    here, there = (
-        create_handler(
-            official(ListenHandler(InMemorySubscriptionBus())),
-            session_manager=SessionManagers(streams=Bare(store), info=info),
-        )
-        for _ in range(2)
-    )
+async def test_over_bare_managers_listen_streams_hear_their_own_process() -> None:
+    server = official(ListenHandler(InMemorySubscriptionBus()))
     wanted = {"toolsListChanged": True, "resourceSubscriptions": ["test://a"]}
-    async with ModernClient(here.app).listen(**wanted) as stream:
-        await stream.count(1)
-        await ModernClient(here.app).call("change")
-        await stream.count(2)
-        await here.notifier.resource_updated("test://a")
-        await stream.count(3)
-        await there.notifier.tools_changed()
-        await stream.count(4)
+    async with create_handler(server, session_manager=bare_managers()) as handler:
+        client = ModernClient(handler.app)
+        async with client.listen(**wanted) as stream:
+            await stream.count(1)
+            await client.call("change")
+            await stream.count(2)
+            await handler.notifier.resource_updated("test://a")
+            await stream.count(3)
+            await handler.notifier.tools_changed()
+            await stream.count(4)
         assert methods(stream) == [ACKNOWLEDGED, TOOLS, UPDATED, TOOLS]
-    await here.aclose()
-    await there.aclose()
 
 
 @pytest.mark.parametrize("server", [lambda: MCPServer("bare"), lambda: FastMCP("bare")])
 async def test_over_bare_managers_a_notifier_reaches_the_streams_of_its_process_once(server: Any) -> None:
-    managers = bare()
+    managers = bare_managers()
     async with create_handler(server(), session_manager=managers) as handler:
         client = ModernClient(handler.app)
         wanted = {"toolsListChanged": True, "resourceSubscriptions": ["note://one"]}
@@ -318,42 +281,17 @@ async def test_over_bare_managers_a_notifier_reaches_the_streams_of_its_process_
                 await notifier.tools_changed()
             for stream in (one, two):
                 await stream.count(5)
-                # Broadcasts go through the manager, and updates do not.
-                assert sorted(methods(stream)) == sorted([ACKNOWLEDGED, UPDATED, TOOLS, UPDATED, TOOLS])
+                assert methods(stream) == [ACKNOWLEDGED, UPDATED, TOOLS, UPDATED, TOOLS]
 
 
 async def test_a_server_keeps_its_bus_where_the_managers_have_no_topic() -> None:
     server: Any = MCPServer("both")
     own = server._subscriptions
-    shared = SessionManagers(streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager())
-    for managers, keeps in ((bare(), True), (shared, False), (bare(), True)):
+    shared = SessionManagers(streams=BareStreams(), info=BareInfo(), events=InMemoryEventTopic())
+    for managers, keeps in ((bare_managers(), True), (shared, False), (bare_managers(), True)):
         async with create_handler(server, session_manager=managers) as handler:
             await ModernClient(handler.app).ask("tools/list")
             assert (server._subscriptions is own) is keeps
-
-
-async def test_the_default_topic_forgets_who_has_left() -> None:
-    manager, gone, kept = Bare(), RecordingController(), RecordingController()
-    address = await manager.watch(gone)
-    await manager.watch(kept)
-    await manager.release(address, gone)
-    await manager.publish("event")
-    assert await kept.count(1) == ["event"]
-    assert gone.data == []
-    with pytest.raises(ValueError, match="NUL"):
-        await manager.publish("a\0b")
-
-
-async def test_the_default_release_leaves_a_stream_to_who_has_taken_it_over() -> None:
-    class Superseded(RecordingController):
-        superseded = True
-
-    manager, first, second = Bare(), Superseded(), RecordingController()
-    await manager.create("id", first)
-    await manager.create("id", second)
-    await manager.release("id", first)
-    await manager.send(["id"], "message")
-    assert await second.count(1) == ["message"]
 
 
 async def test_a_boundary_of_a_subclass_is_asked(new_handler: NewHandler) -> None:

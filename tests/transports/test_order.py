@@ -112,9 +112,9 @@ async def test_broadcasts_side_by_side(new_handler: NewHandler) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_the_one_stream_of_http_sse_also_where_the_store_fails(seed: int) -> None:
-    slowness = Slowness(seed, failing=frozenset({"deliver"}), every=12)
+    slowness = Slowness(seed, failing=frozenset({"append"}), every=12)
     async with create_handler(hurried_server(), session_manager=slow_managers(slowness)) as handler:
-        while "deliver" not in slowness.failures:
+        while "append" not in slowness.failures:
             async with SseClient(handler.app) as client:
                 # The seed may fail what is answered with 503; only what the tool says is looked at.
                 slowness.every = 1_000_000

@@ -218,7 +218,7 @@ async def test_a_request_that_ends_while_its_inbox_is_opened_lets_that_finish_an
     assert opened.is_set()
     inbox = inbox_of(client.session or "", request_name(7))
     assert not await streams.has(inbox)
-    assert not await streams.deliver(inbox, "{}"), "it has no mailbox any more"
+    assert await streams.append(inbox, "{}", create=False) is None, "it has no mailbox any more"
 
 
 async def test_an_inbox_that_does_not_open_keeps_nobody(

@@ -529,7 +529,7 @@ async def test_a_subscription_can_be_taken_back(client: Client) -> None:
 
 
 async def test_unsubscribing_is_not_offered_where_the_managers_cannot_take_a_subscription_back() -> None:
-    from tests.sessions.test_contracts import BareInfo
+    from tests.support.bare_managers import BareInfo
 
     info = BareInfo()
     managers = SessionManagers(streams=InMemoryStreamSessionManager(), info=info)

@@ -11,6 +11,7 @@ import pytest
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 
+from tests.support.bare_managers import bare_managers
 from tests.support.client import Client
 from tests.support.fixtures import postgres_managers
 from tests.support.front import Front
@@ -25,14 +26,13 @@ from tmcp_serverless import (
     InMemoryStreamSessionManager,
     SessionManagers,
     StoreUnavailableError,
-    StreamSessionManager,
     create_handler,
 )
 from tmcp_serverless.transports import PLATFORM_EXTENSION, Platform
 from tmcp_serverless.transports.readers import StreamReader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator
 
     from tests.support.fixtures import NewHandler
     from tmcp_serverless.sessions import SessionRecord, StreamController
@@ -312,7 +312,9 @@ async def test_a_host_that_stops_while_a_session_is_deleted_leaves_nothing_of_it
         return not await handler.managers.streams.has(client.id) and await info.load(client.id) is None
 
     await eventually(gone)
-    assert not await handler.managers.streams.deliver(client.id, "{}"), "it has no mailbox any more"
+    assert await handler.managers.streams.append(client.id, "{}", create=False) is None, (
+        "it has no mailbox any more"
+    )
 
 
 async def test_a_session_whose_metadata_cannot_be_deleted_gives_its_stream_back(
@@ -386,29 +388,8 @@ async def test_a_post_to_such_a_host_is_served_all_the_same(handlers: list[Handl
 # Managers
 
 
-class BareStreams(StreamSessionManager):
-    """The abstract methods and nothing else."""
-
-    def __init__(self) -> None:
-        self._inner = InMemoryStreamSessionManager()
-
-    async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
-        await self._inner.create(id, controller, after=after)
-
-    async def delete(self, id: str) -> None:
-        await self._inner.delete(id)
-
-    async def has(self, id: str) -> bool:
-        return await self._inner.has(id)
-
-    async def send(self, sessions: Iterable[str] | None, data: str) -> None:
-        await self._inner.send(sessions, data)
-
-
 async def test_somebodys_own_managers_need_the_abstract_methods_only(stage: Stage) -> None:
-    from tests.sessions.test_contracts import BareInfo
-
-    managers = SessionManagers(streams=BareStreams(), info=BareInfo())
+    managers = bare_managers()
     handlers = [create_handler(talkative_server(stage), session_manager=managers) for _ in range(2)]
     async with SseClient(*(handler.app for handler in handlers)) as client:
         await client.initialize(capabilities=CAPABILITIES)
@@ -428,11 +409,11 @@ class ShakyStreams(InMemoryStreamSessionManager):
 
     away = 0
 
-    async def deliver(self, id: str, data: str) -> bool:
+    async def append(self, id: str, data: str, **options: Any) -> str | None:
         if self.away > 0:
             self.away -= 1
             raise StoreUnavailableError("away")
-        return await super().deliver(id, data)
+        return await super().append(id, data, **options)
 
     async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
         self.controller = controller

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.bare_managers import BareStreams, bare_managers
 from tests.support.client import Client
 from tests.support.servers import small_server
 from tests.support.talkative import Stage, talkative_server
-from tests.transports.test_sse_sessions import BareStreams
 from tmcp_serverless import InMemoryInfoSessionManager, SessionManagers, create_handler
-from tmcp_serverless.sessions import stream_manager
+from tmcp_serverless.sessions import streams
 from tmcp_serverless.testing.contracts.recording import RecordingController
 from tmcp_serverless.transports.readers import RequestReader
 from tmcp_serverless.transports.stream_reader import StreamReader
@@ -228,10 +228,8 @@ async def test_a_requests_stream_that_two_resume_is_answered_on_one_and_ends_on_
 
 
 async def test_managers_with_the_abstract_methods_alone_have_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.sessions.test_contracts import BareInfo
-
-    monkeypatch.setattr(stream_manager, "_LOOK_SECONDS", 0.05)
-    managers = SessionManagers(streams=BareStreams(), info=BareInfo())
+    monkeypatch.setattr(streams, "_LOOK_SECONDS", 0.05)
+    managers = bare_managers()
     handler = create_handler(small_server(), session_manager=managers)
     client = await Client(handler.app).initialize()
     async with client.listen() as old:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -23,6 +24,7 @@ from tests.support.modern_fixtures import client, stage
 from tests.support.modern_server import Stage, modern_server
 from tests.support.waiting import eventually
 from tmcp_serverless import (
+    InMemoryEventTopic,
     InMemoryInfoSessionManager,
     InMemoryStreamSessionManager,
     Notifier,
@@ -34,6 +36,8 @@ from tmcp_serverless.sdk.own_bus import own_handler
 from tmcp_serverless.transports.modern_client_stream import ModernClientStream
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from tests.support.fixtures import NewHandler
     from tmcp_serverless.testing.postgres import EmbeddedPostgres
     from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -96,23 +100,27 @@ async def test_rule_j5_a_stream_ends_with_a_result_when_the_process_is_drained(
 async def test_rule_j5_a_stream_that_is_being_opened_when_the_process_is_drained_ends_too(
     stage: Stage,
 ) -> None:
-    class Slow(InMemoryStreamSessionManager):
+    class Slow(InMemoryEventTopic):
         def __init__(self) -> None:
             super().__init__()
             self.watching, self.go_on = asyncio.Event(), asyncio.Event()
 
-        async def watch(self, controller: Any) -> str:
+        @asynccontextmanager
+        async def watch(self, controller: Any) -> AsyncGenerator[None]:
             self.watching.set()
             await self.go_on.wait()
-            return await super().watch(controller)
+            async with super().watch(controller):
+                yield
 
-    streams = Slow()
-    managers = SessionManagers(streams=streams, info=InMemoryInfoSessionManager())
+    topic = Slow()
+    managers = SessionManagers(
+        streams=InMemoryStreamSessionManager(), info=InMemoryInfoSessionManager(), events=topic
+    )
     handler = create_handler(modern_server(stage), session_manager=managers)
     async with ModernClient(handler.app).listen(toolsListChanged=True) as stream:
-        await streams.watching.wait()
+        await topic.watching.wait()
         await handler.drain()
-        streams.go_on.set()
+        topic.go_on.set()
         await stream.whole()
     assert methods(stream) == ["notifications/subscriptions/acknowledged", "result"]
     await handler.aclose()

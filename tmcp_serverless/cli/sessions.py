@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tmcp_serverless.cli.commands import database_url_option, run, settings_for
-from tmcp_serverless.sessions.ids import is_session_id
+from tmcp_serverless.sessions.addresses import is_session_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

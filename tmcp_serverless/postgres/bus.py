@@ -54,7 +54,7 @@ class PostgresSubscriptionBus(StreamSubscriptionBus):
                 namespace=namespace,
                 schema=schema,
             )
-        super().__init__(target)
+        super().__init__(target.events)
 
     async def aclose(self) -> None:
         """Stop watching, and close the connections if they are this bus's own."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tmcp_serverless.postgres.database import Connection, Database, Row
-    from tmcp_serverless.postgres.rings import Ring
+    from tmcp_serverless.postgres.rings import Door
 
 __all__ = ["Doorbell", "DoorbellMode"]
 
@@ -94,8 +94,10 @@ class Doorbell:
         self._ticked_at = 0.0
         self._lingers_until = 0.0
 
-    async def open(self, channel: str, ring: Ring) -> None:
-        """Call `ring` whenever the channel is notified. LISTEN holds when this returns.
+    async def open(self, *doors: Door) -> None:
+        """Call these rings whenever their channels are notified. LISTEN holds when this returns.
+
+        It is one statement for any number of channels.
 
         Raises:
             StoreUnavailableError: The database cannot be reached.
@@ -106,15 +108,15 @@ class Doorbell:
                 self._silent = self._is_crowded_out = False
             if not self._silent and not self._is_usable():
                 await self._connect()
-            new = self._rings.add(channel, ring)
+            new = [channel for channel, ring in doors if self._rings.add(channel, ring)]
             self._pace.hurry()
             try:
                 if self._silent:
                     self._wake.set()  # The new stream wants to know soon.
                 elif new:
-                    await self._listen(channel)
+                    await self._listen(*new)
             except BaseException:
-                self._rings.forget(channel, ring)
+                self.forget(*doors)
                 if not self._rings:
                     self._listener.terminate()
                 raise
@@ -124,12 +126,12 @@ class Doorbell:
                     self._keep(), context=contextvars.Context()
                 )
 
-    def forget(self, *doors: tuple[str, Ring]) -> None:
+    def forget(self, *doors: Door) -> None:
         """Stop calling these rings: others have taken their place, or the server cannot be told."""
         for channel, ring in doors:
             self._rings.forget(channel, ring)
 
-    async def close(self, *doors: tuple[str, Ring]) -> None:
+    async def close(self, *doors: Door) -> None:
         """Stop calling these rings, each with its channel. After the last ring the connection is closed."""
         self.forget(*doors)
         async with self._using:
@@ -190,9 +192,9 @@ class Doorbell:
             self._silent, self._proven = not delivers, True
         self._rings.ring_all()
 
-    async def _listen(self, channel: str) -> None:
+    async def _listen(self, *channels: str) -> None:
         try:
-            await self._listener.listen(channel)
+            await self._listener.listen(*channels)
         except StoreUnavailableError as error:
             # The connection was lost while nothing was sent on it, and no error has shown that.
             logger.debug("the doorbell connects anew: %s", error)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private
+from tmcp_serverless.sessions.addresses import BROADCAST, EVENTS, is_private
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.doorbell import Doorbell
     from tmcp_serverless.postgres.held import HeldStream
-    from tmcp_serverless.postgres.rings import Ring
+    from tmcp_serverless.postgres.rings import Door
     from tmcp_serverless.postgres.tables import Tables
 
 __all__ = ["Doors"]
@@ -34,13 +34,7 @@ class Doors:
 
     async def open(self, stream: HeldStream) -> None:
         """Have the stream rung. LISTEN holds when this returns."""
-        await self._doorbell.open(self.own(stream), stream.ring)
-        if stream.watches or not is_private(stream.id):
-            try:
-                await self._doorbell.open(*self._topic_door(stream))
-            except BaseException:
-                await self.close(stream)
-                raise
+        await self._doorbell.open(*self._of(stream))
 
     async def close(self, *streams: HeldStream) -> None:
         """Ring these streams no more, and UNLISTEN channels without another stream."""
@@ -53,8 +47,8 @@ class Doors:
     def _of_topic(self, address: str) -> str:
         return self._tables.channel(self._tables.namespace.key(address))
 
-    def _topic_door(self, stream: HeldStream) -> tuple[str, Ring]:
-        return self._of_topic(BROADCAST), stream.ring if stream.watches else stream.ring_topic
-
-    def _of(self, stream: HeldStream) -> tuple[tuple[str, Ring], ...]:
-        return self._topic_door(stream), (self.own(stream), stream.ring)
+    def _of(self, stream: HeldStream) -> list[Door]:
+        doors: list[Door] = [(self.own(stream), stream.ring)]
+        if not stream.watches and not is_private(stream.id):
+            doors.append((self._of_topic(BROADCAST), stream.ring_topic))
+        return doors

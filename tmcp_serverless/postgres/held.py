@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from tmcp_serverless.sessions.cursors import Cursor
+from tmcp_serverless.sessions.records import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +33,7 @@ class HeldStream:
     """The cursor before the last read."""
 
     watches: bool = False
-    """True if it reads the topics beside other streams, without a lease."""
+    """True if it reads the topic of events beside other watches, without a lease."""
 
     heard: int = 0
     """The number of notifications for its own mailbox since the last read began; one per message."""
@@ -80,11 +80,8 @@ class OpenStreams:
     watches: list[str]
     """The holders of the watches."""
 
-    watches_own: list[str]
-    """The watches' cursors in the topic of events, as text: the driver would look up the type `bigint[]`."""
-
-    watches_topic: list[str]
-    """The watches' cursors in the topic of broadcasts, as text for the same reason."""
+    watches_cursors: list[str]
+    """The watches' cursors, as text: the driver would look up the type `bigint[]`."""
 
     @classmethod
     def of(cls, streams: Iterable[HeldStream]) -> Self:
@@ -96,8 +93,7 @@ class OpenStreams:
             ids=[stream.id for stream in leases],
             holders=[stream.holder for stream in leases],
             watches=[stream.holder for stream in watches],
-            watches_own=[str(stream.cursor.own) for stream in watches],
-            watches_topic=[str(stream.cursor.topic) for stream in watches],
+            watches_cursors=[str(stream.cursor.own) for stream in watches],
         )
 
     @property
@@ -105,6 +101,6 @@ class OpenStreams:
         """The holders of all open streams."""
         return {*self.holders, *self.watches}
 
-    def arguments(self) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
-        """Return the parameters of the statements `heartbeat` and `news`, from `$1` to `$5`."""
-        return self.ids, self.holders, self.watches, self.watches_own, self.watches_topic
+    def arguments(self) -> tuple[list[str], list[str], list[str], list[str]]:
+        """Return the parameters of the statements `heartbeat` and `news`, from `$1` to `$4`."""
+        return self.ids, self.holders, self.watches, self.watches_cursors

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
+from tmcp_serverless.closable import Store
 from tmcp_serverless.postgres.components import keys_component
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
 from tmcp_serverless.postgres.tables import PostgresManager, Tables
-from tmcp_serverless.sessions.manager import SessionManager
 
 __all__ = ["PostgresKeyStore"]
 
 
-class PostgresKeyStore(PostgresManager, SessionManager):
+class PostgresKeyStore(PostgresManager, Store):
     """A `KeyStore` in Postgres, for every instance.
 
     Args:

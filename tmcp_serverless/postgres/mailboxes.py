@@ -9,8 +9,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import StoreUnavailableError
-from tmcp_serverless.sessions.cursors import Cursor
-from tmcp_serverless.sessions.ids import BROADCAST, EVENTS
+from tmcp_serverless.sessions.addresses import BROADCAST, EVENTS
+from tmcp_serverless.sessions.records import Cursor
 from tmcp_serverless.sessions.send_order import SendOrder
 
 if TYPE_CHECKING:
@@ -45,17 +45,19 @@ class Mailboxes:
         self._bounds = (retention_rows, retention_bytes)
         self._order = SendOrder()
 
-    async def append(self, id: str, data: str) -> str:
-        """Append to one mailbox, make it if there is none, and return the message's cursor."""
+    async def append(self, id: str, data: str, *, create: bool = True) -> str | None:
+        """Append to one mailbox, and return the message's cursor.
+
+        If there is none, it is made, or nothing is appended and the result is `None`.
+        """
         with self._order.take(id) as turn:
             await turn.come()
             row = await self._tables.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
-            if row is None:
+            if row is None and create:
                 # It is the first message of its mailbox.
                 row = await self._tables.fetchrow("append", id, data, self._lease_seconds, idempotent=False)
-        assert row is not None  # noqa: S101 - the statement returns the row that it wrote
         await self._trim_if_due(id, row)
-        return str(Cursor(row[0], 0))
+        return None if row is None else str(Cursor(row[0], 0))
 
     async def append_at(self, id: str, number: int, data: str) -> str:
         """Append to one mailbox at the number that its only writer gives, and return the message's cursor."""
@@ -72,14 +74,6 @@ class Mailboxes:
             )
         if row is not None and row[0]:
             await self._trim(row[0])
-
-    async def deliver(self, id: str, data: str) -> bool:
-        """Append to one mailbox, if it exists; return true if it does."""
-        with self._order.take(id) as turn:
-            await turn.come()
-            row = await self._tables.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
-        await self._trim_if_due(id, row)
-        return row is not None
 
     async def broadcast(self, data: str) -> None:
         """Append to the topic of all sessions, and ring its channel."""

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.forms import DEFAULT_NAMESPACE, check_namespace
-from tmcp_serverless.sessions.ids import BROADCAST, EVENTS
+from tmcp_serverless.sessions.addresses import BROADCAST, EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

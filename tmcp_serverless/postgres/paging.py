@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.sessions.cursors import Cursor
 from tmcp_serverless.sessions.pump import Page
-from tmcp_serverless.sessions.records import StoredEvent
+from tmcp_serverless.sessions.records import Cursor, StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

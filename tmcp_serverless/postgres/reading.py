@@ -11,10 +11,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.postgres.paging import page_of
-from tmcp_serverless.sessions.cursors import Cursor
-from tmcp_serverless.sessions.ids import is_private
+from tmcp_serverless.sessions.addresses import is_private
 from tmcp_serverless.sessions.pump import Page
-from tmcp_serverless.sessions.records import CloseReason, StoredEvent
+from tmcp_serverless.sessions.records import CloseReason, Cursor, StoredEvent
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.doorbell import Doorbell
@@ -57,7 +56,7 @@ class Reading:
     async def peek(self, stream: HeldStream) -> Page:
         """Return the next page for a watch."""
         async with self._turns:
-            rows = await self._tables.fetch("peek", *stream.cursor, idempotent=True)
+            rows = await self._tables.fetch("peek", stream.cursor.own, idempotent=True)
         page, stream.cursor = page_of(rows, stream.cursor)
         return page
 

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Ring", "Rings"]
+__all__ = ["Door", "Ring", "Rings"]
 
 Ring: TypeAlias = "Callable[[bool], None]"
 """A callback: called with true for each notification of its channel, with false if some may be missing."""
+
+Door: TypeAlias = "tuple[str, Ring]"
+"""A channel, and a callback for its notifications."""
 
 
 class Rings:

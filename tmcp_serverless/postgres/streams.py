@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -20,6 +20,7 @@ from tmcp_serverless.postgres.components import streams_component
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
 from tmcp_serverless.postgres.doors import Doors
+from tmcp_serverless.postgres.events import PostgresEventTopic
 from tmcp_serverless.postgres.heartbeats import Heartbeats
 from tmcp_serverless.postgres.held import HeldStream
 from tmcp_serverless.postgres.leases import ANY_AGE, Leases
@@ -29,16 +30,10 @@ from tmcp_serverless.postgres.reading import Reading
 from tmcp_serverless.postgres.standbys import Standbys
 from tmcp_serverless.postgres.sweeping import Sweeper
 from tmcp_serverless.postgres.tables import PostgresManager, Tables
-from tmcp_serverless.sessions.arguments import (
-    checked_session_ids,
-    refuse_reserved_id,
-    refuse_what_is_no_json,
-)
-from tmcp_serverless.sessions.contracts import StreamSessionManager
-from tmcp_serverless.sessions.cursors import Cursor
-from tmcp_serverless.sessions.ids import mint_watch
+from tmcp_serverless.sessions.addresses import checked_session_ids, refuse_reserved_id
 from tmcp_serverless.sessions.pump import Pump
-from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.sessions.records import CloseReason, Cursor, refuse_nul
+from tmcp_serverless.sessions.streams import StreamSessionManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -192,40 +187,28 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
                 self._retire(held, CloseReason.SUPERSEDED)
             return True
 
-    def _new_stream(self, id: str, controller: StreamController, *, watches: bool = False) -> HeldStream:
+    def _new_stream(self, id: str, controller: StreamController) -> HeldStream:
         async def read() -> Page | CloseReason:
-            return await (self._reading.peek(stream) if watches else self._reading.read(stream))
+            return await self._reading.read(stream)
 
         # The holder is a fencing token, after the instance's name for `tmcp-serverless sessions`.
         holder = f"{instance_name()} {secrets.token_hex(12)}"
-        stream = HeldStream(id, holder, Pump(controller, read), watches=watches)
+        stream = HeldStream(id, holder, Pump(controller, read))
         return stream
 
-    async def watch(self, controller: StreamController) -> str:
-        """Read broadcasts and events from now on. LISTEN holds before the cursor is taken."""
-        address = mint_watch()
-        stream = self._new_stream(self._key(address), controller, watches=True)
-        await self._tables.ready()
-        await self._doors.open(stream)
-        try:
-            row = await self._tables.fetchrow("watch", idempotent=True)
-            assert row is not None  # noqa: S101 - the statement returns the row that it wrote
-        except BaseException:
-            await self._doors.close(stream)
-            raise
-        stream.cursor = Cursor(row[0], row[1])
-        self._streams[stream.id] = stream
-        stream.pump.start(str(stream.cursor))
-        return address
+    @cached_property
+    def events(self) -> PostgresEventTopic:
+        """The topic of events in the same tables, over the same connections."""
+        return PostgresEventTopic(self._tables, self._mailboxes, self._doors, self._reading, self._streams)
 
-    async def publish(self, data: str) -> None:
-        """Append an event for all watches, in one statement."""
-        refuse_what_is_no_json(data)
-        await self._mailboxes.publish(data)
-
-    async def release(self, id: str, controller: StreamController) -> None:
-        """End this controller's stream, and keep its cursor for the next one."""
-        stream = self._streams.get(self._key(id))
+    async def release(self, id: str, controller: StreamController | None = None) -> None:
+        """End this controller's stream, or without one any holder's; its cursor stays for the next one."""
+        key = self._key(id)
+        if controller is None:
+            await self._tables.fetchrow("interrupt", key, idempotent=True)
+            self._standbys.wake(key)
+            return
+        stream = self._streams.get(key)
         if stream is not None and stream.pump.controller is controller:
             await self._release(stream)
 
@@ -274,7 +257,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
         """Append the message, in one statement. A committed message is delivered."""
-        refuse_what_is_no_json(data)
+        refuse_nul(data)
         if sessions is None:
             await self._mailboxes.broadcast(data)
             return
@@ -284,22 +267,14 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         elif keys:
             await self._mailboxes.append_to_all(keys, data)
 
-    async def append(self, id: str, data: str, *, after: str | None = None) -> str:
+    async def append(
+        self, id: str, data: str, *, after: str | None = None, create: bool = True
+    ) -> str | None:
         """Append a message to one mailbox and return its cursor."""
-        refuse_what_is_no_json(data)
-        if after is None:
-            return await self._mailboxes.append(self._key(id), data)
-        return await self._mailboxes.append_at(self._key(id), Cursor.parse(after).own + 1, data)
-
-    async def deliver(self, id: str, data: str) -> bool:
-        """Append a message to a mailbox, if it exists already."""
-        refuse_what_is_no_json(data)
-        return await self._mailboxes.deliver(self._key(id), data)
-
-    async def interrupt(self, id: str) -> None:
-        """End the session's stream on any instance; its cursor stays."""
-        await self._tables.fetchrow("interrupt", self._key(id), idempotent=True)
-        self._standbys.wake(self._key(id))
+        refuse_nul(data)
+        if after is None or not create:
+            return await self._mailboxes.append(self._key(id), data, create=create)
+        return await self._mailboxes.append_at(self._key(id), Cursor.after(after).own + 1, data)
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` stale leases, old messages and unused mailboxes each; return the number."""

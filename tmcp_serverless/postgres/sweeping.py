@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.sessions.ids import random_sweep_start
+from tmcp_serverless.sessions.addresses import random_sweep_start
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Row

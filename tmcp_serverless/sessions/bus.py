@@ -1,4 +1,4 @@
-"""The modern era's subscriptions, across instances: the SDK's `SubscriptionBus` over a topic's mailbox.
+"""The modern era's subscriptions, across instances: the SDK's `SubscriptionBus` over an `EventTopic`.
 
 (2026-07-28, basic/patterns/subscriptions; `mcp.server.subscriptions` has the promises of a bus)
 
@@ -15,22 +15,23 @@ import asyncio
 import contextvars
 import json
 import logging
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 
 from tmcp_serverless.closable import Closable
 from tmcp_serverless.errors import TmcpError
-from tmcp_serverless.sessions.ids import EVENTS
+from tmcp_serverless.sessions.addresses import EVENTS
 from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.sessions.send_order import SendOrder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from mcp.shared.subscriptions import ServerEvent
 
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
+    from tmcp_serverless.sessions.events import EventTopic
     from tmcp_serverless.sessions.records import StoredEvent
 
 __all__ = ["StreamSubscriptionBus"]
@@ -47,16 +48,23 @@ _LONGEST_AGAIN_SECONDS = 8.0
 class StreamSubscriptionBus(Closable):
     """A `SubscriptionBus` that reaches the listen streams of every instance.
 
-    It watches the store while anything listens in this process: one watch for any number of streams.
-    Over a store without a topic (`StreamSessionManager.has_topic`), events reach this process alone.
+    It watches the topic while anything listens in this process: one watch for any number of streams.
 
     Args:
-        streams: The manager that publishes and watches events.
+        topic: The topic of events.
+        reaches_others: False if the topic is of this process alone.
+        order: The order of the events that this process publishes; by default the bus has its own.
 
     """
 
-    def __init__(self, streams: StreamSessionManager) -> None:
-        self._streams = streams
+    def __init__(
+        self, topic: EventTopic, *, reaches_others: bool = True, order: SendOrder | None = None
+    ) -> None:
+        self.reaches_others = reaches_others
+        """True if events reach the streams of other instances."""
+
+        self._topic = topic
+        self._order = SendOrder() if order is None else order
         self._listeners: dict[object, Callable[[ServerEvent], None]] = {}
         self._held: dict[object, Callable[[], None]] = {}
         self._turn = asyncio.Lock()
@@ -64,23 +72,18 @@ class StreamSubscriptionBus(Closable):
         self._reconciling: asyncio.Task[None] | None = None
 
     @property
-    def reaches_others(self) -> bool:
-        """True if events reach the streams of other instances."""
-        return self._streams.has_topic
-
-    @property
     def namespace(self) -> str | None:
         """The part of the store that the bus is for; `None` if the store has no parts."""
-        return getattr(self._streams, "namespace", None)
+        return getattr(self._topic, "namespace", None)
 
     async def publish(self, event: ServerEvent) -> None:
         """Tell every listening stream, on every instance. Committed when it returns."""
         from tmcp_serverless.sdk.events import message_of  # noqa: PLC0415 - sessions do without the SDK
 
         data = json.dumps(message_of(event), separators=(",", ":"))
-        with self._streams.send_order.take(EVENTS) as turn:
+        with self._order.take(EVENTS) as turn:
             await turn.come()
-            await self._streams.publish(data)
+            await self._topic.publish(data)
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         """Call the listener with each event from now on; return a function that ends this.
@@ -146,7 +149,7 @@ class StreamSubscriptionBus(Closable):
             await self._drop_unwanted_watch()
             if self._watch is None and self._is_wanted:
                 watch = _Watch(self._hear, self._lose)
-                watch.address = await self._streams.watch(watch)
+                await watch.context.enter_async_context(self._topic.watch(watch))
                 self._watch = watch
 
     async def _close_unwanted_watch(self) -> None:
@@ -160,7 +163,7 @@ class StreamSubscriptionBus(Closable):
             watch, self._watch = self._watch, None
             watch.closed = True
             try:
-                await self._streams.release(watch.address, watch)
+                await watch.context.aclose()
             except TmcpError as error:
                 logger.debug("a watch is left to the store: %s", error)
 
@@ -211,7 +214,7 @@ class _Watch:
     ) -> None:
         from tmcp_serverless.sdk.events import event_of  # noqa: PLC0415 - sessions do without the SDK
 
-        self.address = ""
+        self.context = AsyncExitStack()
         self.closed = False
         self._hear = hear
         self._lose = lose

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Protocol, runtime_checkable
 
-from tmcp_serverless.sessions.manager import SessionManager
+from tmcp_serverless.closable import Store
 
 __all__ = ["InMemoryKeyStore", "KeyStore"]
 
@@ -27,7 +27,7 @@ class KeyStore(Protocol):
         ...
 
 
-class InMemoryKeyStore(SessionManager):
+class InMemoryKeyStore(Store):
     """Secrets and spent tokens in the memory of one process."""
 
     def __init__(self) -> None:

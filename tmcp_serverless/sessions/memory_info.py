@@ -7,11 +7,11 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.sessions.contracts import InfoSessionManager
+from tmcp_serverless.sessions.info import InfoSessionManager
 from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
 
 if TYPE_CHECKING:
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
+    from tmcp_serverless.sessions.streams import StreamSessionManager
 
 __all__ = ["InMemoryInfoSessionManager"]
 

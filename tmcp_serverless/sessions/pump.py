@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.records import StoredEvent, StreamController
 
-__all__ = ["Page", "Pump"]
+__all__ = ["Page", "Pump", "Turns"]
 
 logger = logging.getLogger(__name__)
 
@@ -168,3 +168,33 @@ class Pump:
         except NotWrittenError:
             # The controller has ended, and is about to release the stream.
             self.discarded = self._closed = True
+
+
+class Turns:
+    """The waiting streams of this process, by address."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, dict[asyncio.Event, None]] = {}
+
+    @property
+    def ids(self) -> list[str]:
+        """The addresses that have a waiting stream."""
+        return list(self._waiting)
+
+    async def wait(self, id: str, claim: Callable[[], Awaitable[bool]]) -> None:
+        """Call `claim` now, and each time that the stream may be free, until it returns true."""
+        turn = asyncio.Event()
+        self._waiting.setdefault(id, {})[turn] = None
+        try:
+            while not await claim():
+                await turn.wait()
+                turn.clear()
+        finally:
+            del self._waiting[id][turn]
+            if not self._waiting[id]:
+                del self._waiting[id]
+
+    def wake(self, id: str) -> None:
+        """Let the stream that has waited longest at this address try to claim it."""
+        if turns := self._waiting.get(id):
+            next(iter(turns)).set()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeAlias
+
+from tmcp_serverless.errors import InvalidCursorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,11 +15,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ANONYMOUS",
     "CloseReason",
+    "Cursor",
     "Json",
     "NotWrittenError",
     "SessionRecord",
     "StoredEvent",
     "StreamController",
+    "refuse_nul",
 ]
 
 Json: TypeAlias = dict[str, Any]
@@ -24,6 +29,8 @@ Json: TypeAlias = dict[str, Any]
 
 ANONYMOUS = ""
 """The principal of requests that carry no credential."""
+
+_CURSOR = re.compile(r"(\d{1,18})\.(\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +75,45 @@ class StoredEvent:
     """
 
 
+class Cursor(NamedTuple):
+    """A stream's position: the numbers of the last messages from its own mailbox and from the topic."""
+
+    own: int
+    topic: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse the text that `str` wrote.
+
+        Raises:
+            InvalidCursorError: The text is not of that form.
+
+        """
+        match = _CURSOR.fullmatch(text)
+        if match is None:
+            raise InvalidCursorError(f"not a cursor of this stream: {text[:64]!r}")
+        return cls(int(match[1]), int(match[2]))
+
+    @classmethod
+    def after(cls, text: str) -> Self:
+        """Parse a cursor that a mailbox's only writer gives; an empty one is before the first message."""
+        return cls.parse(text) if text else cls(0, 0)
+
+    def __str__(self) -> str:
+        return f"{self.own}.{self.topic}"
+
+
+def refuse_nul(data: str) -> None:
+    """Refuse a message that cannot be JSON text, and that Postgres could not store.
+
+    Raises:
+        ValueError: The message has a NUL character.
+
+    """
+    if "\0" in data:
+        raise ValueError("a message is JSON text, which has no NUL character (JSON writes it as \\u0000)")
+
+
 class CloseReason(StrEnum):
     """Reasons for which a manager closes a stream's controller."""
 
@@ -103,6 +149,8 @@ class StreamController(Protocol):
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Write the next events, in order. Returning late slows the reading down; raising ends the stream.
+
+        An event without data is skipped: it keeps a place in the mailbox, or shows that the client is there.
 
         Raises:
             NotWrittenError: The client is gone and nothing went out: the events are for the next stream.

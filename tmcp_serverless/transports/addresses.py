@@ -14,7 +14,7 @@ import re
 import secrets
 from typing import Any, NamedTuple
 
-from tmcp_serverless.sessions.ids import private_mailbox
+from tmcp_serverless.sessions.addresses import private_mailbox
 
 __all__ = [
     "EventId",

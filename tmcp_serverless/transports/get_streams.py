@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import InvalidCursorError, SessionNotFoundError, TmcpError
-from tmcp_serverless.sessions.stream_manager import StreamSessionManager
 from tmcp_serverless.transports.addresses import EventId
 from tmcp_serverless.transports.asgi import HttpProblem, note, platform_of, respond
 from tmcp_serverless.transports.platform import token_seconds
@@ -20,7 +19,7 @@ from tmcp_serverless.transports.standing_by import StandBy
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.transports.asgi import Request, Send
     from tmcp_serverless.transports.platform import HttpOptions
     from tmcp_serverless.transports.session import LoadedSession
@@ -120,8 +119,6 @@ class GetStreams:
 
     async def _release(self, address: str, reader: StreamReader) -> None:
         streams = self._managers.streams
-        if reader.superseded and type(streams).release is StreamSessionManager.release:
-            return  # The default deletes the stream, which is the other one's.
         try:
             await streams.release(address, reader)
         except TmcpError as error:

@@ -24,7 +24,7 @@ from tmcp_serverless.transports.server import ServerRuntime
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Scope, Send
     from tmcp_serverless.transports.platform import HttpOptions
@@ -144,11 +144,11 @@ class HandshakeTransport:
             case None:
                 inbox = inbox_of_question(session.id, message.get("id"))
                 if inbox is not None:
-                    await streams.deliver(inbox, dump(message).decode())
+                    await streams.append(inbox, dump(message).decode(), create=False)
             case "notifications/progress":
                 inbox = inbox_of_question(session.id, params.get("progressToken"))
                 if inbox is not None:
-                    await streams.deliver(inbox, dump(message).decode())
+                    await streams.append(inbox, dump(message).decode(), create=False)
             case "notifications/cancelled":
                 if type(params.get("requestId")) in (str, int):
                     await self._forward_cancellation(session, params["requestId"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
 
 from tmcp_serverless.errors import ConfigurationError, SessionNotFoundError
-from tmcp_serverless.sessions.ids import is_minted_id, is_stream_session_id
+from tmcp_serverless.sessions.addresses import is_minted_id, is_stream_session_id
 from tmcp_serverless.transports.asgi import HttpProblem, path_of, respond
 from tmcp_serverless.transports.client_stream import ClientStream
 from tmcp_serverless.transports.handshake import (
@@ -31,7 +31,7 @@ from tmcp_serverless.transports.session import LoadedSession
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import Request, Scope, Send
     from tmcp_serverless.transports.http_sse_runner import HttpSseRunner

@@ -17,8 +17,8 @@ from tmcp_serverless.transports.jsonrpc import dump, error_answer
 from tmcp_serverless.transports.runner import MessageRunner
 
 if TYPE_CHECKING:
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import Json
+    from tmcp_serverless.sessions.streams import StreamSessionManager
     from tmcp_serverless.transports.asgi import Scope
     from tmcp_serverless.transports.session import LoadedSession
 
@@ -125,7 +125,7 @@ class MailboxResponse:
             while True:
                 try:
                     # Not `send`: that would create the mailbox of a session again that has been deleted.
-                    if not await self._streams.deliver(self._session_id, data):
+                    if await self._streams.append(self._session_id, data, create=False) is None:
                         logger.debug("dropped a message: its session is gone")
                 except StoreUnavailableError:
                     if asyncio.get_running_loop().time() > until:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import TmcpError
-from tmcp_serverless.sessions.ids import mint_stream_session_id
+from tmcp_serverless.sessions.addresses import mint_stream_session_id
 from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.asgi import HttpProblem, platform_of
 from tmcp_serverless.transports.platform import NO_END_SECONDS, token_seconds
@@ -23,7 +23,7 @@ from tmcp_serverless.transports.stream_reader import StreamReader
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.sessions.records import StoredEvent
     from tmcp_serverless.transports.asgi import Request, Send
     from tmcp_serverless.transports.platform import HttpOptions

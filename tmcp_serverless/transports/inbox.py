@@ -13,15 +13,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import StoreUnavailableError, TmcpError
-from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.sessions.records import CloseReason, NotWrittenError
 from tmcp_serverless.transports.addresses import inbox_of
 from tmcp_serverless.transports.server_requests import ServerRequests
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import Json, StoredEvent
+    from tmcp_serverless.sessions.streams import StreamSessionManager
 
 __all__ = ["Inbox", "cancellation"]
 
@@ -133,8 +133,11 @@ class Inbox:
                 return
             self._claimed = False
             await self._streams.release(self._address, self)
-            if self._closed is not CloseReason.SUPERSEDED and not await self._streams.has(self._address):
+            if self._closed is not CloseReason.SUPERSEDED and await self._is_free():
                 await self._streams.delete(self._address)
+
+    async def _is_free(self) -> bool:
+        return not (self._streams.can_release and await self._streams.has(self._address))
 
     async def opened(self, cursor: str) -> None:
         """Note the cursor that the inbox starts at."""
@@ -142,8 +145,11 @@ class Inbox:
 
     async def write(self, events: Sequence[StoredEvent]) -> None:
         """Handle messages from the client."""
+        if self._closed is not None:
+            raise NotWrittenError
         for event in events:
-            await self._hear(json.loads(event.data))
+            if event.data:
+                await self._hear(json.loads(event.data))
             self._cursor = event.cursor
 
     async def missed(self, count: int) -> None:

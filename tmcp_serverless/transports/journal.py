@@ -12,7 +12,7 @@ from tmcp_serverless.transports import sse
 from tmcp_serverless.transports.addresses import EventId, new_run
 
 if TYPE_CHECKING:
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
+    from tmcp_serverless.sessions.streams import StreamSessionManager
 
 __all__ = ["PATIENCE_SECONDS", "RETRY_SECONDS", "Journal"]
 
@@ -57,7 +57,8 @@ class Journal:
     async def prime(self) -> bytes:
         """Return the frame that begins the stream: an id and no data (2025-11-25)."""
         try:
-            self._cursor = await self._streams.append(self._mailbox, "")
+            # The run's name is new, and so is its mailbox: the message's number is known.
+            self._cursor = await self._streams.append(self._mailbox, "", after="") or None
         except StoreUnavailableError as error:
             logger.warning("a stream cannot be resumed, for its beginning could not be stored: %s", error)
         if self._cursor is None:
@@ -96,7 +97,9 @@ class Journal:
         frames = b""
         while self._waiting:
             data, last = self._waiting[0]
-            self._cursor = await self._streams.append(self._mailbox, data.decode(), after=self._cursor)
+            self._cursor = (
+                await self._streams.append(self._mailbox, data.decode(), after=self._cursor) or None
+            )
             self._waiting.popleft()
             id = None if self._cursor is None else str(self._id._replace(cursor=self._cursor, last=last))
             frames += sse.event(data, id=id)

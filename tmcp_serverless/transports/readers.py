@@ -18,8 +18,8 @@ from tmcp_serverless.transports.stream_reader import StreamReader
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import StoredEvent
+    from tmcp_serverless.sessions.streams import StreamSessionManager
     from tmcp_serverless.transports.addresses import EventId
     from tmcp_serverless.transports.asgi import Send
     from tmcp_serverless.transports.platform import HttpOptions

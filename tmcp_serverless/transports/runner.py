@@ -28,7 +28,7 @@ from tmcp_serverless.transports.running_request import RunningRequest
 from tmcp_serverless.transports.session import CHANGES, LoadedSession, is_offered, store_change
 
 if TYPE_CHECKING:
-    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import Scope, Send
     from tmcp_serverless.transports.platform import HttpOptions
@@ -69,7 +69,7 @@ class MessageRunner:
     async def answer(self, scope: Scope, send: Send, session: LoadedSession, message: Json) -> None:
         """Run a request and answer the POST with it."""
         streams = platform_of(scope).streams
-        resumable = self._options.replay and streams
+        resumable = self._options.replay and streams and self._managers.streams.can_resume
         new_journal = None
         if resumable and session.record.protocol_version >= RESUMABLE_VERSION:
             new_journal = partial(self._new_journal, session, message["id"])

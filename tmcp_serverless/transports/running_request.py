@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from mcp.shared.dispatcher import CallOptions
 
-    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import Scope
     from tmcp_serverless.transports.platform import HttpOptions
@@ -89,7 +89,7 @@ class RunningRequest:
             headers=request.headers,
         )
         can_close = response is not None and response.can_close
-        close_standalone = partial(managers.streams.interrupt, session.id)
+        close_standalone = partial(managers.streams.release, session.id)
         self.message_metadata = ServerMessageMetadata(
             request_context=request,
             close_sse_stream=response.close_connection if response is not None and can_close else None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import SessionNotFoundError, StoreUnavailableError
-from tmcp_serverless.sessions.ids import is_stream_session_id
+from tmcp_serverless.sessions.addresses import is_stream_session_id
 from tmcp_serverless.sessions.records import SessionRecord
 from tmcp_serverless.transports.asgi import INTERNAL_ERROR, INVALID_PARAMS
 from tmcp_serverless.transports.jsonrpc import error_answer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mcp.shared.dispatcher import Outbound
 
     from tmcp_serverless.sdk.connection import SessionConnection
-    from tmcp_serverless.sessions.contracts import InfoSessionManager
+    from tmcp_serverless.sessions.info import InfoSessionManager
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import Headers
 

@@ -11,8 +11,8 @@ from tmcp_serverless.transports.jsonrpc import dump, notification
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import Json
+    from tmcp_serverless.sessions.streams import StreamSessionManager
     from tmcp_serverless.transports.running_request import RunningRequest
 
 __all__ = ["SessionMessages", "is_below_level"]
@@ -72,7 +72,7 @@ class SessionMessages:
         session, data = self.request.session, dump(message).decode()
         if session.is_http_sse:
             # `send` would create the mailbox of a session again that has ended with its stream.
-            if not await self.streams.deliver(session.id, data):
+            if await self.streams.append(session.id, data, create=False) is None:
                 logger.debug("dropped a message: its session is gone")
         else:
             await self.streams.send([session.id], data)

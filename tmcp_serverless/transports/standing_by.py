@@ -16,7 +16,7 @@ from tmcp_serverless.sessions.records import CloseReason
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
+    from tmcp_serverless.sessions.streams import StreamSessionManager
     from tmcp_serverless.transports.stream_reader import StreamReader
 
 __all__ = ["StandBy"]

@@ -15,8 +15,8 @@ from tmcp_serverless.transports.revisions import RESUMABLE_VERSION
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
     from tmcp_serverless.sessions.records import StoredEvent
+    from tmcp_serverless.sessions.streams import StreamSessionManager
     from tmcp_serverless.transports.asgi import Request, Send
     from tmcp_serverless.transports.platform import HttpOptions
     from tmcp_serverless.transports.session import LoadedSession
@@ -76,6 +76,8 @@ class StreamReader:
 
         self._open = asyncio.Event()
         self._ended = asyncio.Event()
+        self._served = False
+        """`True` once `serve` has returned: events that still come are for the next stream."""
 
     written: str | None = None
     """Cursor behind the last event of this connection, or the one that it began at."""
@@ -100,7 +102,7 @@ class StreamReader:
         """
         await self._open.wait()
         async with self._writing:
-            if self._outlet.gone:
+            if self._outlet.gone or self._served:
                 raise NotWrittenError
             frames = b"".join(self.frame(event) for event in events if event.data)
             await self._outlet.write(frames)
@@ -116,7 +118,7 @@ class StreamReader:
         if reason is CloseReason.SUPERSEDED:
             self.superseded = True
             self.takeovers += 1
-            if self.on_superseded is not None:
+            if self.on_superseded is not None and not self._served:
                 self.on_superseded()
                 return
         self._over = self._over or reason is CloseReason.DELETED
@@ -145,6 +147,7 @@ class StreamReader:
         except TimeoutError:
             self.stop()
         finally:
+            self._served = True
             left.cancel()
             await asyncio.gather(left, return_exceptions=True)
 

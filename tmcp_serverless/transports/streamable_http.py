@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import SessionNotFoundError
-from tmcp_serverless.sessions.ids import is_session_id, is_stream_session_id, mint_session_id
+from tmcp_serverless.sessions.addresses import is_session_id, is_stream_session_id, mint_session_id
 from tmcp_serverless.transports.asgi import HttpProblem, path_of, platform_of, respond
 from tmcp_serverless.transports.get_streams import GetStreams
 from tmcp_serverless.transports.handshake import (
@@ -27,7 +27,7 @@ from tmcp_serverless.transports.session import LoadedSession
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tmcp_serverless.sessions.contracts import SessionManagers
+    from tmcp_serverless.sessions.managers import SessionManagers
     from tmcp_serverless.sessions.records import Json
     from tmcp_serverless.transports.asgi import Request, Scope, Send
     from tmcp_serverless.transports.origin import OriginPolicy

@@ -90,28 +90,20 @@ WITH taken AS (
 )
 SELECT last, pg_notify($2, '') FROM taken;
 
--- watch: the present numbers of both topics; makes the topic of events
-WITH box AS (
-    INSERT INTO {mailboxes} AS box (id, last, updated_at) VALUES ({events}, 0, now())
-    ON CONFLICT (id) DO UPDATE SET updated_at = now() RETURNING last
-)
-SELECT last, coalesce((SELECT last FROM {mailboxes} WHERE id = {broadcast}), 0) FROM box;
+-- watch: the present number of the topic of events; makes the topic
+INSERT INTO {mailboxes} AS box (id, last, updated_at) VALUES ({events}, 0, now())
+ON CONFLICT (id) DO UPDATE SET updated_at = now() RETURNING last;
 
--- peek: the messages after a watch's cursor, in both topics, and the topics' last numbers; at least one row
--- (Each row has the bytes of its page up to it.)
+-- peek: the events after a watch's cursor, and the topic's last number; at least one row
+-- (Each row has the bytes of its page up to it, and the columns of a session's page.)
 WITH page AS (
-    (SELECT n, NULL::bigint AS topic_n, data, bytes FROM (
+    SELECT n, data, bytes FROM (
         SELECT n, data, sum(octet_length(data)) OVER (ORDER BY n) AS bytes
         FROM {messages} WHERE mailbox = {events} AND n > $1 ORDER BY n LIMIT 64
-    ) AS next WHERE bytes - octet_length(data) < 262144)
-    UNION ALL
-    (SELECT NULL, n, data, bytes FROM (
-        SELECT n, data, sum(octet_length(data)) OVER (ORDER BY n) AS bytes
-        FROM {messages} WHERE mailbox = {broadcast} AND n > $2 ORDER BY n LIMIT 64
-    ) AS next WHERE bytes - octet_length(data) < 262144)
+    ) AS next WHERE bytes - octet_length(data) < 262144
 )
-SELECT page.n, page.topic_n, page.data, page.bytes,
-    (SELECT last FROM {mailboxes} WHERE id = {events}), (SELECT last FROM {mailboxes} WHERE id = {broadcast})
+SELECT page.n, NULL::bigint, page.data, page.bytes,
+    (SELECT last FROM {mailboxes} WHERE id = {events}), NULL::bigint
 FROM (VALUES (true)) AS always LEFT JOIN page ON true;
 
 -- claim: the lease for this holder, from any other; returns the cursor and rings the old holder
@@ -210,11 +202,8 @@ WITH refreshed AS (
 )
 SELECT holder FROM refreshed WHERE news IS NOT TRUE
 UNION ALL
-SELECT watch.holder FROM unnest($3::text[], $4::text[]::bigint[], $5::text[]::bigint[]) AS watch (holder, events, topic)
-WHERE NOT EXISTS (
-    SELECT FROM {mailboxes} AS box
-    WHERE box.id = {events} AND box.last > events OR box.id = {broadcast} AND box.last > topic
-);
+SELECT watch.holder FROM unnest($3::text[], $4::text[]::bigint[]) AS watch (holder, cursor)
+WHERE NOT EXISTS (SELECT FROM {mailboxes} AS box WHERE box.id = {events} AND box.last > cursor);
 
 -- news: the leases of this process that have something to read, or are no longer ours
 SELECT mine.holder FROM unnest($1::text[], $2::text[]) AS mine (id, holder)
@@ -225,11 +214,8 @@ WHERE lease.id IS NULL
         SELECT last FROM {mailboxes} AS box WHERE box.id = {broadcast}
     )
 UNION ALL
-SELECT watch.holder FROM unnest($3::text[], $4::text[]::bigint[], $5::text[]::bigint[]) AS watch (holder, events, topic)
-WHERE EXISTS (
-    SELECT FROM {mailboxes} AS box
-    WHERE box.id = {events} AND box.last > events OR box.id = {broadcast} AND box.last > topic
-);
+SELECT watch.holder FROM unnest($3::text[], $4::text[]::bigint[]) AS watch (holder, cursor)
+WHERE EXISTS (SELECT FROM {mailboxes} AS box WHERE box.id = {events} AND box.last > cursor);
 
 -- release: deletes this holder's lease; its cursor stays with the mailbox, behind all messages read and written
 -- (The mailbox is locked before the lease, as in a claim.)

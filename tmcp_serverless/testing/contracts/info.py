@@ -13,7 +13,7 @@ from tmcp_serverless.testing.contracts.common import AWKWARD, new_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tmcp_serverless.sessions.contracts import InfoSessionManager
+    from tmcp_serverless.sessions.info import InfoSessionManager
 
 __all__ = ["InfoSessionManagerContract"]
 

@@ -1,4 +1,4 @@
-"""Tests of a stream's owner: taking over, releasing, interrupting, deleting."""
+"""Tests of a stream's owner: taking over, releasing, deleting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tmcp_serverless.errors import InvalidCursorError
-from tmcp_serverless.sessions.ids import private_mailbox
+from tmcp_serverless.sessions.addresses import private_mailbox
 from tmcp_serverless.sessions.records import CloseReason, NotWrittenError
 from tmcp_serverless.testing.contracts.common import LIMIT_SECONDS, needs, new_id
 from tmcp_serverless.testing.contracts.recording import RecordingController
@@ -105,6 +105,7 @@ class OwnershipContract:
         assert await second.count(1) == ["x"]
 
     async def test_a_stream_that_stands_by_goes_on_where_the_holder_stopped(self, new_manager: Any) -> None:
+        needs(new_manager(), "release", "stand_by")
         id, holder, waiting = new_id(), RecordingController(), RecordingController()
         manager, other = new_manager(), new_manager()
         await manager.create(id, holder)
@@ -121,6 +122,7 @@ class OwnershipContract:
         assert holder.data == ["1"]
 
     async def test_of_several_streams_that_stand_by_one_stays(self, new_manager: Any) -> None:
+        needs(new_manager(), "release", "stand_by")
         id, holder, waiting = new_id(), RecordingController(), [RecordingController() for _ in range(4)]
         managers = [new_manager(), new_manager()]
         await managers[0].create(id, holder)
@@ -145,6 +147,7 @@ class OwnershipContract:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def test_a_stream_that_stands_by_and_leaves_has_claimed_nothing(self, new_manager: Any) -> None:
+        needs(new_manager(), "release", "stand_by")
         id, holder, waiting = new_id(), RecordingController(), RecordingController()
         manager = new_manager()
         await manager.create(id, holder)
@@ -215,7 +218,6 @@ class OwnershipContract:
     async def test_what_a_client_that_left_was_not_written_is_for_the_next_stream(
         self, new_manager: Any
     ) -> None:
-        needs(new_manager(), "release")
         id, gone, following = new_id(), _Gone(), RecordingController()
         manager, other = new_manager(), new_manager()
         await manager.create(id, gone)
@@ -227,13 +229,15 @@ class OwnershipContract:
         await other.create(id, following)
         assert await following.count(2) == ["1", "2"]
 
-    async def test_interrupt_ends_the_stream_and_forgets_nothing(self, new_manager: Any) -> None:
-        needs(new_manager(), "interrupt")
+    async def test_a_release_of_any_holder_ends_the_stream_and_forgets_nothing(
+        self, new_manager: Any
+    ) -> None:
+        needs(new_manager(), "release")
         id, first, second = new_id(), RecordingController(), RecordingController()
         await new_manager().create(id, first)
         await new_manager().send([id], "1")
         await first.count(1)
-        await new_manager().interrupt(id)
+        await new_manager().release(id)
         assert await first.end() is CloseReason.INTERRUPTED
         await new_manager().send([id], "2")
         await new_manager().create(id, second)

@@ -8,18 +8,17 @@ import pytest
 
 from tmcp_serverless.testing.contracts.delivery import DeliveryContract
 from tmcp_serverless.testing.contracts.ownership import OwnershipContract
-from tmcp_serverless.testing.contracts.watching import WatchingContract
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tmcp_serverless.sessions.contracts import StreamSessionManager
+    from tmcp_serverless.sessions.streams import StreamSessionManager
 
 __all__ = ["StreamSessionManagerContract"]
 
 
 @pytest.mark.anyio
-class StreamSessionManagerContract(DeliveryContract, OwnershipContract, WatchingContract):
+class StreamSessionManagerContract(DeliveryContract, OwnershipContract):
     """Tests of a `StreamSessionManager`."""
 
     @pytest.fixture

@@ -9,17 +9,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.sessions.arguments import (
+from tmcp_serverless.sessions.addresses import (
+    BROADCAST,
     checked_session_ids,
+    is_private,
     refuse_reserved_id,
-    refuse_what_is_no_json,
 )
-from tmcp_serverless.sessions.contracts import StreamSessionManager
-from tmcp_serverless.sessions.cursors import Cursor
-from tmcp_serverless.sessions.ids import BROADCAST, EVENTS, is_private, mint_watch
-from tmcp_serverless.sessions.pump import Page, Pump
-from tmcp_serverless.sessions.records import CloseReason, StoredEvent
-from tmcp_serverless.sessions.turns import Turns
+from tmcp_serverless.sessions.pump import Page, Pump, Turns
+from tmcp_serverless.sessions.records import CloseReason, Cursor, StoredEvent, refuse_nul
+from tmcp_serverless.sessions.streams import StreamSessionManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,7 +115,6 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         self._unused_seconds = unused_seconds
         self._mailboxes: defaultdict[str, _Mailbox] = defaultdict(_Mailbox)
         self._pumps: dict[str, Pump] = {}
-        self._watches: set[str] = set()
         self._turns = Turns()
 
     async def prepare(self, id: str) -> None:
@@ -164,28 +161,6 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         given, own = Cursor.parse(after), self._mailboxes[id].delivered or Cursor(0, 0)
         return str(Cursor(max(given.own, own.own), max(given.topic, own.topic)))
 
-    async def watch(self, controller: StreamController) -> str:
-        """Read broadcasts and events from now on."""
-        address = mint_watch()
-        place = Cursor(self._mailboxes[EVENTS].last, self._mailboxes[BROADCAST].last)
-
-        async def read() -> Page | CloseReason:
-            nonlocal place
-            page, place = self._page(self._mailboxes[EVENTS], self._mailboxes[BROADCAST], place)
-            return page
-
-        pump = self._pumps[address] = Pump(controller, read)
-        self._watches.add(address)
-        pump.start(str(place))
-        return address
-
-    async def publish(self, data: str) -> None:
-        """Append an event and wake the watches."""
-        refuse_what_is_no_json(data)
-        self._append(EVENTS, data)
-        for address in self._watches:
-            self._pumps[address].ring()
-
     def _read(self, id: str) -> Page:
         box = self._mailboxes[id]
         topic_box = _Mailbox() if is_private(id) else self._mailboxes[BROADCAST]
@@ -216,51 +191,51 @@ class InMemoryStreamSessionManager(StreamSessionManager):
                 pump.close(CloseReason.DELETED)
             self._turns.wake(address)
 
-    async def release(self, id: str, controller: StreamController) -> None:
-        """End this controller's stream, unless another controller has taken it over."""
+    async def release(self, id: str, controller: StreamController | None = None) -> None:
+        """End this controller's stream, or without one any controller's; its position stays."""
         pump = self._pumps.get(id)
-        if pump is not None and pump.controller is controller:
-            del self._pumps[id]
-            self._watches.discard(id)
+        if pump is None or controller not in (None, pump.controller):
+            return
+        del self._pumps[id]
+        if controller is None:
+            pump.close(CloseReason.INTERRUPTED)
+        else:
             await pump.stop()
-            if pump.discarded and (box := self._mailboxes.get(id)) is not None:
-                box.delivered = box.before
-            self._turns.wake(id)
+            self._give_back_unwritten(id, pump)
+        self._turns.wake(id)
+
+    def _give_back_unwritten(self, id: str, pump: Pump) -> None:
+        if pump.discarded and (box := self._mailboxes.get(id)) is not None:
+            box.delivered = box.before
 
     async def has(self, id: str) -> bool:
         """Return true if the session has a stream in this process."""
         return id in self._pumps
 
-    async def append(self, id: str, data: str, *, after: str | None = None) -> str:
+    async def append(
+        self, id: str, data: str, *, after: str | None = None, create: bool = True
+    ) -> str | None:
         """Append a message to one mailbox and return its cursor."""
-        refuse_what_is_no_json(data)
-        if after is not None and (box := self._mailboxes[id]).last == 0:
-            # The mailbox has been swept. Its numbers go on, for the client knows those that it was given.
-            box.last = Cursor.parse(after).own
+        refuse_nul(data)
+        if not create and id not in self._mailboxes:
+            return None
+        box = self._mailboxes[id]
+        if after is not None:
+            number = Cursor.after(after).own + 1
+            if number <= box.last:
+                return str(Cursor(number, 0))  # It is the same message again.
+            # The mailbox may have been swept. Its numbers go on: the client knows those that it was given.
+            box.last = number - 1
         await self.send([id], data)
-        return str(Cursor(self._mailboxes[id].last, 0))
-
-    async def deliver(self, id: str, data: str) -> bool:
-        """Append a message to a mailbox that exists already."""
-        refuse_what_is_no_json(data)
-        if id not in self._mailboxes:
-            return False
-        await self.send([id], data)
-        return True
-
-    async def interrupt(self, id: str) -> None:
-        """End the session's stream; its cursor stays."""
-        if (pump := self._pumps.pop(id, None)) is not None:
-            pump.close(CloseReason.INTERRUPTED)
-            self._turns.wake(id)
+        return str(Cursor(box.last, 0))
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
         """Append the message and wake the streams that it concerns."""
-        refuse_what_is_no_json(data)
+        refuse_nul(data)
         if sessions is None:
             self._append(BROADCAST, data)
             for id, pump in self._pumps.items():
-                if id in self._watches or not is_private(id):
+                if not is_private(id):
                     pump.ring()
             return
         for id in checked_session_ids(sessions):
@@ -299,13 +274,10 @@ class InMemoryStreamSessionManager(StreamSessionManager):
 
     def _is_unused(self, id: str, box: _Mailbox, now: float) -> bool:
         kept_for = self._retention_seconds if is_private(id) else self._unused_seconds
-        return not (
-            box.messages or id in self._pumps or id in (BROADCAST, EVENTS) or box.touched_at > now - kept_for
-        )
+        return not (box.messages or id in self._pumps or id == BROADCAST or box.touched_at > now - kept_for)
 
     async def aclose(self) -> None:
         """End every stream."""
         pumps, self._pumps = list(self._pumps.values()), {}
-        self._watches.clear()
         for pump in pumps:
             pump.abort(CloseReason.SHUTDOWN)

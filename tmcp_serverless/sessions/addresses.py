@@ -1,22 +1,27 @@
-"""Session ids, and the addresses of the mailboxes that belong to a session."""
+"""Addresses of mailboxes: session ids, mailboxes inside a session, and the two topics."""
 
 from __future__ import annotations
 
 import re
 import secrets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "BROADCAST",
     "EVENTS",
+    "checked_session_ids",
     "is_minted_id",
     "is_private",
     "is_session_id",
     "is_stream_session_id",
     "mint_session_id",
     "mint_stream_session_id",
-    "mint_watch",
     "private_mailbox",
     "random_sweep_start",
+    "refuse_reserved_id",
 ]
 
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -25,10 +30,10 @@ _STREAM_SESSION_ID = re.compile(_STREAM_PREFIX + r"[A-Za-z0-9_-]{43}")
 _MINTED_ID = re.compile(rf"(?:{_STREAM_PREFIX})?[A-Za-z0-9_-]{{43}}")
 
 BROADCAST = "/broadcast"
-"""The address of the topic. A message for every session is appended there, once."""
+"""The address of the topic of broadcasts. A message for every session is appended there, once."""
 
 EVENTS = "/events"
-"""The address of the second topic, for watches: events that have no session to be sent to."""
+"""The address of the topic of events, which watches read."""
 
 
 def mint_session_id() -> str:
@@ -73,11 +78,29 @@ def private_mailbox(session: str, name: str) -> str:
     return f"{session}/{name}"
 
 
-def mint_watch() -> str:
-    """Return the address of a new watch. It belongs to no session, and nothing is ever appended to it."""
-    return private_mailbox(EVENTS, secrets.token_hex(12))
-
-
 def is_private(address: str) -> bool:
     """Return true if the address is a mailbox inside a session, which hears no broadcasts."""
     return "/" in address
+
+
+def checked_session_ids(sessions: Iterable[str]) -> list[str]:
+    """Return the ids, each once.
+
+    Raises:
+        ValueError: The argument is one string. It would be taken for ids of one character each.
+
+    """
+    if isinstance(sessions, str):
+        raise ValueError("send takes several session ids: pass a list of session ids, and not a string")  # noqa: TRY004 - the managers raise ValueError for whatever is wrong with an argument
+    return list(dict.fromkeys(sessions))
+
+
+def refuse_reserved_id(id: str) -> None:
+    """Refuse to delete a topic of the deployment, or everything: the id must be a session's.
+
+    Raises:
+        ValueError: The id is empty, or begins with a slash.
+
+    """
+    if not id or id.startswith("/"):
+        raise ValueError(f"there is no session {id!r} that could be deleted")

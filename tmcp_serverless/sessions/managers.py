@@ -1,26 +1,22 @@
-"""The contracts that the transports work over: live streams, and the data that survive between requests.
-
-The nouns and verbs are those of TMCP's `session-manager` packages. A subclass that has only the abstract
-methods works in every transport. The other methods have defaults over these. They exist so that a store can
-do in one round trip the work that takes the defaults several.
-"""
+"""The session managers that a server works over, together."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from tmcp_serverless.closable import Closable
+from tmcp_serverless.closable import Closable, Store
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.sessions.info_manager import InfoSessionManager
-from tmcp_serverless.sessions.manager import SessionManager
-from tmcp_serverless.sessions.stream_manager import StreamSessionManager
+from tmcp_serverless.sessions.events import InMemoryEventTopic
 
 if TYPE_CHECKING:
+    from tmcp_serverless.sessions.events import EventTopic
+    from tmcp_serverless.sessions.info import InfoSessionManager
     from tmcp_serverless.sessions.keys import KeyStore
+    from tmcp_serverless.sessions.streams import StreamSessionManager
 
-__all__ = ["InfoSessionManager", "SessionManagers", "StreamSessionManager", "SupportsAclose"]
+__all__ = ["SessionManagers", "SupportsAclose"]
 
 
 class SupportsAclose(Protocol):
@@ -43,16 +39,28 @@ class SessionManagers(Closable):
     streams: StreamSessionManager
     info: InfoSessionManager
 
+    events: EventTopic | None = None
+    """The topic of events; `None`: listen streams are told of the changes of their own process alone."""
+
     keys: KeyStore | None = None
     """The store of the key that request states are sealed with; `None`: `TMCP_REQUEST_STATE_KEYS` has it."""
 
     resources: tuple[SupportsAclose, ...] = ()
     """Resources to close after the managers, such as a `Database` that they share."""
 
+    _own_events: InMemoryEventTopic = field(
+        default_factory=InMemoryEventTopic, init=False, repr=False, compare=False
+    )
+
     @property
-    def _all(self) -> tuple[SessionManager, ...]:
-        keys = (self.keys,) if isinstance(self.keys, SessionManager) else ()
-        return (self.streams, self.info, *keys)
+    def topic(self) -> EventTopic:
+        """The topic of events; without one, that of this object, in this process."""
+        return self.events or self._own_events
+
+    @property
+    def _all(self) -> tuple[Store, ...]:
+        optional = [each for each in (self.topic, self.keys) if isinstance(each, Store)]
+        return (self.streams, self.info, *optional)
 
     @property
     def namespace(self) -> str | None:
@@ -62,7 +70,8 @@ class SessionManagers(Closable):
             ConfigurationError: They are in several namespaces.
 
         """
-        found = {getattr(each, "namespace", None) for each in (self.streams, self.info, self.keys)} - {None}
+        parts = (self.streams, self.info, self.events, self.keys)
+        found = {getattr(each, "namespace", None) for each in parts} - {None}
         if len(found) > 1:
             raise ConfigurationError(
                 f"the session managers are in several namespaces: {sorted(map(repr, found))}"

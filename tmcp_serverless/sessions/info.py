@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from tmcp_serverless.sessions.manager import SessionManager
+from tmcp_serverless.closable import Store
 from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
 
 __all__ = ["InfoSessionManager"]
@@ -17,7 +17,7 @@ _OWN_META = "client_meta"
 """Its member for the `_meta` that the client sent. That need not be an object."""
 
 
-class InfoSessionManager(SessionManager, ABC):
+class InfoSessionManager(Store, ABC):
     """Keeps sessions' metadata for as long as they are used. Getters return `None` when there is no value.
 
     Every method raises `StoreUnavailableError` when the store cannot be reached (retrying later may work) and

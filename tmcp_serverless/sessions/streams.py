@@ -1,0 +1,160 @@
+"""The contract for live streams: a session's mailbox, and the one reader that it has.
+
+Its nouns and verbs are those of TMCP's `session-manager` packages. A subclass with the abstract methods alone
+works in every transport. The other methods have defaults over these; they exist so that a store can do in one
+round trip the work that takes the defaults several, and so that it can do more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from tmcp_serverless.closable import Store
+from tmcp_serverless.sessions.send_order import SendOrder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tmcp_serverless.sessions.records import StreamController
+
+__all__ = ["StreamSessionManager"]
+
+_LOOK_SECONDS = 5.0
+"""The interval at which the default `stand_by` checks if the stream is free."""
+
+
+class StreamSessionManager(Store, ABC):
+    """Carries messages to the one stream that a session has open, on any instance.
+
+    Delivery: when `send` has returned, its message is delivered in order and once, to the stream that is open
+    or to the next one, as long as the message is retained. An id with a slash names a private mailbox
+    (`sessions.addresses`): broadcasts do not reach it, and it is deleted with its session.
+
+    Every method raises `StoreUnavailableError` when the store cannot be reached (retrying later may work) and
+    `ConfigurationError` or `SchemaError` when it cannot be used as configured. `send` and `append` may
+    have been committed when they raise. They raise `ValueError` if the message has a NUL character, which
+    JSON text cannot have. `delete` raises it if the id is no session's: it is empty, or begins with a slash.
+    """
+
+    @cached_property
+    def send_order(self) -> SendOrder:
+        """The order of the messages that transports and notifiers of this process send through this manager.
+
+        It is the order of their calls. Calls of `send` and `append` by other code are not in it.
+        """
+        return SendOrder()
+
+    @abstractmethod
+    async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
+        """Claim the session's stream for this controller, at once, from any holder.
+
+        From the return on, everything that was and will be sent to `id` after the cursor `after` (default:
+        everything not yet delivered) is written to the controller, in order, until the stream is released,
+        deleted or superseded. The previous holder is closed and writes nothing that it has not read already.
+
+        Raises:
+            InvalidCursorError: `after` is no cursor of this manager.
+
+        """
+
+    async def stand_by(
+        self, id: str, controller: StreamController, *, after: str | None = None, at_once: bool = False
+    ) -> None:
+        """Claim the session's stream for this controller as soon as no controller holds it; wait until then.
+
+        The stream continues behind the last holder. Of several waiting controllers one gets the stream; a
+        `create` that comes first is not disturbed. If cancelled, it has claimed nothing. With `at_once` it
+        does not wait, and takes the stream from any holder.
+
+        `after` is the cursor behind the last event that the client was given. It is not given events up to
+        there again, though another controller may have begun further back.
+
+        The default asks `has` every 5 seconds, and calls `create`: if two do that at once, the later one
+        has the stream, and the other is closed as superseded.
+
+        Raises:
+            InvalidCursorError: `after` is no cursor of this manager.
+
+        """
+        del after
+        while not at_once and await self.has(id):  # noqa: ASYNC110 - another process may have it
+            await asyncio.sleep(_LOOK_SECONDS)
+        await self.create(id, controller)
+
+    @abstractmethod
+    async def delete(self, id: str) -> None:
+        """End the stream on any instance, and delete the session's messages. Idempotent, from any process."""
+
+    @abstractmethod
+    async def has(self, id: str) -> bool:
+        """Return true if a live stream exists: its lease was refreshed in the last 10 seconds."""
+
+    @abstractmethod
+    async def send(self, sessions: Iterable[str] | None, data: str) -> None:
+        """Append a message, JSON text, for the given sessions: `None` is every session, `[]` is none.
+
+        When it returns, the message is committed: it is delivered even if processes die afterwards.
+
+        Raises:
+            ValueError: `sessions` is one string and not a list of ids, or the message has a NUL character.
+
+        """
+
+    async def append(
+        self, id: str, data: str, *, after: str | None = None, create: bool = True
+    ) -> str | None:
+        """Append a message to one mailbox and return its cursor.
+
+        `after` is the cursor of the message before it, given by the mailbox's only writer; it is empty before
+        the first message. With it, that writer may append the same message again when the first result is
+        unknown: that changes nothing.
+
+        `create`: false to append only to a mailbox that exists, as to an inbox of a request that is running.
+        If there is none, nothing is appended and the result is `None`. It is not given together with `after`.
+
+        The default sends the message, and returns an empty cursor. A store that cannot tell if there is a
+        mailbox keeps the message until it expires.
+        """
+        del after, create
+        await self.send([id], data)
+        return ""
+
+    @property
+    def can_resume(self) -> bool:
+        """True if `append` is implemented, so that the stream of a request can be resumed."""
+        return type(self).append is not StreamSessionManager.append
+
+    async def prepare(self, id: str) -> None:
+        """Begin the session: broadcasts from here on are for it, with or without a stream.
+
+        The default sends an empty message, so that the store knows the session. Controllers skip empty
+        messages.
+        """
+        await self.send([id], "")
+
+    async def release(self, id: str, controller: StreamController | None = None) -> None:
+        """End the session's stream, which keeps its position: nothing is deleted.
+
+        With a controller, only if it still holds the stream, on this instance: its client went away, and
+        nothing is written to it after the return. Without one, any holder's, on any instance, which is closed
+        as interrupted: its client comes back.
+
+        The default sends an empty message to a controller's stream. It raises `NotWrittenError` in the
+        controller of a client that went away: that ends the stream, and no message is lost. If another
+        controller has the stream by now, that one skips the message. Without a controller it does nothing.
+        """
+        if controller is not None and await self.has(id):
+            await self.send([id], "")
+
+    @property
+    def can_release(self) -> bool:
+        """True if `release` is implemented: `has` returns false right after it, and not soon after it."""
+        return type(self).release is not StreamSessionManager.release
+
+    async def sweep(self, *, limit: int = 100) -> int:
+        """Remove at most `limit` expired rows of each kind, and return the number removed."""
+        del limit
+        return 0
