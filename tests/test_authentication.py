@@ -21,7 +21,7 @@ from tmcp_serverless import (
     InMemoryStreamSessionManager,
     SessionManagers,
 )
-from tmcp_serverless.transports import ServerRuntime
+from tmcp_serverless.sdk.runtime import ServerRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable

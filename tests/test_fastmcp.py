@@ -241,7 +241,7 @@ async def test_why_it_cannot_be_told_whether_a_tool_is_replayable_is_logged(
     async def broken(*_: Any, **__: Any) -> None:
         raise LookupError("the tools are away")
 
-    caplog.set_level("DEBUG", logger="tmcp_serverless.sdk.replay")
+    caplog.set_level("DEBUG", logger="tmcp_serverless.modern.replay")
     monkeypatch.setattr(FastMCP, "get_tool", broken)
     await modern.ask("tools/call", {"name": "order", "arguments": {}})
     assert "cannot tell whether 'order' is replayable: LookupError('the tools are away')" in caplog.text

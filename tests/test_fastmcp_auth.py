@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastmcp.server.auth import AuthProvider
 
     from tests.support.fixtures import NewHandler
-    from tmcp_serverless.transports.asgi import ASGIApp
+    from tmcp_serverless.http import ASGIApp
 
 ISSUER = "https://issuer.example"
 AUDIENCE = "https://mcp.example/mcp"

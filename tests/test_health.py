@@ -18,8 +18,8 @@ from tmcp_serverless.postgres import schema
 if TYPE_CHECKING:
     from tests.differential.wire import Exchange
     from tests.support.fixtures import NewHandler
+    from tmcp_serverless.http import ASGIApp
     from tmcp_serverless.testing.postgres import EmbeddedPostgres
-    from tmcp_serverless.transports.asgi import ASGIApp
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,10 @@ def test_the_loop_that_streams_on_lambda_imports_no_web_framework_and_no_cloud_l
 
 
 def test_the_transports_do_not_import_the_database() -> None:
-    assert not modules_after("import tmcp_serverless.transports") & {"asyncpg", "tmcp_serverless.postgres"}
+    assert not modules_after("import tmcp_serverless.handshake, tmcp_serverless.modern") & {
+        "asyncpg",
+        "tmcp_serverless.postgres",
+    }
 
 
 @pytest.mark.parametrize("name", tmcp_serverless.__all__)
@@ -80,7 +83,7 @@ import asyncio
 from tests.support.client import Client
 from tests.support.stand_in import STAND_IN
 from tmcp_serverless import create_handler
-from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
+from tmcp_serverless.http.platform import PLATFORM_EXTENSION, Platform
 
 async def main():
     handler = create_handler(STAND_IN, database_url=sys.argv[1], buffered_wait_seconds=0.1)

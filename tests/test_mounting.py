@@ -28,7 +28,7 @@ from tmcp_serverless import Handler, create_handler
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from tmcp_serverless.transports.asgi import ASGIApp
+    from tmcp_serverless.http import ASGIApp
 
 GUIDE = Path(__file__).parents[1] / "docs" / "mounting.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)

@@ -33,13 +33,13 @@ from tmcp_serverless import (
     SessionManagers,
     create_handler,
 )
-from tmcp_serverless.transports.origin import OriginPolicy
+from tmcp_serverless.http import OriginPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.fixtures import NewHandler
-    from tmcp_serverless.transports.asgi import ASGIApp, Scope
+    from tmcp_serverless.http import ASGIApp, Scope
 
 EVIL = "https://evil.example"
 PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}

@@ -41,12 +41,11 @@ from tmcp_serverless import (
     InMemoryStreamSessionManager,
     SessionManagers,
 )
-from tmcp_serverless.sdk.events import event_of, message_of
+from tmcp_serverless.handshake.running_request import RunningRequest
+from tmcp_serverless.handshake.session import LoadedSession
+from tmcp_serverless.http import HANDSHAKE_VERSIONS, HttpOptions
+from tmcp_serverless.modern.events import event_of, message_of
 from tmcp_serverless.sdk.server_kind import lowlevel_server, server_kind
-from tmcp_serverless.transports.platform import HttpOptions
-from tmcp_serverless.transports.revisions import HANDSHAKE_VERSIONS
-from tmcp_serverless.transports.running_request import RunningRequest
-from tmcp_serverless.transports.session import LoadedSession
 
 
 def parameters(function: Any) -> list[str]:

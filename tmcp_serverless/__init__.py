@@ -17,16 +17,16 @@ if TYPE_CHECKING:
         TmcpError,
     )
     from tmcp_serverless.handler import Handler, create_handler
+    from tmcp_serverless.handshake import HttpSseTransport, HttpTransport
+    from tmcp_serverless.http import PLATFORM_EXTENSION, HttpOptions, OriginPolicy, Platform
     from tmcp_serverless.marks import replayable
     from tmcp_serverless.notifier import Notifier
     from tmcp_serverless.overrides import SettingsOverrides
     from tmcp_serverless.postgres import (
-        Connection,
         Database,
         PostgresInfoSessionManager,
         PostgresKeyStore,
         PostgresStreamSessionManager,
-        PostgresSubscriptionBus,
         TableNames,
     )
     from tmcp_serverless.sessions import (
@@ -44,14 +44,7 @@ if TYPE_CHECKING:
         StreamController,
         StreamSessionManager,
     )
-    from tmcp_serverless.transports import (
-        PLATFORM_EXTENSION,
-        HttpOptions,
-        HttpSseTransport,
-        HttpTransport,
-        OriginPolicy,
-        Platform,
-    )
+    from tmcp_serverless.subscription_bus import PostgresSubscriptionBus
 
     __version__: str
 
@@ -69,12 +62,10 @@ _HOMES = {
     "notifier": ("Notifier",),
     "overrides": ("SettingsOverrides",),
     "postgres": (
-        "Connection",
         "Database",
         "PostgresInfoSessionManager",
         "PostgresKeyStore",
         "PostgresStreamSessionManager",
-        "PostgresSubscriptionBus",
         "TableNames",
     ),
     "marks": ("replayable",),
@@ -93,21 +84,15 @@ _HOMES = {
         "StreamController",
         "StreamSessionManager",
     ),
-    "transports": (
-        "PLATFORM_EXTENSION",
-        "Platform",
-        "HttpOptions",
-        "HttpTransport",
-        "OriginPolicy",
-        "HttpSseTransport",
-    ),
+    "subscription_bus": ("PostgresSubscriptionBus",),
+    "handshake": ("HttpTransport", "HttpSseTransport"),
+    "http": ("PLATFORM_EXTENSION", "HttpOptions", "OriginPolicy", "Platform"),
 }
 
 __all__ = [
     "PLATFORM_EXTENSION",
     "CloseReason",
     "ConfigurationError",
-    "Connection",
     "Database",
     "EventTopic",
     "Handler",

@@ -10,17 +10,14 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tmcp_serverless.exits import Contained
+from tmcp_serverless.handshake.http_sse import HttpSseTransport
+from tmcp_serverless.handshake.streamable_http import HttpTransport
 from tmcp_serverless.hosts.stopping import Stopping
+from tmcp_serverless.http import ERAS, Entrance, HttpOptions, OriginPolicy, as_routed, path_of
+from tmcp_serverless.modern.bus import StreamSubscriptionBus
+from tmcp_serverless.modern.transport import ModernOptions, ModernTransport
 from tmcp_serverless.mounting import WELL_KNOWN, Mounted
-from tmcp_serverless.sessions.bus import StreamSubscriptionBus
-from tmcp_serverless.transports.asgi import as_routed, path_of
-from tmcp_serverless.transports.http_sse import HttpSseTransport
-from tmcp_serverless.transports.modern import ModernOptions, ModernTransport
-from tmcp_serverless.transports.origin import Entrance, OriginPolicy
-from tmcp_serverless.transports.platform import HttpOptions
-from tmcp_serverless.transports.revisions import ERAS
-from tmcp_serverless.transports.server import ServerRuntime
-from tmcp_serverless.transports.streamable_http import HttpTransport
+from tmcp_serverless.sdk.runtime import ServerRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -28,9 +25,9 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.config import Settings
     from tmcp_serverless.health import Health
+    from tmcp_serverless.http import ASGIApp, Receive, Scope, Send
     from tmcp_serverless.observability import Observer
-    from tmcp_serverless.sessions.managers import SessionManagers
-    from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
+    from tmcp_serverless.sessions import SessionManagers
 
 __all__ = ["App", "Serving", "Transports"]
 
@@ -65,7 +62,7 @@ class Transports:
             managers.topic, reaches_others=managers.events is not None, order=managers.streams.send_order
         )
         self.runtime = runtime = ServerRuntime(
-            server, answer_session_methods=settings.answer_session_methods, bus=bus
+            server, answer_session_methods=settings.answer_session_methods, prepare=self._connect
         )
         self.policy = policy = OriginPolicy(
             allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins
@@ -103,6 +100,11 @@ class Transports:
     def extra_apps(self) -> dict[str, ASGIApp]:
         """The applications served beside the endpoint, by path."""
         return {} if self._http_sse is None else dict.fromkeys(self._http_sse.paths, self._http_sse.answer)
+
+    def _connect(self, server: Any) -> None:
+        from tmcp_serverless.modern.own_bus import connect  # noqa: PLC0415 - it imports mcp
+
+        connect(server, self.bus)
 
     async def drain(self) -> None:
         """End the open streams of all of them."""

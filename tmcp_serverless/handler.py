@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from starlette.routing import BaseRoute
 
+    from tmcp_serverless.http import Scope
     from tmcp_serverless.overrides import SettingsOverrides
-    from tmcp_serverless.sessions.managers import SessionManagers
-    from tmcp_serverless.transports.asgi import Scope
+    from tmcp_serverless.sessions import SessionManagers
 
 __all__ = ["Handler", "create_handler"]
 

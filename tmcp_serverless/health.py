@@ -13,12 +13,12 @@ import time
 from typing import TYPE_CHECKING, TypeAlias
 
 from tmcp_serverless.errors import ConfigurationError, SchemaError, StoreUnavailableError, TmcpError
-from tmcp_serverless.transports.asgi import path_of, respond
+from tmcp_serverless.http import path_of, respond
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tmcp_serverless.transports.asgi import Receive, Scope, Send
+    from tmcp_serverless.http import Receive, Scope, Send
 
 __all__ = ["Health"]
 

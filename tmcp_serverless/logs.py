@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from tmcp_serverless.transports.asgi import Scope
+    from tmcp_serverless.http import Scope
 
 __all__ = ["INVOCATION_ID", "TENANT_ID", "instance_name", "level_from", "loggable_path"]
 

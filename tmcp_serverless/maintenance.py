@@ -10,7 +10,7 @@ from tmcp_serverless.managers import managers_for
 
 if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
-    from tmcp_serverless.sessions.managers import SessionManagers
+    from tmcp_serverless.sessions import SessionManagers
 
 __all__ = ["Swept", "migrate", "sweep", "sweep_database"]
 

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.forms import DEFAULT_NAMESPACE
-from tmcp_serverless.sessions.managers import SessionManagers
+from tmcp_serverless.sessions import SessionManagers
 
 if TYPE_CHECKING:
     from tmcp_serverless.config import Settings

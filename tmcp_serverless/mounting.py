@@ -7,10 +7,10 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tmcp_serverless.transports.asgi import INVALID_REQUEST, path_of
+from tmcp_serverless.http import INVALID_REQUEST, path_of
 
 if TYPE_CHECKING:
-    from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Scope, Send
+    from tmcp_serverless.http import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["WELL_KNOWN", "Mounted"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tmcp_serverless.overrides import SettingsOverrides
-    from tmcp_serverless.sessions.managers import SessionManagers
+    from tmcp_serverless.sessions import SessionManagers
 
 __all__ = ["Notifier"]
 
@@ -209,6 +209,6 @@ def _message(notification: dict[str, Any]) -> str:
         return json.dumps(message, separators=(",", ":"), allow_nan=False)
     except ValueError:
         # It has a value that is no number in JSON, such as NaN.
-        from tmcp_serverless.transports.jsonrpc import dump  # noqa: PLC0415 - nearly nobody needs it
+        from tmcp_serverless.http import dump  # noqa: PLC0415 - nearly nobody needs it
 
         return dump(message).decode()

@@ -24,15 +24,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.http import ERAS, MODERN, OBSERVED_EXTENSION
 from tmcp_serverless.logs import INVOCATION_ID, instance_name, level_from, loggable_path
-from tmcp_serverless.transports.asgi import OBSERVED_EXTENSION
-from tmcp_serverless.transports.revisions import ERAS, MODERN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tmcp_serverless.config import Settings
-    from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Scope, Send
+    from tmcp_serverless.http import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["Observer", "observer_for", "request_fields"]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tmcp_serverless import Connection, Database, Settings
+from tmcp_serverless import Database, Settings
+from tmcp_serverless.postgres import Connection
 
 __all__ = ["Note", "Notebook"]
 

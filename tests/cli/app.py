@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tmcp_serverless.transports.asgi import Receive, Scope, Send
+    from tmcp_serverless.http import Receive, Scope, Send
 
 served = 0
 number = 42

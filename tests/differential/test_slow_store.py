@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.slow_store import Slowness, slow_managers
+from tmcp_serverless.handshake.post_response import PostResponse
+from tmcp_serverless.http import dump
 from tmcp_serverless.sessions.send_order import Turn
-from tmcp_serverless.transports.jsonrpc import dump
-from tmcp_serverless.transports.post_response import PostResponse
 
 from .peers import our_peer, sdk_peer
 from .rounds import Round, all_rounds, differences, transcripts

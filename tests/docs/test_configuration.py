@@ -11,7 +11,7 @@ import pytest
 
 from docs.generate import configuration
 from tmcp_serverless import HttpOptions, Settings, SettingsOverrides, config, overrides
-from tmcp_serverless.transports.modern import ModernOptions
+from tmcp_serverless.modern.transport import ModernOptions
 
 FIELDS = Settings.fields_by_name()
 ALIASES = {field.alias: name for name, field in Settings.model_fields.items() if field.alias}

@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tmcp_serverless.transports.asgi import platform_of
+from tmcp_serverless.http import platform_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tmcp_serverless.transports.asgi import Message, Receive, Scope, Send
+    from tmcp_serverless.http import Message, Receive, Scope, Send
 
 ticks = 0
 loops: set[int] = set()

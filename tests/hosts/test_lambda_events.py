@@ -27,7 +27,7 @@ from tmcp_serverless.hosts.lambda_events import (
     front_door_of,
 )
 from tmcp_serverless.hosts.other_events import unknown_front_door
-from tmcp_serverless.transports.asgi import path_of
+from tmcp_serverless.http import path_of
 
 SENT = {"host": "mcp.example", "x-forwarded-proto": "https", "x-forwarded-port": "443", "X-Custom": "yes"}
 

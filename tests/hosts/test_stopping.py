@@ -19,8 +19,8 @@ import uvicorn
 from tests.support.servers import small_server
 from tests.support.waiting import eventually
 from tmcp_serverless import create_handler
+from tmcp_serverless.http import STOPPED
 from tmcp_serverless.testing._postmaster import free_port
-from tmcp_serverless.transports.asgi import STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

@@ -28,7 +28,7 @@ from tmcp_serverless import (
     PostgresSubscriptionBus,
     SessionManagers,
 )
-from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
+from tmcp_serverless.http import PLATFORM_EXTENSION, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.diagnosis import diagnose
 from tmcp_serverless.postgres.schema import migrate
 from tmcp_serverless.postgres.statements import silenced
-from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.sessions import CloseReason
 from tmcp_serverless.testing.contracts import RecordingController
 from tmcp_serverless.testing.postgres import EmbeddedPostgres, create_database
 

@@ -13,13 +13,13 @@ from tests.postgres.test_streams import execute
 from tests.support.waiting import eventually
 from tmcp_serverless import PostgresStreamSessionManager, StoreUnavailableError
 from tmcp_serverless.postgres.tables import Tables
-from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.sessions import CloseReason
 from tmcp_serverless.testing.contracts import RecordingController
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tmcp_serverless.sessions.records import StoredEvent
+    from tmcp_serverless.sessions import StoredEvent
 
 
 @pytest.mark.parametrize("outcome", ["cancelled", "lost"])

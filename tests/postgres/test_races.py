@@ -14,13 +14,13 @@ from tests.support.waiting import eventually
 from tmcp_serverless import PostgresStreamSessionManager
 from tmcp_serverless.postgres.components import streams_component
 from tmcp_serverless.postgres.paging import PAGE_BYTES
-from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.sessions import CloseReason
 from tmcp_serverless.testing.contracts import RecordingController
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from tmcp_serverless.sessions.records import StoredEvent
+    from tmcp_serverless.sessions import StoredEvent
 
 SQL = statements_of(streams_component(schema="public"))
 LEASE = 10.0

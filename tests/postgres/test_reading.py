@@ -25,7 +25,7 @@ from tmcp_serverless.testing.contracts import RecordingController
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from tmcp_serverless.sessions.records import StoredEvent
+    from tmcp_serverless.sessions import StoredEvent
 
 
 def tickless(dsn: str | Database) -> PostgresStreamSessionManager:

@@ -25,8 +25,8 @@ from tmcp_serverless import (
     PostgresSubscriptionBus,
     StoreUnavailableError,
 )
-from tmcp_serverless.sessions import bus as bus_module
-from tmcp_serverless.sessions.bus import StreamSubscriptionBus
+from tmcp_serverless.modern import bus as bus_module
+from tmcp_serverless.modern.bus import StreamSubscriptionBus
 from tmcp_serverless.testing.postgres import EmbeddedPostgres
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ async def settled(bus: PostgresSubscriptionBus) -> None:
 async def test_it_hears_on_after_the_store_was_away_for_longer_than_a_lease(
     breakable: EmbeddedPostgres, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("DEBUG", logger="tmcp_serverless.sessions.bus")
+    caplog.set_level("DEBUG", logger="tmcp_serverless.modern.bus")
     heard: list[ServerEvent] = []
     async with new_bus(breakable.dsn) as bus:
         bus.subscribe(heard.append)

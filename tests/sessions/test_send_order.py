@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tmcp_serverless.sessions import send_order
-from tmcp_serverless.sessions.send_order import SendOrder
+from tmcp_serverless.sessions import SendOrder, send_order
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -15,8 +15,8 @@ from tmcp_serverless import (
     StoredEvent,
     StreamSessionManager,
 )
+from tmcp_serverless.sessions import NotWrittenError, refuse_nul
 from tmcp_serverless.sessions.addresses import checked_session_ids, refuse_reserved_id
-from tmcp_serverless.sessions.records import NotWrittenError, refuse_nul
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

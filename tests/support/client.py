@@ -11,7 +11,7 @@ from tests.differential.wire import Exchange
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tmcp_serverless.transports.asgi import ASGIApp
+    from tmcp_serverless.http import ASGIApp
 
 LATEST = "2025-11-25"
 

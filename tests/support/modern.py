@@ -8,12 +8,12 @@ from itertools import count, cycle
 from typing import TYPE_CHECKING, Any
 
 from tests.differential.wire import Exchange
-from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
+from tmcp_serverless.http import PLATFORM_EXTENSION, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tmcp_serverless.transports.asgi import ASGIApp
+    from tmcp_serverless.http import ASGIApp
 
 MODERN = "2026-07-28"
 META = "io.modelcontextprotocol"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tests.differential.wire import Exchange
-    from tmcp_serverless.transports.asgi import ASGIApp
+    from tmcp_serverless.http import ASGIApp
 
 OLDEST = "2024-11-05"
 

@@ -17,7 +17,7 @@ from tests.support.client import Client
 from tests.support.sse_client import SseClient
 from tests.support.talkative import Stage, talkative_server
 from tests.support.waiting import eventually
-from tmcp_serverless.transports.running_request import RunningRequest
+from tmcp_serverless.handshake.running_request import RunningRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

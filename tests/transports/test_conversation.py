@@ -19,8 +19,7 @@ from mcp_types import EmptyResult, PingRequest
 from tests.support.client import Client
 from tests.support.talkative import CAPABILITIES, Stage, talkative_server
 from tests.support.waiting import eventually
-from tmcp_serverless.postgres.namespace import Namespace
-from tmcp_serverless.transports.addresses import (
+from tmcp_serverless.handshake.addresses import (
     EventId,
     inbox_of,
     inbox_of_question,
@@ -28,6 +27,7 @@ from tmcp_serverless.transports.addresses import (
     request_id_of,
     request_name,
 )
+from tmcp_serverless.postgres.namespace import Namespace
 
 if TYPE_CHECKING:
     from tests.differential.wire import Exchange
@@ -190,7 +190,7 @@ async def test_progress_of_a_question_reaches_who_asked(new_handler: NewHandler)
 async def test_where_answers_are_delivered_whole_a_question_is_refused_at_once(
     new_handler: NewHandler, stage: Stage
 ) -> None:
-    from tmcp_serverless.transports import PLATFORM_EXTENSION, Platform
+    from tmcp_serverless.http import PLATFORM_EXTENSION, Platform
 
     app = new_handler(talkative_server(stage)).app
     scope = {"extensions": {PLATFORM_EXTENSION: Platform(streams=False)}}
@@ -203,7 +203,7 @@ async def test_where_answers_are_delivered_whole_a_question_is_refused_at_once(
 async def test_where_nothing_can_be_pushed_or_asked_the_capabilities_say_so(
     new_handler: NewHandler,
 ) -> None:
-    from tmcp_serverless.transports import PLATFORM_EXTENSION, Platform
+    from tmcp_serverless.http import PLATFORM_EXTENSION, Platform
 
     server = MCPServer("s", log_level="ERROR")
 
@@ -301,7 +301,7 @@ async def test_i4_a_cancellation_of_long_ago_spares_a_request_that_uses_the_id_a
     client: Client, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A client that goes on with its session in a new process may well count from 0 again.
-    monkeypatch.setattr("tmcp_serverless.transports.inbox._STARTING_SECONDS", 0.0)
+    monkeypatch.setattr("tmcp_serverless.handshake.inbox._STARTING_SECONDS", 0.0)
     await client.notify("notifications/cancelled", {"requestId": "c", "receivedAt": time.time() + 60})
     async with calling(client, "quiet", id="c") as exchange:
         await stage.started.wait()
@@ -550,7 +550,7 @@ async def test_a_request_that_nobody_runs_any_more_is_answered_with_an_error(
 async def test_streams_end_before_the_host_does_and_go_on_elsewhere(
     new_handler: NewHandler, stage: Stage
 ) -> None:
-    from tmcp_serverless.transports import PLATFORM_EXTENSION, Platform
+    from tmcp_serverless.http import PLATFORM_EXTENSION, Platform
 
     app = new_handler(talkative_server(stage), defer_seconds=0.1, retry_milliseconds=10).app
     client = await Client(app).initialize()

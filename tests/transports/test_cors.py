@@ -8,13 +8,13 @@ import pytest
 
 from tests.support.client import Client
 from tests.support.servers import small_server
-from tmcp_serverless.transports.asgi import respond
-from tmcp_serverless.transports.cors import with_cors
+from tmcp_serverless.http import respond
+from tmcp_serverless.http.cors import with_cors
 
 if TYPE_CHECKING:
     from tests.differential.wire import Exchange
     from tests.support.fixtures import NewHandler
-    from tmcp_serverless.transports.asgi import Receive, Scope, Send
+    from tmcp_serverless.http import Receive, Scope, Send
 
 ORIGIN = "https://page.example"
 

@@ -14,8 +14,8 @@ from tests.support.client import Client
 from tests.support.front import Front, Sent
 from tests.support.talkative import Stage, talkative_server
 from tests.support.waiting import eventually
-from tmcp_serverless.transports.addresses import inbox_of, request_name
-from tmcp_serverless.transports.post_response import PostResponse
+from tmcp_serverless.handshake.addresses import inbox_of, request_name
+from tmcp_serverless.handshake.post_response import PostResponse
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler

@@ -15,8 +15,8 @@ from tests.support.client import Client
 from tests.support.modern import ModernClient
 from tests.support.talkative import Stage, talkative_server
 from tmcp_serverless import PLATFORM_EXTENSION, Platform
-from tmcp_serverless.transports import sse
-from tmcp_serverless.transports.stream_reader import StreamReader
+from tmcp_serverless.handshake.stream_reader import StreamReader
+from tmcp_serverless.http import sse
 
 if TYPE_CHECKING:
     from tests.differential.wire import Exchange

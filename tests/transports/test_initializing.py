@@ -24,15 +24,15 @@ from tmcp_serverless import (
     SessionNotFoundError,
     StoreUnavailableError,
 )
+from tmcp_serverless.http import respond
 from tmcp_serverless.sdk import connection
-from tmcp_serverless.transports.asgi import respond
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from tests.support.fixtures import NewHandler
     from tmcp_serverless import SessionRecord
-    from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Request, Scope, Send
+    from tmcp_serverless.http import ASGIApp, Message, Receive, Request, Scope, Send
 
 INITIALIZE: dict[str, Any] = {**initialize_message(), "id": 1}
 

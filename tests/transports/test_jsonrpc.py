@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tests.support.client import Client
 from tests.support.servers import small_server
-from tmcp_serverless.transports.jsonrpc import Kind, classify
+from tmcp_serverless.http import Kind, classify
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler

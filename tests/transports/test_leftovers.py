@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from tests.support.client import Client
 from tests.support.sse_client import SseClient
 from tests.support.talkative import CAPABILITIES
-from tmcp_serverless.transports.addresses import inbox_of, request_name
+from tmcp_serverless.handshake.addresses import inbox_of, request_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

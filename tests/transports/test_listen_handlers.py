@@ -18,7 +18,7 @@ from mcp.shared.subscriptions import ToolsListChanged
 from tests.support.bare_managers import BareInfo, BareStreams, bare_managers
 from tests.support.modern import INTERNAL_ERROR, ModernClient, error_of, methods, short_lived
 from tmcp_serverless import InMemoryEventTopic, Notifier, SessionManagers, create_handler
-from tmcp_serverless.sdk.own_bus import own_handler
+from tmcp_serverless.modern.own_bus import own_handler
 from tmcp_serverless.sdk.server_kind import lowlevel_server
 
 if TYPE_CHECKING:

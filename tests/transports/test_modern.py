@@ -32,13 +32,13 @@ from tmcp_serverless import (
     SessionManagers,
     create_handler,
 )
+from tmcp_serverless.http import client_stream
+from tmcp_serverless.modern.client_stream import ModernClientStream
 from tmcp_serverless.sdk.server_kind import lowlevel_server
-from tmcp_serverless.transports import client_stream
-from tmcp_serverless.transports.modern_client_stream import ModernClientStream
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
-    from tmcp_serverless.transports.asgi import Message, Receive, Scope, Send
+    from tmcp_serverless.http import Message, Receive, Scope, Send
 
 __all__ = ["client", "stage"]
 

@@ -16,8 +16,8 @@ from tests.support.modern import ModernClient
 from tests.support.slow_store import Slowness, slow_managers
 from tests.support.sse_client import SseClient
 from tmcp_serverless import PostgresStreamSessionManager, create_handler
+from tmcp_serverless.handshake.post_response import PostResponse
 from tmcp_serverless.testing.contracts import RecordingController
-from tmcp_serverless.transports.post_response import PostResponse
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler

@@ -21,9 +21,9 @@ from tmcp_serverless import (
     StoreUnavailableError,
     create_handler,
 )
-from tmcp_serverless.sessions.records import CloseReason, StoredEvent
-from tmcp_serverless.transports.addresses import inbox_of, request_name
-from tmcp_serverless.transports.inbox import Inbox
+from tmcp_serverless.handshake.addresses import inbox_of, request_name
+from tmcp_serverless.handshake.inbox import Inbox
+from tmcp_serverless.sessions import CloseReason, StoredEvent
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler

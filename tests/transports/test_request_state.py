@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.support.fixtures import NewHandler
-    from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
+    from tmcp_serverless.http import ASGIApp, Receive, Scope, Send
 
 __all__ = ["client", "stage"]
 

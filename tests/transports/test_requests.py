@@ -14,9 +14,9 @@ from tests.support.client import Client
 from tests.support.modern import ModernClient
 from tests.support.servers import small_server
 from tmcp_serverless import ConfigurationError, Settings, create_handler
+from tmcp_serverless.handshake.addresses import inbox_of, request_id_of, request_name
+from tmcp_serverless.http import HttpProblem, Request, path_of
 from tmcp_serverless.testing.contracts import RecordingController
-from tmcp_serverless.transports.addresses import inbox_of, request_id_of, request_name
-from tmcp_serverless.transports.asgi import HttpProblem, Request, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ from mcp.server.mcpserver import Context
 from tests.support.client import Client
 from tests.support.talkative import CAPABILITIES, Stage, talkative_server
 from tests.support.waiting import eventually
-from tmcp_serverless.transports.addresses import EventId, inbox_of, request_name, same_id_as_other_type
-from tmcp_serverless.transports.inbox import Inbox
+from tmcp_serverless.handshake.addresses import EventId, inbox_of, request_name, same_id_as_other_type
+from tmcp_serverless.handshake.inbox import Inbox
 
 if TYPE_CHECKING:
     from tests.differential.wire import Exchange

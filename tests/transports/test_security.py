@@ -10,8 +10,7 @@ from tests.support.client import Client
 from tests.support.modern import ModernClient
 from tests.support.servers import small_server
 from tmcp_serverless import HttpTransport
-from tmcp_serverless.transports.asgi import HttpProblem
-from tmcp_serverless.transports.origin import OriginPolicy
+from tmcp_serverless.http import HttpProblem, OriginPolicy
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler, NewManagers

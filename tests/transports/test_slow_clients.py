@@ -15,9 +15,9 @@ from tests.support.front import Front, Sent
 from tests.support.sse_client import SseClient
 from tests.support.talkative import Stage, talkative_server
 from tests.support.waiting import eventually
-from tmcp_serverless.transports.client_stream import ClientStream
-from tmcp_serverless.transports.readers import StreamReader
-from tmcp_serverless.transports.sse import KEEP_ALIVE
+from tmcp_serverless.handshake.get_readers import StreamReader
+from tmcp_serverless.http import ClientStream
+from tmcp_serverless.http.sse import KEEP_ALIVE
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
@@ -64,7 +64,7 @@ def call(tool: str) -> dict[str, Any]:
 
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have clients that do not read given up soon."""
-    monkeypatch.setattr("tmcp_serverless.transports.client_stream._PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("tmcp_serverless.http.client_stream._PATIENCE_SECONDS", 0.2)
 
 
 async def everything_is_there(client: Client, last_event_id: str) -> None:
@@ -176,7 +176,7 @@ async def test_an_sse_session_that_is_deleted_ends_though_its_client_does_not_re
 async def test_a_client_that_reads_slowly_is_given_the_time_that_much_to_read_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tmcp_serverless.transports.client_stream._PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("tmcp_serverless.http.client_stream._PATIENCE_SECONDS", 0.0)
 
     async def slow(_: Any) -> None:
         await asyncio.sleep(0.1)

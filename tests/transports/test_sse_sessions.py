@@ -28,8 +28,8 @@ from tmcp_serverless import (
     StoreUnavailableError,
     create_handler,
 )
-from tmcp_serverless.transports import PLATFORM_EXTENSION, Platform
-from tmcp_serverless.transports.readers import StreamReader
+from tmcp_serverless.handshake.get_readers import StreamReader
+from tmcp_serverless.http import PLATFORM_EXTENSION, Platform
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

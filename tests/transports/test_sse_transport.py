@@ -193,7 +193,7 @@ async def test_a_batch_is_taken_at_the_one_revision_that_has_them(handlers: list
 async def test_every_request_is_answered_even_if_it_cannot_be_run(
     new_handler: NewHandler, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tmcp_serverless.transports.runner import MessageRunner
+    from tmcp_serverless.handshake.runner import MessageRunner
 
     async def fail(*_: Any) -> bytes:
         raise RuntimeError("the server's lifespan failed")

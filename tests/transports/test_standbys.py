@@ -13,10 +13,10 @@ from tests.support.client import Client
 from tests.support.servers import small_server
 from tests.support.talkative import Stage, talkative_server
 from tmcp_serverless import InMemoryInfoSessionManager, SessionManagers, create_handler
+from tmcp_serverless.handshake.get_readers import RequestReader
+from tmcp_serverless.handshake.stream_reader import StreamReader
 from tmcp_serverless.sessions import streams
 from tmcp_serverless.testing.contracts.recording import RecordingController
-from tmcp_serverless.transports.readers import RequestReader
-from tmcp_serverless.transports.stream_reader import StreamReader
 
 if TYPE_CHECKING:
     from tests.differential.wire import Exchange

@@ -32,15 +32,15 @@ from tmcp_serverless import (
     SessionManagers,
     create_handler,
 )
-from tmcp_serverless.sdk.own_bus import own_handler
-from tmcp_serverless.transports.modern_client_stream import ModernClientStream
+from tmcp_serverless.modern.client_stream import ModernClientStream
+from tmcp_serverless.modern.own_bus import own_handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from tests.support.fixtures import NewHandler
+    from tmcp_serverless.http import ASGIApp, Message, Receive, Scope, Send
     from tmcp_serverless.testing.postgres import EmbeddedPostgres
-    from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["client", "stage"]
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from tests.support.modern import ModernClient
 from tmcp_serverless import replayable
-from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
+from tmcp_serverless.http import PLATFORM_EXTENSION, Platform
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler

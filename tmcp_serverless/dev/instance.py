@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import uvicorn
 
-    from tmcp_serverless.transports.asgi import ASGIApp, Message, Receive, Scope, Send
+    from tmcp_serverless.http import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["main"]
 

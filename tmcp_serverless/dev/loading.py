@@ -22,7 +22,7 @@ from tmcp_serverless.sdk.server_kind import server_kind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tmcp_serverless.transports.asgi import ASGIApp
+    from tmcp_serverless.http import ASGIApp
 
 __all__ = ["LoadError", "Target", "ask_endpoint", "endpoint_of", "is_asgi", "lambda_name", "load", "parse"]
 

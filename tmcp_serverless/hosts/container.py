@@ -20,7 +20,7 @@ from tmcp_serverless.hosts.descriptors import BoundedListener, LoopErrors, raise
 from tmcp_serverless.hosts.event_loop import run
 
 if TYPE_CHECKING:
-    from tmcp_serverless.transports.asgi import ASGIApp
+    from tmcp_serverless.http import ASGIApp
 
 __all__ = ["GRACE_SECONDS", "DrainingServer", "configure", "listen", "serve"]
 

@@ -15,8 +15,8 @@ from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.hosts.deadline import DeadlineRunner, TimeIsOverError
 from tmcp_serverless.hosts.event_loop import run_until_complete, sandbox_loop
 from tmcp_serverless.hosts.lambda_events import VpcLattice, front_door_of
+from tmcp_serverless.http import PLATFORM_EXTENSION, Platform
 from tmcp_serverless.logs import loggable_path
-from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
 
 try:
     from mangum import Mangum
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from mangum.types import LambdaHandler
 
-    from tmcp_serverless.transports.asgi import ASGIApp, Scope
+    from tmcp_serverless.http import ASGIApp, Scope
 
 __all__ = ["answer_whole", "buffered"]
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlencode, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tmcp_serverless.transports.asgi import Scope
+    from tmcp_serverless.http import Scope
 
 __all__ = ["FrontDoor", "FunctionUrl", "HttpApi", "LoadBalancer", "RestApi", "VpcLattice", "front_door_of"]
 

@@ -13,18 +13,18 @@ import random
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tmcp_serverless.handshake.streamable_http import HttpTransport
 from tmcp_serverless.hosts.event_loop import run_until_complete, sandbox_loop
 from tmcp_serverless.sessions import (
     InMemoryInfoSessionManager,
     InMemoryStreamSessionManager,
     SessionManagers,
 )
-from tmcp_serverless.transports.streamable_http import HttpTransport
 
 if TYPE_CHECKING:
     from tmcp_serverless.handler import Handler
-    from tmcp_serverless.transports.asgi import Message
-    from tmcp_serverless.transports.server import ServerRuntime
+    from tmcp_serverless.http import Message
+    from tmcp_serverless.sdk.runtime import ServerRuntime
 
 __all__ = ["after_restore", "before_snapshot", "register", "rehearse"]
 

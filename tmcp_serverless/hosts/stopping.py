@@ -13,13 +13,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.hosts.asgi_servers import servers_in_this_loop
-from tmcp_serverless.transports.platform import PLATFORM_EXTENSION
+from tmcp_serverless.http import PLATFORM_EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from tmcp_serverless.hosts.asgi_servers import AsgiServer
-    from tmcp_serverless.transports.asgi import Scope
+    from tmcp_serverless.http import Scope
 
 __all__ = ["Stopping"]
 

@@ -1,6 +1,5 @@
 """The session managers' contracts over Postgres."""
 
-from tmcp_serverless.postgres.bus import PostgresSubscriptionBus
 from tmcp_serverless.postgres.connection import Connection
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.identifiers import TableNames
@@ -14,6 +13,5 @@ __all__ = [
     "PostgresInfoSessionManager",
     "PostgresKeyStore",
     "PostgresStreamSessionManager",
-    "PostgresSubscriptionBus",
     "TableNames",
 ]

@@ -11,8 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.postgres.held import HeldStream
-from tmcp_serverless.sessions.pump import Pump
-from tmcp_serverless.sessions.records import Cursor, refuse_nul
+from tmcp_serverless.sessions import Cursor, Pump, refuse_nul
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.postgres.mailboxes import Mailboxes
     from tmcp_serverless.postgres.reading import Reading
     from tmcp_serverless.postgres.tables import Tables
-    from tmcp_serverless.sessions.pump import Page
-    from tmcp_serverless.sessions.records import StreamController
+    from tmcp_serverless.sessions import Page, StreamController
 
 __all__ = ["PostgresEventTopic"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.postgres.held import OpenStreams
-from tmcp_serverless.sessions.records import CloseReason
+from tmcp_serverless.sessions import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

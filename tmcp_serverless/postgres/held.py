@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from tmcp_serverless.sessions.records import Cursor
+from tmcp_serverless.sessions import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tmcp_serverless.sessions.pump import Pump
+    from tmcp_serverless.sessions import Pump
 
 __all__ = ["HeldStream", "OpenStreams"]
 

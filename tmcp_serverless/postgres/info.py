@@ -10,8 +10,7 @@ from tmcp_serverless.postgres.components import info_component
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
 from tmcp_serverless.postgres.tables import PostgresManager, Tables
-from tmcp_serverless.sessions.info import InfoSessionManager
-from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
+from tmcp_serverless.sessions import ANONYMOUS, InfoSessionManager, Json, SessionRecord
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Row

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from tmcp_serverless.errors import StoreUnavailableError, TmcpError
-from tmcp_serverless.sessions.records import Cursor
+from tmcp_serverless.sessions import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -9,9 +9,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import StoreUnavailableError
+from tmcp_serverless.sessions import Cursor, SendOrder
 from tmcp_serverless.sessions.addresses import BROADCAST, EVENTS
-from tmcp_serverless.sessions.records import Cursor
-from tmcp_serverless.sessions.send_order import SendOrder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.sessions.pump import Page
-from tmcp_serverless.sessions.records import Cursor, StoredEvent
+from tmcp_serverless.sessions import Cursor, Page, StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

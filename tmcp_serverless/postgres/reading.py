@@ -11,9 +11,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.postgres.paging import page_of
+from tmcp_serverless.sessions import CloseReason, Cursor, Page, StoredEvent
 from tmcp_serverless.sessions.addresses import is_private
-from tmcp_serverless.sessions.pump import Page
-from tmcp_serverless.sessions.records import CloseReason, Cursor, StoredEvent
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.doorbell import Doorbell

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from tmcp_serverless.errors import TmcpError
-from tmcp_serverless.sessions.pump import Turns
+from tmcp_serverless.sessions import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

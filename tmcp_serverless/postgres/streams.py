@@ -30,17 +30,14 @@ from tmcp_serverless.postgres.reading import Reading
 from tmcp_serverless.postgres.standbys import Standbys
 from tmcp_serverless.postgres.sweeping import Sweeper
 from tmcp_serverless.postgres.tables import PostgresManager, Tables
+from tmcp_serverless.sessions import CloseReason, Cursor, Pump, StreamSessionManager, refuse_nul
 from tmcp_serverless.sessions.addresses import checked_session_ids, refuse_reserved_id
-from tmcp_serverless.sessions.pump import Pump
-from tmcp_serverless.sessions.records import CloseReason, Cursor, refuse_nul
-from tmcp_serverless.sessions.streams import StreamSessionManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tmcp_serverless.postgres.doorbell import DoorbellMode
-    from tmcp_serverless.sessions.pump import Page
-    from tmcp_serverless.sessions.records import StreamController
+    from tmcp_serverless.sessions import Page, StreamController
 
 __all__ = ["LEASE_SECONDS", "PostgresStreamSessionManager"]
 

@@ -11,15 +11,15 @@ from mcp.server.runner import aclose_shielded
 from mcp_types import InitializeRequestParams
 from mcp_types.version import LATEST_HANDSHAKE_VERSION
 
-from tmcp_serverless.sessions.records import ANONYMOUS
+from tmcp_serverless.sessions import ANONYMOUS
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
     from mcp.shared.dispatcher import Outbound
 
-    from tmcp_serverless.sessions.records import SessionRecord
-    from tmcp_serverless.transports.asgi import Scope
+    from tmcp_serverless.http import Scope
+    from tmcp_serverless.sessions import SessionRecord
 
 __all__ = [
     "SessionConnection",

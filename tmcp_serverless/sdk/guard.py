@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.http import path_of
 from tmcp_serverless.sdk import private
 from tmcp_serverless.sdk.server_kind import lowlevel_server, server_kind
-from tmcp_serverless.transports.asgi import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.routing import Route
 
-    from tmcp_serverless.transports.asgi import ASGIApp, Receive, Scope, Send
+    from tmcp_serverless.http import ASGIApp, Receive, Scope, Send
 
 __all__ = ["guarded"]
 

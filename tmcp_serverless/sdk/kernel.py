@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mcp.server.models import InitializationOptions
 
     from tmcp_serverless.sdk.connection import SessionConnection
-    from tmcp_serverless.sessions.records import Json
+    from tmcp_serverless.sessions import Json
 
 __all__ = ["Kernel", "KernelCall", "ServerView", "exit_data"]
 

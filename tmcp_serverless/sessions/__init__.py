@@ -6,19 +6,25 @@ from tmcp_serverless.sessions.keys import InMemoryKeyStore, KeyStore
 from tmcp_serverless.sessions.managers import SessionManagers
 from tmcp_serverless.sessions.memory_info import InMemoryInfoSessionManager
 from tmcp_serverless.sessions.memory_streams import InMemoryStreamSessionManager
+from tmcp_serverless.sessions.pump import Page, Pump, Turns
 from tmcp_serverless.sessions.records import (
     ANONYMOUS,
     CloseReason,
+    Cursor,
     Json,
+    NotWrittenError,
     SessionRecord,
     StoredEvent,
     StreamController,
+    refuse_nul,
 )
+from tmcp_serverless.sessions.send_order import SendOrder
 from tmcp_serverless.sessions.streams import StreamSessionManager
 
 __all__ = [
     "ANONYMOUS",
     "CloseReason",
+    "Cursor",
     "EventTopic",
     "InMemoryEventTopic",
     "InMemoryInfoSessionManager",
@@ -27,9 +33,15 @@ __all__ = [
     "InfoSessionManager",
     "Json",
     "KeyStore",
+    "NotWrittenError",
+    "Page",
+    "Pump",
+    "SendOrder",
     "SessionManagers",
     "SessionRecord",
     "StoredEvent",
     "StreamController",
     "StreamSessionManager",
+    "Turns",
+    "refuse_nul",
 ]

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, parse_qsl, quote
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tmcp_serverless.transports.asgi import Scope
+    from tmcp_serverless.http import Scope
 
 __all__ = ["FRONT_DOORS", "function_url", "rest_api"]
 

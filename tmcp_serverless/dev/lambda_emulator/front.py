@@ -8,14 +8,13 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tmcp_serverless.dev.lambda_emulator.sandbox import InitializationError, ThrottledError
-from tmcp_serverless.transports.asgi import HttpProblem, respond
-from tmcp_serverless.transports.origin import OriginPolicy
+from tmcp_serverless.http import HttpProblem, OriginPolicy, respond
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from tmcp_serverless.dev.lambda_emulator.invocation import Failure, Invocation
-    from tmcp_serverless.transports.asgi import Headers, Receive, Scope, Send
+    from tmcp_serverless.http import Headers, Receive, Scope, Send
 
 __all__ = ["INVOKE_PATH", "Front"]
 

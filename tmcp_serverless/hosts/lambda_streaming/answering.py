@@ -18,8 +18,8 @@ from tmcp_serverless.hosts.lambda_events import front_door_of
 from tmcp_serverless.hosts.lambda_streaming.context import LambdaContext
 from tmcp_serverless.hosts.lambda_streaming.faults import FAILURES, Fault, is_own_end, words_of
 from tmcp_serverless.hosts.lambda_streaming.marshalling import marshal, unmarshal
+from tmcp_serverless.http import PLATFORM_EXTENSION, Platform
 from tmcp_serverless.logs import loggable_path
-from tmcp_serverless.transports.platform import PLATFORM_EXTENSION, Platform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.hosts.lambda_events import FrontDoor
     from tmcp_serverless.hosts.lambda_streaming.loading import LambdaHandler
     from tmcp_serverless.hosts.lambda_streaming.runtime_api import Invocation, RuntimeApi, StreamedBody
-    from tmcp_serverless.transports.asgi import Message, Scope
+    from tmcp_serverless.http import Message, Scope
 
 __all__ = ["StreamedResponse", "answer", "prelude"]
 

@@ -11,7 +11,7 @@ from tmcp_serverless.hosts.lambda_streaming.faults import Fault
 from tmcp_serverless.sdk.server_kind import server_kind
 
 if TYPE_CHECKING:
-    from tmcp_serverless.transports.asgi import ASGIApp
+    from tmcp_serverless.http import ASGIApp
 
 __all__ = ["InitializationError", "LambdaHandler", "load_handler"]
 

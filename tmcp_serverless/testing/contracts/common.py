@@ -6,7 +6,7 @@ import secrets
 
 import pytest
 
-from tmcp_serverless.sessions.streams import StreamSessionManager
+from tmcp_serverless.sessions import StreamSessionManager
 
 __all__ = ["AWKWARD", "LIMIT_SECONDS", "needs", "new_id"]
 

@@ -12,7 +12,7 @@ from tmcp_serverless.testing.contracts.recording import RecordingController
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tmcp_serverless.sessions.events import EventTopic
+    from tmcp_serverless.sessions import EventTopic
 
 __all__ = ["EventTopicContract"]
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tmcp_serverless.sessions.records import SessionRecord
+from tmcp_serverless.sessions import SessionRecord
 from tmcp_serverless.testing.contracts.common import AWKWARD, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tmcp_serverless.sessions.info import InfoSessionManager
+    from tmcp_serverless.sessions import InfoSessionManager
 
 __all__ = ["InfoSessionManagerContract"]
 

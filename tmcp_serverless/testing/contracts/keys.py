@@ -12,7 +12,7 @@ from tmcp_serverless.testing.contracts.common import new_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tmcp_serverless.sessions.keys import KeyStore
+    from tmcp_serverless.sessions import KeyStore
 
 __all__ = ["KeyStoreContract"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tmcp_serverless.errors import InvalidCursorError
+from tmcp_serverless.sessions import CloseReason, NotWrittenError
 from tmcp_serverless.sessions.addresses import private_mailbox
-from tmcp_serverless.sessions.records import CloseReason, NotWrittenError
 from tmcp_serverless.testing.contracts.common import LIMIT_SECONDS, needs, new_id
 from tmcp_serverless.testing.contracts.recording import RecordingController
 

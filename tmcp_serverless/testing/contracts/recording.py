@@ -10,7 +10,7 @@ from tmcp_serverless.testing.contracts.common import LIMIT_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tmcp_serverless.sessions.records import CloseReason, StoredEvent
+    from tmcp_serverless.sessions import CloseReason, StoredEvent
 
 __all__ = ["RecordingController"]
 

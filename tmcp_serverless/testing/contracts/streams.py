@@ -12,7 +12,7 @@ from tmcp_serverless.testing.contracts.ownership import OwnershipContract
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tmcp_serverless.sessions.streams import StreamSessionManager
+    from tmcp_serverless.sessions import StreamSessionManager
 
 __all__ = ["StreamSessionManagerContract"]
 

@@ -1,0 +1,125 @@
+"""Reading and writing JSON-RPC messages."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any
+
+import pydantic_core
+
+from tmcp_serverless.http.asgi import INVALID_PARAMS, PARSE_ERROR, HttpProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tmcp_serverless.sessions import Json
+
+__all__ = ["Kind", "classify", "dump", "error_answer", "notification", "parse"]
+
+_BATCH_MESSAGES = 100
+"""Most messages that a batch may have. They run at once, each as if it had been posted alone."""
+
+_CODE = pydantic_core.SchemaValidator(pydantic_core.core_schema.int_schema())
+"""Error code. The SDK reads it from -1.0 and from "-1" too."""
+
+
+class Kind(Enum):
+    """Kind of a JSON-RPC message."""
+
+    REQUEST = auto()
+    NOTIFICATION = auto()
+    RESPONSE = auto()
+
+
+def parse(body: bytes) -> Any:
+    """Read a body as JSON.
+
+    Raises:
+        HttpProblem: 400, with the SDK's words when the body is not JSON, and when it is a batch that is too
+            long.
+
+    """
+    try:
+        message = pydantic_core.from_json(body)
+    except ValueError as error:
+        raise HttpProblem(400, f"Parse error: {error}", code=PARSE_ERROR) from None
+    if type(message) is list and len(message) > _BATCH_MESSAGES:
+        wrong = f"a batch of {len(message)} messages; at most {_BATCH_MESSAGES} are accepted"
+        raise HttpProblem(400, f"Validation error: {wrong}", code=INVALID_PARAMS)
+    return message
+
+
+def dump(message: Any) -> bytes:
+    """Write a message as compact JSON. A number that JSON lacks, such as NaN, is null, as in the SDK."""
+    return pydantic_core.to_json(message, inf_nan_mode="null")
+
+
+def error_answer(request: dict[str, Any], code: int, text: str) -> dict[str, Any]:
+    """Return the JSON-RPC error that answers a failed request."""
+    return {"jsonrpc": "2.0", "id": request["id"], "error": {"code": code, "message": text}}
+
+
+def notification(method: str, params: Mapping[str, Any] | None) -> Json:
+    """Return a notification."""
+    message: Json = {"jsonrpc": "2.0", "method": method}
+    if params is not None:
+        message["params"] = dict(params)
+    return message
+
+
+def classify(message: Any) -> tuple[Kind, Json]:
+    """Return the message's kind, and the message. A response is reduced to the members that the SDK reads.
+
+    Raises:
+        HttpProblem: 400 when it is not a JSON-RPC message, with the reason.
+
+    """
+    if type(message) is dict and message.get("jsonrpc") == "2.0":
+        if type(message.get("method")) is str and type(message.get("params")) in (dict, type(None)):
+            if "id" not in message:
+                return Kind.NOTIFICATION, message
+            if type(message["id"]) in (str, int):
+                return Kind.REQUEST, message
+        elif (response := _response(message)) is not None:
+            return Kind.RESPONSE, response
+    raise HttpProblem(400, f"Validation error: {_what_is_wrong(message)}", code=INVALID_PARAMS)
+
+
+def _response(message: Json) -> Json | None:
+    """Return the members that make the message a response, without a null error; `None` if it is none."""
+    # The id of an error may be null, but has to be there.
+    if "id" not in message or type(message["id"]) not in (str, int, type(None)):
+        return None
+    response: Json = {"jsonrpc": "2.0", "id": message["id"]}
+    error = message.get("error")
+    if type(error) is dict and type(error.get("message")) is str and (code := _code(error)) is not None:
+        return {**response, "error": {**error, "code": code}}
+    if response["id"] is not None and type(message.get("result")) is dict:
+        return {**response, "result": message["result"]}
+    return None
+
+
+def _code(error: Json) -> int | None:
+    try:
+        return _CODE.validate_python(error.get("code"))
+    except pydantic_core.ValidationError:
+        return None
+
+
+def _what_is_wrong(message: Any) -> str:
+    if type(message) is not dict:
+        return f"a JSON-RPC message is an object, not {_name(message)}"
+    if message.get("jsonrpc") != "2.0":
+        return 'the member "jsonrpc" must be "2.0"'
+    if "method" in message:
+        if type(message["method"]) is not str:
+            return f'the member "method" must be a string, not {_name(message["method"])}'
+        if type(message.get("params")) not in (dict, type(None)):
+            return f'the member "params" must be an object, not {_name(message["params"])}'
+        return f'the member "id" must be a string or an integer, not {_name(message["id"])}'
+    return 'neither a request (with "method") nor a response (with "id" and "result" or "error")'
+
+
+def _name(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
