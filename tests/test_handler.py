@@ -15,6 +15,7 @@ from tests.support.fixtures import postgres_managers
 from tests.support.servers import small_server
 from tests.support.waiting import eventually
 from tmcp_serverless import create_handler
+from tmcp_serverless.modern import StreamSubscriptionBus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -61,10 +62,20 @@ async def test_a_lifespan_that_raises_at_its_end_is_told_to_the_asgi_server_and_
     await eventually(lambda: none_are_open(database_url))
 
 
-async def test_a_handler_whose_lifespan_raises_at_its_end_closes_its_bus_and_its_managers() -> None:
+async def test_a_handler_whose_lifespan_raises_at_its_end_closes_its_bus_and_its_managers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    buses: list[StreamSubscriptionBus] = []
+
+    class Kept(StreamSubscriptionBus):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            buses.append(self)
+
+    monkeypatch.setattr("tmcp_serverless.app.StreamSubscriptionBus", Kept)
     handler = create_handler(raising_at_its_end())
     ended: list[None] = []
-    bus: Any = handler.app.runtime._bus  # pyright: ignore[reportPrivateUsage]
+    [bus] = buses
     await Client(handler.app).initialize()
     async with bus.listening(lambda: ended.append(None)):
         with pytest.raises(RuntimeError, match="it does not end"):

@@ -35,7 +35,13 @@ CHILDREN = 64
 """Requests that one instance serves at once; further connections wait to be accepted."""
 
 _POLL_SECONDS = 0.02
-_IMPORTED_LATE = ("anyio._backends._asyncio", "tmcp_serverless.sdk")
+_IMPORTED_LATE = (
+    "anyio._backends._asyncio",
+    "tmcp_serverless.handshake.http_sse_runner",
+    "tmcp_serverless.modern.server",
+    "tmcp_serverless.sdk.connection",
+    "tmcp_serverless.sdk.kernel",
+)
 """Modules that every request to an MCP server would import in its own process. Imported code is no memory."""
 
 _END_SECONDS = GRACE_SECONDS + 0.4
