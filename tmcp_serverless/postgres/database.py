@@ -255,7 +255,7 @@ class Database(Closable):
             raise_translated(error, self.target.setting)
 
     def _recover(self, error: BaseException, pool: ConnectionPool, *, idempotent: bool) -> bool:
-        """Drop what the error has shown to be useless; return true if the statement is to be run once more."""
+        """Drop what the error has shown to be useless; return true if the statement may run once more."""
         if isinstance(error, LOST_LINK):
             # If one link is gone, so are the others: they lead to the same server.
             pool.drop_idle()

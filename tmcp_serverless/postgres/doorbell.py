@@ -107,9 +107,9 @@ class Doorbell:
             new = [
                 channel for channel, subscriber in subscriptions if self._subscribers.add(channel, subscriber)
             ]
-            self._polling.interval.hurry()
             try:
                 if self._silent:
+                    self._polling.interval.hurry()
                     self._wake.set()  # The new stream wants to know soon.
                 elif new:
                     await self._listen(*new)

@@ -10,21 +10,16 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from tmcp_serverless.errors import ConfigurationError
 from tmcp_serverless.forms import DEFAULT_NAMESPACE, check_namespace
 from tmcp_serverless.sessions.addresses import BROADCAST, EVENTS
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 __all__ = [
     "DEFAULT_NAMESPACE",
     "Namespace",
     "TableNames",
-    "channel_name",
     "checked_schema",
     "derived",
     "quote",
@@ -124,16 +119,6 @@ def sibling(name: str, table: str, *, schema: str | None = None) -> str:
     return ".".join(quote_identifier(part) for part in [*before, table])
 
 
-def channel_name(*scope: str) -> str:
-    """Return the NOTIFY channel for an address: 45 characters for any address.
-
-    `LISTEN` cuts a channel's name at 63 bytes and `pg_notify` refuses 64, so names are hashed. Channels
-    belong to the whole database, so the hash includes the schema and name of the table.
-    """
-    digest = hashlib.blake2b("\0".join(scope).encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
-    return f"tmcp_{digest}"
-
-
 class Namespace:
     """A namespace, and the keys in it.
 
@@ -156,10 +141,6 @@ class Namespace:
     def key(self, address: str) -> str:
         """Return the key of an address."""
         return self.bounds[0] + address
-
-    def keys(self, addresses: Iterable[str]) -> list[str]:
-        """Return the keys of several addresses."""
-        return [self.bounds[0] + address for address in addresses]
 
     def address(self, key: str) -> str:
         """Return the address of a key of this namespace."""

@@ -142,8 +142,8 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
     async def _of(self, name: str, address: str, *args: object) -> Row | None:
         """Run a statement about one session of this namespace. Each of them may run twice without harm."""
-        tables = self._statements
-        return await tables.fetchrow(name, tables.namespace.key(address), *args, idempotent=True)
+        statements = self._statements
+        return await statements.fetchrow(name, statements.key(address), *args, idempotent=True)
 
 
 def _values(record: SessionRecord) -> tuple[object, ...]:

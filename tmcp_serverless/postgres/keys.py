@@ -43,7 +43,7 @@ class PostgresKeyStore(PostgresManager, Store):
 
     async def secret(self, name: str, proposed: str) -> str:
         """Return the secret of this name: the first that was proposed by any instance."""
-        key = self._statements.namespace.key(name)
+        key = self._statements.key(name)
         row = None
         while row is None:
             # It finds no row if another instance's proposal was committed while it ran.
@@ -56,5 +56,5 @@ class PostgresKeyStore(PostgresManager, Store):
         A reply that is lost counts as a use: the statement is not run again. Each call removes a few expired
         tokens.
         """
-        key = self._statements.namespace.key(token)
+        key = self._statements.key(token)
         return await self._statements.fetchrow("spend", key, seconds, idempotent=False) is not None

@@ -88,7 +88,7 @@ class Mailboxes:
 
     async def _append_to_topic(self, statement: str, topic: str, data: str) -> None:
         await self._statements.ready()
-        key = self._statements.namespace.key(topic)
+        key = self._statements.key(topic)
         channel = self._statements.channel(key)
         with self._order.take(key) as turn:
             await turn.come()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import ConfigurationError, SchemaError
 from tmcp_serverless.postgres.failures import RingingError
-from tmcp_serverless.postgres.identifiers import DEFAULT_NAMESPACE, Namespace, channel_name, checked_schema
+from tmcp_serverless.postgres.identifiers import DEFAULT_NAMESPACE, Namespace, checked_schema
 from tmcp_serverless.postgres.operate.privileges import lacks_for_use
 from tmcp_serverless.postgres.schema import ensure
 from tmcp_serverless.postgres.sql_files import load_statement, load_statements, silenced
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
     from tmcp_serverless.postgres.components import Component, NewComponent
     from tmcp_serverless.postgres.database import Connection, Database, Row
 
-__all__ = ["PostgresManager", "Statements", "try_to_write"]
+__all__ = ["PostgresManager", "Statements", "channel_name", "try_to_write"]
 
 logger = logging.getLogger(__name__)
 
 _WARN_AGAIN_SECONDS = 600.0
+
+
+def channel_name(*scope: str) -> str:
+    """Return the NOTIFY channel for an address: 45 characters for any address.
+
+    `LISTEN` cuts a channel's name at 63 bytes and `pg_notify` refuses 64, so names are hashed. Channels
+    belong to the whole database, so the hash includes the schema and name of the table.
+    """
+    digest = hashlib.blake2b("\0".join(scope).encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+    return f"tmcp_{digest}"
 
 
 async def try_to_write(connection: Connection, component: Component) -> None:
@@ -68,6 +79,7 @@ class Statements:
     ) -> None:
         self.database = database
         self.namespace = Namespace(namespace)
+        self._prefix = self.namespace.bounds[0]
         self.schema = None if schema is None else checked_schema(schema)
         self.component: Component = component(schema=self.schema)
         """The component. Its tables have their schema from `ready` on."""
@@ -118,6 +130,10 @@ class Statements:
 
     async def _try_to_write(self, connection: Connection) -> None:
         await try_to_write(connection, self.component)
+
+    def key(self, address: str) -> str:
+        """Return the key of an address in the namespace."""
+        return self._prefix + address
 
     def channel(self, key: str) -> str:
         """Return the NOTIFY channel of a key, once the tables are known."""

@@ -74,7 +74,7 @@ class Reader:
             return await self.statements.fetch(name, *args, idempotent=True)
 
     def _topic(self, address: str) -> str:
-        return self.statements.channel(self.statements.namespace.key(address))
+        return self.statements.channel(self.statements.key(address))
 
     def _subscriptions(self, stream: Stream) -> list[Subscription]:
         own: list[Subscription] = [(self.channel(stream), stream.wake)]

@@ -96,7 +96,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             namespace=namespace,
             schema=schema,
         )
-        self._key = self._statements.namespace.key
+        self._key = self._statements.key
         self._leases = Leases(self._statements)
         self._lease_seconds = lease_seconds
         self._sweeper = Sweeper(
@@ -182,7 +182,11 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
     def _new_stream(self, id: str, controller: StreamController) -> Stream:
         # The holder is a fencing token, after the instance's name for `tmcp-serverless sessions`.
-        return Stream(id, f"{instance_name()} {secrets.token_hex(12)}", controller, self._reader)
+        return Stream(id, f"{self._instance} {secrets.token_hex(12)}", controller, self._reader)
+
+    @cached_property
+    def _instance(self) -> str:
+        return instance_name()
 
     @cached_property
     def events(self) -> PostgresEventTopic:
@@ -248,7 +252,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         if sessions is None:
             await self._mailboxes.broadcast(data)
             return
-        keys = self._statements.namespace.keys(checked_session_ids(sessions))
+        keys = [self._key(id) for id in checked_session_ids(sessions)]
         if len(keys) == 1:
             await self._mailboxes.append(keys[0], data)
         elif keys:
