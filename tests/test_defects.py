@@ -35,7 +35,7 @@ from tmcp_serverless import (
     TableNames,
     create_handler,
 )
-from tmcp_serverless.postgres.identifiers import channel_name
+from tmcp_serverless.postgres.statements import channel_name
 from tmcp_serverless.testing.contracts import RecordingController
 from tmcp_serverless.testing.postgres import EmbeddedPostgres
 

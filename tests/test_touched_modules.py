@@ -13,9 +13,11 @@ from tests.support.touched_modules import touched_modules
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
 
-# Over Postgres, and more in the first test of a process; in memory 22 and 36.
-MOST_OF_A_CALL = 27
-MOST_OF_AN_ELICITATION = 48
+MOST_OF_A_CALL = 22
+MOST_OF_AN_ELICITATION = 36
+
+TRIES = 5
+"""Timers run beside some of the requests: the one with the fewest modules counts."""
 
 
 async def test_a_warm_call_runs_through_few_modules(new_handler: NewHandler) -> None:
@@ -27,9 +29,13 @@ async def test_a_warm_call_runs_through_few_modules(new_handler: NewHandler) -> 
 
     client = await Client(new_handler(server).app).initialize()
     assert await client.call("add", a=1, b=2) == "3"
-    with touched_modules() as touched:
-        assert await client.call("add", a=2, b=2) == "4"
-    assert len(touched) <= MOST_OF_A_CALL, sorted(touched)
+    tries: list[set[str]] = []
+    for _ in range(TRIES):
+        with touched_modules() as touched:
+            assert await client.call("add", a=2, b=2) == "4"
+        tries.append(touched)
+    least = min(tries, key=len)
+    assert len(least) <= MOST_OF_A_CALL, sorted(least)
 
 
 async def test_a_warm_elicitation_runs_through_few_modules(new_handler: NewHandler) -> None:
@@ -38,9 +44,13 @@ async def test_a_warm_elicitation_runs_through_few_modules(new_handler: NewHandl
     async with client.listen() as stream:
         await stream.begun()
         await _elicit(client)
-        with touched_modules() as touched:
-            await _elicit(client)
-    assert len(touched) <= MOST_OF_AN_ELICITATION, sorted(touched)
+        tries: list[set[str]] = []
+        for _ in range(TRIES):
+            with touched_modules() as touched:
+                await _elicit(client)
+            tries.append(touched)
+    least = min(tries, key=len)
+    assert len(least) <= MOST_OF_AN_ELICITATION, sorted(least)
 
 
 async def _elicit(client: Client) -> None:

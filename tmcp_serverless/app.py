@@ -9,7 +9,7 @@ from dataclasses import fields
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tmcp_serverless.exits import Contained
+from tmcp_serverless.exits import ExitError, is_end_of
 from tmcp_serverless.handshake.http_sse import HttpSseTransport
 from tmcp_serverless.handshake.streamable_http import HttpTransport
 from tmcp_serverless.hosts.stopping import Stopping
@@ -181,8 +181,7 @@ class App:
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         elif scope["type"] == "http":
-            with Contained():  # of the server's own routes and authentication
-                await self._serve_until_stop(scope, receive, send)
+            await self._serve_until_stop(scope, receive, send)
         else:
             await self._refuse(scope, receive, send)
 
@@ -193,6 +192,13 @@ class App:
         except asyncio.CancelledError:
             if not self._stopping.absorbs(task):
                 raise
+        except Exception:
+            raise
+        except BaseException as error:
+            if is_end_of(task, error):
+                raise
+            # The server's own routes and authentication may exit too.
+            raise ExitError(error) from error
         finally:
             self._stopping.leave(task)
 

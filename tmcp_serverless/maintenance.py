@@ -78,6 +78,6 @@ async def migrate(settings: Settings) -> list[str]:
 
     """
     from tmcp_serverless.postgres import schema  # noqa: PLC0415 - imports the driver
-    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - the same
 
     return await schema.migrate(database_for(settings))

@@ -58,7 +58,7 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
         PostgresKeyStore,
         PostgresStreamSessionManager,
     )
-    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - the same
 
     database = database_for(settings)
     namespace = settings.namespace or namespace or DEFAULT_NAMESPACE

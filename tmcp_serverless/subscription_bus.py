@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.modern.bus import StreamSubscriptionBus
-from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
+from tmcp_serverless.postgres.identifiers import DEFAULT_NAMESPACE
 from tmcp_serverless.postgres.streams import PostgresStreamSessionManager
 
 if TYPE_CHECKING:

@@ -80,7 +80,7 @@ class Notebook:
         if self._database is None:
             raise RuntimeError("the notebook is not open")
         if not self._is_made:
-            await self._database.run_on_connection(_make)
+            await self._database.run(_make)
             self._is_made = True
         rows: list[Any] = await self._database.fetch(sql, *values, idempotent=idempotent)
         return [Note.model_validate(dict(row)) for row in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tmcp_serverless import ConfigurationError, Database, Settings
-from tmcp_serverless.postgres.configured import settings_at, variables_at
+from tmcp_serverless.postgres.connect.configured import settings_at, variables_at
 
 HERE = "postgresql://host.example/orders"
 ELSEWHERE = {

@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 from tmcp_serverless import Database, PostgresStreamSessionManager, StoreUnavailableError
 from tmcp_serverless.postgres import listen_probe
 from tmcp_serverless.postgres.connection import Connection
-from tmcp_serverless.postgres.tables import Tables
+from tmcp_serverless.postgres.statements import Statements
 from tmcp_serverless.testing.contracts import RecordingController
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ async def test_whoever_is_cut_short_while_closing_leaves_no_connection(database_
         managers.append(streams)
         await streams.create(f"s{turns}", RecordingController())
         closing = asyncio.create_task(
-            streams._doors.close(streams._streams[key(f"s{turns}")])  # pyright: ignore[reportPrivateUsage]
+            streams._reader.close(streams._streams[key(f"s{turns}")])  # pyright: ignore[reportPrivateUsage]
         )
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -222,14 +222,14 @@ async def test_what_runs_for_all_streams_knows_nothing_of_the_request_that_was_f
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token: contextvars.ContextVar[str] = contextvars.ContextVar("token", default="none")
-    fetch, seen = Tables.fetch, set[str]()
+    fetch, seen = Statements.fetch, set[str]()
 
-    async def noting(self: Tables, name: str, *args: object, idempotent: bool) -> Any:
+    async def noting(self: Statements, name: str, *args: object, idempotent: bool) -> Any:
         if name in ("news", "heartbeat"):
             seen.add(token.get())
         return await fetch(self, name, *args, idempotent=idempotent)
 
-    monkeypatch.setattr(Tables, "fetch", noting)
+    monkeypatch.setattr(Statements, "fetch", noting)
     async with PostgresStreamSessionManager(database_url, doorbell="poll") as streams:
         token.set("of the first")
         await streams.create("s", RecordingController())
@@ -244,10 +244,10 @@ async def test_what_runs_for_all_streams_knows_nothing_of_the_request_that_was_f
 async def test_however_many_streams_are_opened_it_looks_no_more_often(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch = Tables.fetch
+    fetch = Statements.fetch
     looked: list[tuple[float, float]] = []
 
-    async def noting(self: Tables, name: str, *args: object, idempotent: bool) -> Any:
+    async def noting(self: Statements, name: str, *args: object, idempotent: bool) -> Any:
         began_at = time.monotonic()
         try:
             return await fetch(self, name, *args, idempotent=idempotent)
@@ -255,7 +255,7 @@ async def test_however_many_streams_are_opened_it_looks_no_more_often(
             if name in ("news", "heartbeat"):
                 looked.append((began_at, time.monotonic()))
 
-    monkeypatch.setattr(Tables, "fetch", noting)
+    monkeypatch.setattr(Statements, "fetch", noting)
     async with PostgresStreamSessionManager(database_url, doorbell="poll") as streams:
         await streams.create("s", RecordingController())
         number = 0
@@ -271,14 +271,14 @@ async def test_the_end_of_a_database_that_does_not_answer_is_told_more_than_once
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stream that is opened while the others are told of the end is kept all the same."""
-    fetch, is_away = Tables.fetch, False
+    fetch, is_away = Statements.fetch, False
 
-    async def away(self: Tables, name: str, *args: object, idempotent: bool) -> Any:
+    async def away(self: Statements, name: str, *args: object, idempotent: bool) -> Any:
         if is_away:
             raise StoreUnavailableError("away")
         return await fetch(self, name, *args, idempotent=idempotent)
 
-    monkeypatch.setattr(Tables, "fetch", away)
+    monkeypatch.setattr(Statements, "fetch", away)
     async with PostgresStreamSessionManager(
         database_url, doorbell="poll", heartbeat_seconds=0.1, lease_seconds=0.5
     ) as streams:

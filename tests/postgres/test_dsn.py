@@ -9,7 +9,7 @@ import pytest
 from asyncpg import connect_utils
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.postgres.dsn import arguments, parse
+from tmcp_serverless.postgres.connect.dsn import arguments, parse
 
 URLS = [
     "postgresql://host",

@@ -16,9 +16,9 @@ from tmcp_serverless import Notifier, PostgresStreamSessionManager, Settings, cr
 from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.postgres.components import streams_component
 from tmcp_serverless.postgres.database import Database
-from tmcp_serverless.postgres.diagnosis import diagnose
+from tmcp_serverless.postgres.operate.diagnosis import diagnose
 from tmcp_serverless.postgres.schema import migrate
-from tmcp_serverless.postgres.statements import silenced
+from tmcp_serverless.postgres.sql_files import silenced
 from tmcp_serverless.sessions import CloseReason
 from tmcp_serverless.testing.contracts import RecordingController
 from tmcp_serverless.testing.postgres import EmbeddedPostgres, create_database

@@ -8,9 +8,9 @@ import asyncpg
 import pytest
 
 from tests.support.rows import statements_of
-from tmcp_serverless.postgres import privileges
 from tmcp_serverless.postgres.components import info_component, keys_component, streams_component
-from tmcp_serverless.postgres.statements import silenced
+from tmcp_serverless.postgres.operate import privileges
+from tmcp_serverless.postgres.sql_files import silenced
 
 COMPONENTS = (streams_component(), info_component(), keys_component())
 STATEMENTS = {

@@ -22,10 +22,10 @@ from tmcp_serverless import (
     PostgresStreamSessionManager,
     create_handler,
 )
-from tmcp_serverless.postgres import login
-from tmcp_serverless.postgres.dsn import arguments, connect_seconds, parse
-from tmcp_serverless.postgres.keywords import ALIASES, KEYWORDS, canonical
-from tmcp_serverless.postgres.tls import make_context, sslmode_of
+from tmcp_serverless.postgres.connect import login
+from tmcp_serverless.postgres.connect.dsn import arguments, connect_seconds, parse
+from tmcp_serverless.postgres.connect.keywords import ALIASES, KEYWORDS, canonical
+from tmcp_serverless.postgres.connect.tls import make_context, sslmode_of
 from tmcp_serverless.testing.postgres import list_binaries
 
 if TYPE_CHECKING:

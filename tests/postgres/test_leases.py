@@ -12,7 +12,7 @@ from tests.adversity.proxy import Proxy
 from tests.postgres.test_streams import execute
 from tests.support.waiting import eventually
 from tmcp_serverless import PostgresStreamSessionManager, StoreUnavailableError
-from tmcp_serverless.postgres.tables import Tables
+from tmcp_serverless.postgres.statements import Statements
 from tmcp_serverless.sessions import CloseReason
 from tmcp_serverless.testing.contracts import RecordingController
 
@@ -27,9 +27,9 @@ async def test_a_stream_whose_opening_was_cut_short_is_nobodys(
     database_url: str, monkeypatch: pytest.MonkeyPatch, outcome: str
 ) -> None:
     """Also where the claim had been committed, and only its reply was still on its way."""
-    fetchrow, committed, reply = Tables.fetchrow, asyncio.Event(), asyncio.Event()
+    fetchrow, committed, reply = Statements.fetchrow, asyncio.Event(), asyncio.Event()
 
-    async def slowly(self: Tables, name: str, *args: object, idempotent: bool) -> Any:
+    async def slowly(self: Statements, name: str, *args: object, idempotent: bool) -> Any:
         row = await fetchrow(self, name, *args, idempotent=idempotent)
         if name == "claim":
             committed.set()
@@ -43,7 +43,7 @@ async def test_a_stream_whose_opening_was_cut_short_is_nobodys(
         PostgresStreamSessionManager(database_url) as elsewhere,
     ):
         await elsewhere.send(["s"], "x")
-        monkeypatch.setattr(Tables, "fetchrow", slowly)
+        monkeypatch.setattr(Statements, "fetchrow", slowly)
         opening = asyncio.create_task(streams.create("s", RecordingController()))
         await committed.wait()
         assert await elsewhere.has("s")
@@ -67,10 +67,10 @@ async def test_a_stream_whose_opening_was_cut_short_is_nobodys(
 async def test_an_opening_that_is_cut_short_asks_the_holder_before_it_to_come_back(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetchrow, claims = Tables.fetchrow, 0
+    fetchrow, claims = Statements.fetchrow, 0
     committed, reply = asyncio.Event(), asyncio.Event()
 
-    async def slowly(self: Tables, name: str, *args: object, idempotent: bool) -> Any:
+    async def slowly(self: Statements, name: str, *args: object, idempotent: bool) -> Any:
         nonlocal claims
         row = await fetchrow(self, name, *args, idempotent=idempotent)
         if name == "claim":
@@ -86,7 +86,7 @@ async def test_an_opening_that_is_cut_short_asks_the_holder_before_it_to_come_ba
         PostgresStreamSessionManager(database_url) as elsewhere,
     ):
         await elsewhere.create("s", first)
-        monkeypatch.setattr(Tables, "fetchrow", slowly)
+        monkeypatch.setattr(Statements, "fetchrow", slowly)
         opening = asyncio.create_task(streams.create("s", RecordingController()))
         await committed.wait()
         opening.cancel()
@@ -126,15 +126,15 @@ async def test_who_is_told_that_the_database_is_gone_does_not_wait_for_it(databa
 async def test_what_was_read_as_the_database_went_is_the_next_ones(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch, replies_are_lost = Tables.fetch, True
+    fetch, replies_are_lost = Statements.fetch, True
 
-    async def losing(self: Tables, name: str, *args: object, idempotent: bool) -> Any:
+    async def losing(self: Statements, name: str, *args: object, idempotent: bool) -> Any:
         rows = await fetch(self, name, *args, idempotent=idempotent)
         if name == "read" and any(row[0] for row in rows) and replies_are_lost:
             raise StoreUnavailableError("the reply was lost")
         return rows
 
-    monkeypatch.setattr(Tables, "fetch", losing)
+    monkeypatch.setattr(Statements, "fetch", losing)
     first, second = RecordingController(), RecordingController()
     async with PostgresStreamSessionManager(database_url, doorbell="poll") as streams:
         await streams.create("s", first)
@@ -161,9 +161,9 @@ async def test_what_was_read_as_the_database_went_is_the_next_ones(
 async def test_a_manager_that_closes_waits_once_for_a_database_that_is_gone(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetchrow, tried = Tables.fetchrow, 0
+    fetchrow, tried = Statements.fetchrow, 0
 
-    async def failing(self: Tables, name: str, *args: object, idempotent: bool) -> Any:
+    async def failing(self: Statements, name: str, *args: object, idempotent: bool) -> Any:
         nonlocal tried
         if name == "release":
             tried += 1
@@ -176,7 +176,7 @@ async def test_a_manager_that_closes_waits_once_for_a_database_that_is_gone(
             await streams.create(id, controller)
             await streams.send([id], "x")
             await controller.count(1)
-        monkeypatch.setattr(Tables, "fetchrow", failing)
+        monkeypatch.setattr(Statements, "fetchrow", failing)
     assert {controller.closed for controller in controllers.values()} == {CloseReason.SHUTDOWN}
     assert tried < len(controllers)
 

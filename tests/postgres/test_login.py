@@ -17,8 +17,8 @@ from moto import mock_aws
 
 from tests.support.guarded import GuardedPostgres, guarded_postgres
 from tmcp_serverless import ConfigurationError, Notifier, Settings, StoreUnavailableError
-from tmcp_serverless.postgres import iam, login
-from tmcp_serverless.postgres.configured import database_for
+from tmcp_serverless.postgres.connect import iam, login
+from tmcp_serverless.postgres.connect.configured import database_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 
 from tmcp_serverless import Settings
-from tmcp_serverless.postgres.configured import database_for
+from tmcp_serverless.postgres.connect.configured import database_for
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -23,8 +23,8 @@ from tmcp_serverless import (
     SessionRecord,
 )
 from tmcp_serverless.postgres import sweeping
-from tmcp_serverless.postgres.namespace import Namespace
-from tmcp_serverless.postgres.overview import list_namespaces, list_sessions, namespaces_of
+from tmcp_serverless.postgres.identifiers import Namespace
+from tmcp_serverless.postgres.operate.overview import list_namespaces, list_sessions, namespaces_of
 from tmcp_serverless.testing.contracts import RecordingController
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ async def test_who_is_subscribed_is_looked_for_in_the_namespace_alone(database_u
             "INSERT INTO tmcp_session_subscriptions SELECT id, 'a://1' FROM made",
         )
         await execute(database_url, "ANALYZE")
-        sql = few._tables.sql  # pyright: ignore[reportPrivateUsage]
+        sql = few._statements.sql  # pyright: ignore[reportPrivateUsage]
     name, *args = "get_subscriptions", "a://1", 60.0, *Namespace("few").bounds
     connection = await asyncpg.connect(database_url)
     try:

@@ -15,7 +15,8 @@ from tests.postgres.test_streams import pgbouncer
 from tests.support.activity import connections
 from tests.support.waiting import eventually
 from tmcp_serverless import Database, StoreUnavailableError
-from tmcp_serverless.postgres import pool, target
+from tmcp_serverless.postgres import pool
+from tmcp_serverless.postgres.connect import target
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -163,7 +164,7 @@ async def test_who_is_cancelled_when_it_is_their_turn_passes_it_on(database_url:
         # Runs when the second has been handed the connection, and has not woken yet.
         asyncio.get_running_loop().call_soon(second.cancel)
 
-    holder = begun(database.run_on_connection(hold))
+    holder = begun(database.run(hold))
     await entered.wait()
     second, third = begun(pid_of(database)), begun(pid_of(database))
     await settle()
@@ -213,7 +214,7 @@ async def test_where_all_stay_busy_the_error_says_which_setting(
         entered.set()
         await asyncio.Event().wait()
 
-    holder = begun(database.run_on_connection(hold))
+    holder = begun(database.run(hold))
     await entered.wait()
     with pytest.raises(StoreUnavailableError, match="TMCP_DATABASE_CONNECTIONS"):
         await pid_of(database)
@@ -390,7 +391,7 @@ async def test_a_connection_that_prepares_is_not_used_any_more_when_preparing_ha
         await leave.wait()
         return await connection.fetchval(PID)
 
-    holder = begun(database.run_on_connection(hold))
+    holder = begun(database.run(hold))
     await entered.wait()
     # As pgbouncer answers, when a statement was prepared on another connection of its own.
     with pytest.raises(StoreUnavailableError, match="a pooler has lost a prepared statement"):

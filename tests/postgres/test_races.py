@@ -13,7 +13,7 @@ from tests.support.rows import key, statements_of
 from tests.support.waiting import eventually
 from tmcp_serverless import PostgresStreamSessionManager
 from tmcp_serverless.postgres.components import streams_component
-from tmcp_serverless.postgres.paging import PAGE_BYTES
+from tmcp_serverless.postgres.stream import PAGE_BYTES
 from tmcp_serverless.sessions import CloseReason
 from tmcp_serverless.testing.contracts import RecordingController
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,8 @@ from tests.support.waiting import eventually
 from tmcp_serverless import Database, PostgresStreamSessionManager, StoreUnavailableError
 from tmcp_serverless.postgres.components import streams_component
 from tmcp_serverless.postgres.connection import Connection
-from tmcp_serverless.postgres.paging import PAGE_BYTES, PAGE_ROWS
-from tmcp_serverless.postgres.tables import Tables
+from tmcp_serverless.postgres.sql_files import PAGE_ROWS
+from tmcp_serverless.postgres.statements import Statements
 from tmcp_serverless.testing.contracts import RecordingController
 
 if TYPE_CHECKING:
@@ -243,16 +242,16 @@ async def test_a_statement_is_prepared_once_from_its_first_run_on(database_url: 
 async def test_a_page_with_a_gap_is_read_again_where_the_gap_could_not_be_recorded(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetchrow, failed = Tables.fetchrow, 0
+    fetchrow, failed = Statements.fetchrow, 0
 
-    async def failing(self: Tables, name: str, *args: object, idempotent: bool) -> Any:
+    async def failing(self: Statements, name: str, *args: object, idempotent: bool) -> Any:
         nonlocal failed
         if name == "move" and not failed:
             failed += 1
             raise StoreUnavailableError("the connection to the database was lost")
         return await fetchrow(self, name, *args, idempotent=idempotent)
 
-    monkeypatch.setattr(Tables, "fetchrow", failing)
+    monkeypatch.setattr(Statements, "fetchrow", failing)
     controller = RecordingController()
     async with tickless(database_url) as streams, connected(database_url) as connection:
         for number in range(6):
@@ -288,13 +287,15 @@ async def test_what_expires_while_a_client_is_slow_is_told_and_not_looked_for_ag
         controller.pages.release()
         await controller.until(lambda: controller.missing == 5)
         news: list[bool] = []
-        look = streams._doorbell._look  # pyright: ignore[reportPrivateUsage]
+        polling = streams._doorbell._polling  # pyright: ignore[reportPrivateUsage]
+
+        look = polling._look  # pyright: ignore[reportPrivateUsage]
 
         async def noting() -> bool:
             news.append(await look())
             return news[-1]
 
-        monkeypatch.setattr(streams._doorbell, "_look", noting)  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(polling, "_look", noting)
 
         async def is_quiet() -> bool:
             return doorbell == "listen" or news[-3:] == [False] * 3
@@ -308,11 +309,11 @@ async def test_what_expires_while_a_client_is_slow_is_told_and_not_looked_for_ag
 async def test_streams_that_all_read_at_once_leave_connections_for_requests(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch, fetchrow = Tables.fetch, Tables.fetchrow
+    fetch, fetchrow = Statements.fetch, Statements.fetchrow
     now = most = 0
 
     def counted(run: Any) -> Any:
-        async def counting(self: Tables, name: str, *args: object, idempotent: bool) -> Any:
+        async def counting(self: Statements, name: str, *args: object, idempotent: bool) -> Any:
             nonlocal now, most
             reads = name.startswith("read")
             now, most = now + reads, max(most, now + reads)
@@ -323,8 +324,8 @@ async def test_streams_that_all_read_at_once_leave_connections_for_requests(
 
         return counting
 
-    monkeypatch.setattr(Tables, "fetch", counted(fetch))
-    monkeypatch.setattr(Tables, "fetchrow", counted(fetchrow))
+    monkeypatch.setattr(Statements, "fetch", counted(fetch))
+    monkeypatch.setattr(Statements, "fetchrow", counted(fetchrow))
     controllers = {f"s{number}": RecordingController() for number in range(40)}
     async with Database(database_url, size=4) as database, tickless(database) as streams:
         for id, controller in controllers.items():
@@ -334,13 +335,6 @@ async def test_streams_that_all_read_at_once_leave_connections_for_requests(
         for controller in controllers.values():
             assert await controller.count(5) == [str(number) for number in range(5)]
     assert most == 2
-
-
-def test_a_page_is_as_long_as_the_statements_say() -> None:
-    sql = statements_of(streams_component(schema="public"))
-    for name, mailboxes in (("read", 2), ("peek", 1)):
-        assert sql[name].count(f"LIMIT {PAGE_ROWS}") == mailboxes
-        assert len(re.findall(rf" < {PAGE_BYTES}\s", sql[name].replace(")", " "))) == mailboxes
 
 
 async def test_a_statement_outlives_a_change_of_the_columns_that_it_returns(database_url: str) -> None:

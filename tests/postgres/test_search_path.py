@@ -31,7 +31,7 @@ from tmcp_serverless import (
 )
 from tmcp_serverless.postgres import schema as schemas
 from tmcp_serverless.postgres.components import info_component, keys_component, streams_component
-from tmcp_serverless.postgres.statements import built_in
+from tmcp_serverless.postgres.sql_files import built_in
 from tmcp_serverless.testing.contracts import RecordingController
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ async def test_two_schemas_are_apart_and_do_not_ring_each_other(empty_database_u
         heard, not_heard = RecordingController(), RecordingController()
         await one.create("s", heard)
         await other.create("s", not_heard)
-        assert one._tables.channel("x") != other._tables.channel("x")  # pyright: ignore[reportPrivateUsage]
+        assert one._statements.channel("x") != other._statements.channel("x")  # pyright: ignore[reportPrivateUsage]
         await one.send(["s"], "x")
         await one.send(None, "y")
         assert sorted(await heard.count(2)) == ["x", "y"]

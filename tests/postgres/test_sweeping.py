@@ -11,7 +11,7 @@ import pytest
 
 from tmcp_serverless import PostgresStreamSessionManager
 from tmcp_serverless.postgres import sweeping
-from tmcp_serverless.postgres.tables import Tables
+from tmcp_serverless.postgres.statements import Statements
 from tmcp_serverless.sessions.addresses import mint_stream_session_id
 from tmcp_serverless.testing.contracts import RecordingController
 
@@ -117,14 +117,14 @@ async def statements_of_a_sweep(
 ) -> tuple[int, int]:
     """Sweep until nothing is left; return how many went, and in how many statements."""
     statements = 0
-    run = Tables.fetchrow
+    run = Statements.fetchrow
 
-    async def counted(self: Tables, *args: Any, **options: Any) -> Any:
+    async def counted(self: Statements, *args: Any, **options: Any) -> Any:
         nonlocal statements
         statements += 1
         return await run(self, *args, **options)
 
-    monkeypatch.setattr(Tables, "fetchrow", counted)
+    monkeypatch.setattr(Statements, "fetchrow", counted)
     removed = 0
     async with asyncio.timeout(60):
         while (gone := await streams.sweep(limit=limit)) >= limit:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.guarded import GuardedPostgres, guarded_postgres
 from tmcp_serverless import ConfigurationError, Database, StoreUnavailableError
-from tmcp_serverless.postgres import target, tls
+from tmcp_serverless.postgres.connect import target, tls
 
 if TYPE_CHECKING:
     import ssl

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.postgres.namespace import Namespace
-from tmcp_serverless.postgres.statements import load_statements
+from tmcp_serverless.postgres.identifiers import Namespace
+from tmcp_serverless.postgres.sql_files import load_statements
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.components import Component

@@ -27,7 +27,7 @@ from tmcp_serverless.handshake.addresses import (
     request_id_of,
     request_name,
 )
-from tmcp_serverless.postgres.namespace import Namespace
+from tmcp_serverless.postgres.identifiers import Namespace
 
 if TYPE_CHECKING:
     from tests.differential.wire import Exchange

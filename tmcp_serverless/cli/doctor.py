@@ -60,8 +60,8 @@ def _about_settings(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 async def _examine(settings: Settings) -> bool:
-    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - imports the driver
-    from tmcp_serverless.postgres.diagnosis import diagnose  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - imports the driver
+    from tmcp_serverless.postgres.operate.diagnosis import diagnose  # noqa: PLC0415 - the same
 
     sound = True
     async for finding in diagnose(database_for(settings), settings):

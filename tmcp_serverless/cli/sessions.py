@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tmcp_serverless.config import Settings
-    from tmcp_serverless.postgres.overview import SessionSummary
+    from tmcp_serverless.postgres.operate.overview import SessionSummary
 
 __all__ = ["sessions"]
 
@@ -90,16 +90,16 @@ def delete(
 
 
 async def _list(settings: Settings, limit: int, namespace: str | None) -> list[SessionSummary]:
-    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - imports the driver
-    from tmcp_serverless.postgres.overview import list_sessions  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - imports the driver
+    from tmcp_serverless.postgres.operate.overview import list_sessions  # noqa: PLC0415 - the same
 
     async with database_for(settings) as database:
         return await list_sessions(database, limit=limit, namespace=namespace)
 
 
 async def _namespaces_of(settings: Settings, id: str) -> list[str]:
-    from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - imports the driver
-    from tmcp_serverless.postgres.overview import namespaces_of  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - imports the driver
+    from tmcp_serverless.postgres.operate.overview import namespaces_of  # noqa: PLC0415 - the same
 
     async with database_for(settings) as database:
         return await namespaces_of(database, id)

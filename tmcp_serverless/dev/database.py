@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from tmcp_serverless.config import Settings
 from tmcp_serverless.errors import StoreUnavailableError
-from tmcp_serverless.postgres import configured
+from tmcp_serverless.postgres.connect import configured
+from tmcp_serverless.postgres.connect.dsn import hosts_and_ports
 from tmcp_serverless.postgres.database import Database
-from tmcp_serverless.postgres.dsn import hosts_and_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -64,11 +64,12 @@ class MessageRunner:
         self._managers = managers
         self._options = options
         self._open_responses = open_responses
+        self._resumable = options.replay and managers.streams.can_resume
 
     async def answer(self, scope: Scope, send: Send, session: LoadedSession, message: Json) -> None:
         """Run a request and answer the POST with it."""
         streams = platform_of(scope).streams
-        resumable = self._options.replay and streams and self._managers.streams.can_resume
+        resumable = streams and self._resumable
         new_journal = None
         if resumable and session.record.protocol_version >= RESUMABLE_VERSION:
             new_journal = partial(self._new_journal, session, message["id"])

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from tmcp_serverless.exits import current_task, is_end_of
+from tmcp_serverless.exits import is_end_of
 from tmcp_serverless.handshake.addresses import new_question_id
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class ServerRequests:
         )
         if on_progress is None or progress is None:
             return
-        task = current_task()
+        task = asyncio.current_task()
         try:
             await on_progress(progress, total, text if isinstance(text, str) else None)
         except BaseException as error:

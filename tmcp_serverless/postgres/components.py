@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Protocol
 
 from tmcp_serverless.postgres.identifiers import TableNames, derived, quote, sibling
-from tmcp_serverless.postgres.statements import fill
+from tmcp_serverless.postgres.sql_files import fill
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -79,7 +79,7 @@ def streams_component(table_name: str = "tmcp_sessions", *, schema: str | None =
     """Return the tables of live streams and mailboxes."""
     stem = "tmcp" if table_name == "tmcp_sessions" else table_name
     tables = {
-        "sessions": quote(table_name, schema=schema),
+        "leases": quote(table_name, schema=schema),
         "mailboxes": derived(stem, "_mailboxes", schema=schema),
         "messages": derived(stem, "_messages", schema=schema),
         "forget": derived(stem, "_forget", schema=schema),

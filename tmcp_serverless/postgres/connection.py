@@ -1,4 +1,4 @@
-"""A connection that keeps its statements prepared."""
+"""A connection that keeps its statements prepared, and the schema that its role may use."""
 
 from __future__ import annotations
 
@@ -7,12 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from tmcp_serverless.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from asyncpg.prepared_stmt import PreparedStatement
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "first_usable_schema"]
+
+
+_FIRST_USABLE = """\
+WITH path AS MATERIALIZED (
+    SELECT pg_catalog.set_config('search_path', reset_val, true)
+    FROM pg_catalog.pg_settings WHERE name = 'search_path'
+)
+SELECT pg_catalog.current_schema() FROM path"""
+"""`reset_val` is the path that the server connection began with: that of the role, of the database or of
+the connection string. Behind a pooler in transaction mode, the present path may be another client's. Postgres
+itself parses `reset_val` and looks along it: it is set for the length of this statement.
+"""
 
 
 class Connection(asyncpg.Connection):
@@ -79,3 +93,18 @@ class Connection(asyncpg.Connection):
         process's statement of that name (measured: a session was deleted). An unknown name is refused.
         """
         return f"{super()._get_unique_id(prefix)}{self._token}"
+
+
+async def first_usable_schema(connection: Connection) -> str:
+    """Return the schema of tables without one in their names.
+
+    Raises:
+        ConfigurationError: The role may use no schema of its search path.
+
+    """
+    found: str | None = await connection.fetchval(_FIRST_USABLE)
+    if found is None:
+        raise ConfigurationError(
+            "the role may use no schema of its search_path: GRANT it USAGE on one, or set TMCP_SCHEMA"
+        )
+    return found

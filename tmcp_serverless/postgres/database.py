@@ -19,7 +19,8 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from tmcp_serverless.closable import Closable
-from tmcp_serverless.postgres.connection import Connection
+from tmcp_serverless.postgres.connect.target import Target
+from tmcp_serverless.postgres.connection import Connection, first_usable_schema
 from tmcp_serverless.postgres.failures import (
     FROM_DATABASE,
     LOST_LINK,
@@ -31,14 +32,12 @@ from tmcp_serverless.postgres.failures import (
 )
 from tmcp_serverless.postgres.identifiers import checked_schema
 from tmcp_serverless.postgres.pool import ConnectionPool
-from tmcp_serverless.postgres.search_path import first_usable_schema
-from tmcp_serverless.postgres.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from tmcp_serverless.config import Settings
-    from tmcp_serverless.postgres.login import Login
+    from tmcp_serverless.postgres.connect.login import Login
 
 __all__ = ["LISTENING_IDLE_SECONDS", "Connection", "Database", "Row"]
 
@@ -124,7 +123,7 @@ class Database(Closable):
             ConfigurationError: No database is configured, or two settings contradict each other.
 
         """
-        from tmcp_serverless.postgres.configured import database_for  # noqa: PLC0415 - it imports this module
+        from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - it imports this module
 
         return database_for(settings)
 
@@ -144,7 +143,7 @@ class Database(Closable):
             pool.put_back(connection, healthy=is_healthy_after(error))
             if not isinstance(error, FROM_DATABASE):
                 raise
-            if not self._may_run_again(error, pool, idempotent=idempotent):
+            if not self._recover(error, pool, idempotent=idempotent):
                 raise_translated(error, self.target.setting)
         else:
             pool.put_back(connection)
@@ -159,9 +158,7 @@ class Database(Closable):
 
         return await self._run(work, idempotent=idempotent)
 
-    async def run_on_connection(
-        self, work: Callable[[Connection], Awaitable[Any]], *, idempotent: bool = False
-    ) -> Any:
+    async def run(self, work: Callable[[Connection], Awaitable[Any]], *, idempotent: bool = False) -> Any:
         """Run several statements on one connection. `idempotent`: running them twice does no harm."""
         return await self._run(work, idempotent=idempotent)
 
@@ -174,7 +171,7 @@ class Database(Closable):
 
         """
         if self._schema is None:
-            self._schema = await self.run_on_connection(first_usable_schema)
+            self._schema = await self.run(first_usable_schema)
         return self._schema
 
     async def check_writable(self) -> None:
@@ -245,7 +242,7 @@ class Database(Closable):
         try:
             return await _run_once(pool, work)
         except FROM_DATABASE as error:
-            if not self._may_run_again(error, pool, idempotent=idempotent):
+            if not self._recover(error, pool, idempotent=idempotent):
                 raise_translated(error, self.target.setting)
         return await self._run_last(pool, work)
 
@@ -254,11 +251,11 @@ class Database(Closable):
         try:
             return await _run_once(pool, work)
         except FROM_DATABASE as error:
-            self._may_run_again(error, pool, idempotent=False)
+            self._recover(error, pool, idempotent=False)
             raise_translated(error, self.target.setting)
 
-    def _may_run_again(self, error: BaseException, pool: ConnectionPool, *, idempotent: bool) -> bool:
-        """Learn from the error, and return true if the statement is to be run once more."""
+    def _recover(self, error: BaseException, pool: ConnectionPool, *, idempotent: bool) -> bool:
+        """Drop what the error has shown to be useless; return true if the statement may run once more."""
         if isinstance(error, LOST_LINK):
             # If one link is gone, so are the others: they lead to the same server.
             pool.drop_idle()

@@ -27,15 +27,14 @@ import asyncpg
 
 from tmcp_serverless.errors import StoreUnavailableError, TmcpError
 from tmcp_serverless.postgres.failures import LOST_LINK, ROLLED_BACK, CrowdedError
-from tmcp_serverless.postgres.listener import Listener, close
-from tmcp_serverless.postgres.pace import Pace
-from tmcp_serverless.postgres.rings import Rings
+from tmcp_serverless.postgres.listener import Listener, Subscribers, close
+from tmcp_serverless.postgres.polling import Polling
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tmcp_serverless.postgres.database import Connection, Database, Row
-    from tmcp_serverless.postgres.rings import Door
+    from tmcp_serverless.postgres.listener import Subscription
 
 __all__ = ["Doorbell", "DoorbellMode"]
 
@@ -44,18 +43,17 @@ DoorbellMode: TypeAlias = Literal["auto", "listen", "poll"]
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.25
-_LOOK_LIMIT_SECONDS = 7.0
 
 
 class Doorbell:
-    """Rings callbacks when their channel is notified, and ticks.
+    """Wakes subscribers when their channel is notified, and ticks.
 
     Args:
         database: The database to connect to.
         mode: `listen`, `poll`, or `auto` for the one that works.
         tick: Called every `tick_seconds` while a stream is listening, with the connection to use; with `None`
             if the doorbell keeps no connection.
-        look: Called in between if the doorbell is silent. Rings the streams with news; true if there are any.
+        look: Called in between if the doorbell is silent. Wakes the streams with news; true if there are any.
         gone: Called when the database has been out of reach for `patience_seconds`, and each time that long.
         linger_seconds: The connection is kept for this time after the last stream.
 
@@ -74,15 +72,14 @@ class Doorbell:
         linger_seconds: float = 0.0,
     ) -> None:
         self._tick = tick
-        self._look = look
         self._gone = gone
         self._tick_seconds = tick_seconds
         self._patience_seconds = patience_seconds
         self._linger_seconds = linger_seconds
-        self._rings = Rings()
+        self._subscribers = Subscribers()
         self._wake = asyncio.Event()
         self._listener = Listener(
-            database, heard=self._rings.ring, lost=self._wake.set, limit_seconds=tick_seconds
+            database, heard=self._subscribers.wake, lost=self._wake.set, limit_seconds=tick_seconds
         )
         self._using = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
@@ -90,12 +87,11 @@ class Doorbell:
         self._may_poll = mode == "auto"
         self._is_crowded_out = False
         self._proven = mode != "auto"
-        self._pace = Pace()
-        self._ticked_at = 0.0
+        self._polling = Polling(tick=tick, look=look, tick_seconds=tick_seconds)
         self._lingers_until = 0.0
 
-    async def open(self, *doors: Door) -> None:
-        """Call these rings whenever their channels are notified. LISTEN holds when this returns.
+    async def open(self, *subscriptions: Subscription) -> None:
+        """Call these subscribers whenever their channels are notified. LISTEN holds when this returns.
 
         It is one statement for any number of channels.
 
@@ -104,20 +100,22 @@ class Doorbell:
 
         """
         async with self._using:
-            if self._is_crowded_out and not self._rings:
+            if self._is_crowded_out and not self._subscribers:
                 self._silent = self._is_crowded_out = False
             if not self._silent and not self._is_usable():
                 await self._connect()
-            new = [channel for channel, ring in doors if self._rings.add(channel, ring)]
-            self._pace.hurry()
+            new = [
+                channel for channel, subscriber in subscriptions if self._subscribers.add(channel, subscriber)
+            ]
             try:
                 if self._silent:
+                    self._polling.interval.hurry()
                     self._wake.set()  # The new stream wants to know soon.
                 elif new:
                     await self._listen(*new)
             except BaseException:
-                self.forget(*doors)
-                if not self._rings:
+                self.forget(*subscriptions)
+                if not self._subscribers:
                     self._listener.terminate()
                 raise
             if not self._is_kept():
@@ -126,32 +124,34 @@ class Doorbell:
                     self._keep(), context=contextvars.Context()
                 )
 
-    def forget(self, *doors: Door) -> None:
-        """Stop calling these rings: others have taken their place, or the server cannot be told."""
-        for channel, ring in doors:
-            self._rings.forget(channel, ring)
+    def forget(self, *subscriptions: Subscription) -> None:
+        """Stop calling these subscribers: others have taken their place, or the server cannot be told."""
+        for channel, subscriber in subscriptions:
+            self._subscribers.forget(channel, subscriber)
 
-    async def close(self, *doors: Door) -> None:
-        """Stop calling these rings, each with its channel. After the last ring the connection is closed."""
-        self.forget(*doors)
+    async def close(self, *subscriptions: Subscription) -> None:
+        """Stop calling these subscribers. After the last one the connection is closed."""
+        self.forget(*subscriptions)
         async with self._using:
-            if not self._rings and not self._may_linger():
+            if not self._subscribers and not self._may_linger():
                 await self._end()
                 return
-            await self._listener.unlisten(*{channel for channel, _ in doors if channel not in self._rings})
-            if not self._rings:
+            await self._listener.unlisten(
+                *{channel for channel, _ in subscriptions if channel not in self._subscribers}
+            )
+            if not self._subscribers:
                 self._lingers_until = time.time() + self._linger_seconds
                 self._wake.set()
 
     async def rest(self) -> None:
         """Close the connection at once if no stream is listening."""
         async with self._using:
-            if not self._rings:
+            if not self._subscribers:
                 await self._end()
 
     async def aclose(self) -> None:
-        """Stop calling all rings, and close the connection."""
-        self._rings.clear()
+        """Stop calling all subscribers, and close the connection."""
+        self._subscribers.clear()
         await self.rest()
 
     @property
@@ -171,7 +171,7 @@ class Doorbell:
     def _is_usable(self) -> bool:
         """Return true if there is a connection, and LISTEN may be tried on it."""
         # The wall clock: the process may have been frozen since the last stream.
-        return self._listener.is_connected and (bool(self._rings) or time.time() < self._lingers_until)
+        return self._listener.is_connected and (bool(self._subscribers) or time.time() < self._lingers_until)
 
     def _may_linger(self) -> bool:
         return self._linger_seconds > 0 and self._is_kept() and self._listener.is_connected
@@ -181,7 +181,7 @@ class Doorbell:
 
     async def _connect(self) -> None:
         try:
-            delivers = await self._listener.open(self._rings, on_trial=not self._proven)
+            delivers = await self._listener.open(self._subscribers, on_trial=not self._proven)
         except CrowdedError as error:
             if not self._may_poll:
                 raise
@@ -190,7 +190,7 @@ class Doorbell:
             self._silent = self._is_crowded_out = True
         else:
             self._silent, self._proven = not delivers, True
-        self._rings.ring_all()
+        self._subscribers.wake_all()
 
     async def _listen(self, *channels: str) -> None:
         try:
@@ -204,9 +204,9 @@ class Doorbell:
         reached_at = time.monotonic()
         while await self._is_wanted():
             await self._pause()
-            if not self._rings:
+            if not self._subscribers:
                 continue
-            reached = await (self._poll() if self._silent else self._beat())
+            reached = await (self._polling.poll() if self._silent else self._beat())
             if reached:
                 reached_at = time.monotonic()
                 continue
@@ -216,10 +216,10 @@ class Doorbell:
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _is_wanted(self) -> bool:
-        if self._rings:
+        if self._subscribers:
             return True
         async with self._using:
-            if self._rings or self._is_usable():
+            if self._subscribers or self._is_usable():
                 return True
             # The last stream's task may have been cancelled before it closed the connection.
             self._listener.terminate()
@@ -234,35 +234,14 @@ class Doorbell:
             pass
         self._wake.clear()
         if self._silent:
-            await asyncio.sleep(self._pace.least_seconds)
+            await asyncio.sleep(self._polling.interval.least_seconds)
 
     def _pause_seconds(self) -> float:
-        if not self._rings:
+        if not self._subscribers:
             return max(0.0, self._lingers_until - time.time())
         if self._silent:
-            return self._pace.seconds
+            return self._polling.interval.seconds
         return self._tick_seconds if self._listener.is_connected else 0.0
-
-    async def _poll(self) -> bool:
-        """Look for news, or tick if that is due. Return true if the database answered."""
-        try:
-            # Longer than a statement may take: a statement on a dead link has to fail by itself. If it is cut
-            # off instead, the other idle connections, as dead, are tried one after the other.
-            async with asyncio.timeout(_LOOK_LIMIT_SECONDS):
-                await self._tick_or_look()
-        except (TimeoutError, asyncpg.PostgresError, TmcpError) as error:
-            logger.debug("the doorbell could not look: %r", error)
-            return False
-        finally:
-            self._pace.looked()
-        return True
-
-    async def _tick_or_look(self) -> None:
-        if time.monotonic() - self._ticked_at >= self._tick_seconds:
-            await self._tick(None)
-            self._ticked_at = time.monotonic()
-        else:
-            self._pace.found(await self._look())
 
     async def _beat(self) -> bool:
         """Reconnect if that is due, and tick. Return true if the database answered."""

@@ -10,17 +10,16 @@ import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.postgres.held import HeldStream
-from tmcp_serverless.sessions import Cursor, Pump, refuse_nul
+from tmcp_serverless.postgres.stream import Watch
+from tmcp_serverless.sessions import Cursor, refuse_nul
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from tmcp_serverless.postgres.doors import Doors
     from tmcp_serverless.postgres.mailboxes import Mailboxes
-    from tmcp_serverless.postgres.reading import Reading
-    from tmcp_serverless.postgres.tables import Tables
-    from tmcp_serverless.sessions import Page, StreamController
+    from tmcp_serverless.postgres.statements import Statements
+    from tmcp_serverless.postgres.stream import Reader, Stream
+    from tmcp_serverless.sessions import StreamController
 
 __all__ = ["PostgresEventTopic"]
 
@@ -31,32 +30,29 @@ class PostgresEventTopic:
     It shares the manager's connections, and ends with it.
 
     Args:
-        tables: The tables with the mailboxes.
+        statements: The statements of the tables with the mailboxes.
         mailboxes: Writes to them.
-        doors: The channels of the doorbell.
-        reading: Reads for all streams of this process.
+        reader: Reads for all streams of this process.
         streams: The streams and watches of this process, which share a heartbeat.
 
     """
 
     def __init__(
         self,
-        tables: Tables,
+        statements: Statements,
         mailboxes: Mailboxes,
-        doors: Doors,
-        reading: Reading,
-        streams: dict[str, HeldStream],
+        reader: Reader,
+        streams: dict[str, Stream],
     ) -> None:
-        self._tables = tables
+        self._statements = statements
         self._mailboxes = mailboxes
-        self._doors = doors
-        self._reading = reading
+        self._reader = reader
         self._streams = streams
 
     @property
     def namespace(self) -> str:
         """The topic's part of the tables."""
-        return self._tables.namespace.name
+        return self._statements.namespace.name
 
     async def publish(self, data: str) -> None:
         """Append an event, in one statement."""
@@ -67,32 +63,27 @@ class PostgresEventTopic:
     async def watch(self, controller: StreamController) -> AsyncGenerator[None]:
         """Write every event to the controller from now on. LISTEN holds before the cursor is taken."""
         watch = self._new_watch(controller)
-        await self._tables.ready()
-        await self._doors.open(watch)
+        await self._statements.ready()
+        await self._reader.open(watch)
         try:
-            row = await self._tables.fetchrow("watch", idempotent=True)
+            row = await self._statements.fetchrow("watch", idempotent=True)
             assert row is not None  # noqa: S101 - the statement returns the row that it wrote
-            watch.cursor = Cursor(row[0], 0)
             self._streams[watch.id] = watch
-            watch.pump.start(str(watch.cursor))
+            watch.start(Cursor(row[0], 0))
             yield
         finally:
             await self._end(watch)
 
-    def _new_watch(self, controller: StreamController) -> HeldStream:
-        async def read() -> Page:
-            return await self._reading.peek(watch)
-
+    def _new_watch(self, controller: StreamController) -> Watch:
         holder = f"watch {secrets.token_hex(12)}"
-        watch = HeldStream(holder, holder, Pump(controller, read), watches=True)
-        return watch
+        return Watch(holder, holder, controller, self._reader)
 
-    async def _end(self, watch: HeldStream) -> None:
+    async def _end(self, watch: Watch) -> None:
         self._streams.pop(watch.id, None)
         try:
             await watch.pump.stop()
         finally:
             if watch.unreachable:
-                self._doors.forget(watch)
+                self._reader.forget(watch)
             else:
-                await self._doors.close(watch)
+                await self._reader.close(watch)

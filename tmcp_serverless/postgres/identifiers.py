@@ -1,14 +1,37 @@
-"""Names of schemas and tables: any identifier that Postgres takes, quoted here alone."""
+"""Names of schemas and tables, quoted here alone, and the keys of one server's part of the tables.
+
+A key is `<namespace>:<address>`. The address is a session's id, a mailbox, a topic, a secret's name or a
+token. A namespace is any text that people name servers by. Its characters that would end it early, or that
+have a meaning in a statement, are escaped as in a URL: `%3A`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.forms import DEFAULT_NAMESPACE, check_namespace
+from tmcp_serverless.sessions.addresses import BROADCAST, EVENTS
 
-__all__ = ["TableNames", "channel_name", "checked_schema", "derived", "quote", "quote_identifier", "sibling"]
+__all__ = [
+    "DEFAULT_NAMESPACE",
+    "Namespace",
+    "TableNames",
+    "checked_schema",
+    "derived",
+    "quote",
+    "quote_identifier",
+    "sibling",
+]
+
+# A literal in a statement has quotes, and backslashes if `standard_conforming_strings` is off.
+_ESCAPED = str.maketrans({character: f"%{ord(character):02X}" for character in "%:/'\\{}"})
+_END = ":"
+_BEHIND = ";"
+"""The character after `:`, in the order that keys have."""
 
 _PART = re.compile(r'"(?:[^"]|"")+"(?=\.|$)|[^.]+')
 _QUOTED = re.compile(r'^"((?:[^"]|"")+)"$')
@@ -96,11 +119,44 @@ def sibling(name: str, table: str, *, schema: str | None = None) -> str:
     return ".".join(quote_identifier(part) for part in [*before, table])
 
 
-def channel_name(*scope: str) -> str:
-    """Return the NOTIFY channel for an address: 45 characters for any address.
+class Namespace:
+    """A namespace, and the keys in it.
 
-    `LISTEN` cuts a channel's name at 63 bytes and `pg_notify` refuses 64, so names are hashed. Channels
-    belong to the whole database, so the hash includes the schema and name of the table.
+    Raises:
+        ConfigurationError: The name cannot be a namespace: see `check_namespace`.
+
     """
-    digest = hashlib.blake2b("\0".join(scope).encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
-    return f"tmcp_{digest}"
+
+    def __init__(self, name: str = DEFAULT_NAMESPACE) -> None:
+        try:
+            self.name = check_namespace(name)
+            """The namespace's name, as given."""
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
+
+        written = name.translate(_ESCAPED)
+        self.bounds = written + _END, written + _BEHIND
+        """The bounds of this namespace's keys: the lower one inclusive, the upper one exclusive."""
+
+    def key(self, address: str) -> str:
+        """Return the key of an address."""
+        return self.bounds[0] + address
+
+    def address(self, key: str) -> str:
+        """Return the address of a key of this namespace."""
+        return key[len(self.bounds[0]) :]
+
+    def literals(self) -> dict[str, str]:
+        """Return the keys in statements as literals, by their names there."""
+        return {"broadcast": f"'{self.key(BROADCAST)}'", "events": f"'{self.key(EVENTS)}'"}
+
+    @staticmethod
+    def split(key: str) -> tuple[str, str]:
+        """Return the namespace's name and the address of any key."""
+        written, _, address = key.partition(_END)
+        return unquote(written), address
+
+    @staticmethod
+    def unwritten(prefix: str) -> str:
+        """Return the name of the namespace of keys with this prefix."""
+        return unquote(prefix)

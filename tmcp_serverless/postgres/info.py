@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from tmcp_serverless.postgres.components import info_component
 from tmcp_serverless.postgres.database import Database
-from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
-from tmcp_serverless.postgres.tables import PostgresManager, Tables
+from tmcp_serverless.postgres.identifiers import DEFAULT_NAMESPACE
+from tmcp_serverless.postgres.statements import PostgresManager, Statements
 from tmcp_serverless.sessions import ANONYMOUS, InfoSessionManager, Json, SessionRecord
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
         namespace: str = DEFAULT_NAMESPACE,
         schema: str | None = None,
     ) -> None:
-        self._given = isinstance(dsn, Database)
+        self._owns_database = not isinstance(dsn, Database)
         database = dsn if isinstance(dsn, Database) else Database(dsn)
-        self._tables = Tables(
+        self._statements = Statements(
             database, partial(info_component, table_names), create=create, namespace=namespace, schema=schema
         )
         self._idle_seconds = idle_seconds
@@ -110,8 +110,8 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
     async def get_subscriptions(self, uri: str) -> set[str]:
         """Return the ids of the sessions that are subscribed and have not expired."""
-        space = self._tables.namespace
-        rows = await self._tables.fetch(
+        space = self._statements.namespace
+        rows = await self._statements.fetch(
             "get_subscriptions", uri, self._idle_seconds, *space.bounds, idempotent=True
         )
         return {space.address(row[0]) for row in rows}
@@ -133,7 +133,7 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` expired sessions of any namespace, and return the number."""
-        row = await self._tables.fetchrow("sweep", limit, idempotent=True)
+        row = await self._statements.fetchrow("sweep", limit, idempotent=True)
         return row[0] if row else 0
 
     async def _value(self, name: str, id: str) -> Json | None:
@@ -142,8 +142,8 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
     async def _of(self, name: str, address: str, *args: object) -> Row | None:
         """Run a statement about one session of this namespace. Each of them may run twice without harm."""
-        tables = self._tables
-        return await tables.fetchrow(name, tables.namespace.key(address), *args, idempotent=True)
+        statements = self._statements
+        return await statements.fetchrow(name, statements.key(address), *args, idempotent=True)
 
 
 def _values(record: SessionRecord) -> tuple[object, ...]:

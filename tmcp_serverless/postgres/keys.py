@@ -7,8 +7,8 @@ from functools import partial
 from tmcp_serverless.closable import Store
 from tmcp_serverless.postgres.components import keys_component
 from tmcp_serverless.postgres.database import Database
-from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
-from tmcp_serverless.postgres.tables import PostgresManager, Tables
+from tmcp_serverless.postgres.identifiers import DEFAULT_NAMESPACE
+from tmcp_serverless.postgres.statements import PostgresManager, Statements
 
 __all__ = ["PostgresKeyStore"]
 
@@ -35,19 +35,19 @@ class PostgresKeyStore(PostgresManager, Store):
         namespace: str = DEFAULT_NAMESPACE,
         schema: str | None = None,
     ) -> None:
-        self._given = isinstance(dsn, Database)
+        self._owns_database = not isinstance(dsn, Database)
         database = dsn if isinstance(dsn, Database) else Database(dsn)
-        self._tables = Tables(
+        self._statements = Statements(
             database, partial(keys_component, table_name), create=create, namespace=namespace, schema=schema
         )
 
     async def secret(self, name: str, proposed: str) -> str:
         """Return the secret of this name: the first that was proposed by any instance."""
-        key = self._tables.namespace.key(name)
+        key = self._statements.key(name)
         row = None
         while row is None:
             # It finds no row if another instance's proposal was committed while it ran.
-            row = await self._tables.fetchrow("secret", key, proposed, idempotent=True)
+            row = await self._statements.fetchrow("secret", key, proposed, idempotent=True)
         return row[0]
 
     async def spend(self, token: str, *, seconds: float) -> bool:
@@ -56,5 +56,5 @@ class PostgresKeyStore(PostgresManager, Store):
         A reply that is lost counts as a use: the statement is not run again. Each call removes a few expired
         tokens.
         """
-        key = self._tables.namespace.key(token)
-        return await self._tables.fetchrow("spend", key, seconds, idempotent=False) is not None
+        key = self._statements.key(token)
+        return await self._statements.fetchrow("spend", key, seconds, idempotent=False) is not None

@@ -1,10 +1,10 @@
-"""The connection that LISTENs: opened and tried, used by one caller at a time, and closed."""
+"""Connection that LISTENs, for one caller at a time, and the subscribers of its channels."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
@@ -14,11 +14,11 @@ from tmcp_serverless.postgres.failures import LOST_LINK
 from tmcp_serverless.postgres.listen_probe import delivers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from tmcp_serverless.postgres.database import Connection, Database, Row
 
-__all__ = ["Listener", "close"]
+__all__ = ["Listener", "Subscriber", "Subscribers", "Subscription", "close"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,58 @@ it here.
 
 _UNLISTEN_SECONDS = 2.0
 _CLOSE_SECONDS = 1.0
+
+
+Subscriber: TypeAlias = "Callable[[bool], None]"
+"""A callback: called with true for each notification of its channel, with false if some may be missing."""
+
+Subscription: TypeAlias = "tuple[str, Subscriber]"
+"""A channel, and a callback for its notifications."""
+
+
+class Subscribers:
+    """Callbacks by channel, for notifications."""
+
+    def __init__(self) -> None:
+        self._by_channel: dict[str, set[Subscriber]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by_channel)
+
+    def __contains__(self, channel: str) -> bool:
+        return channel in self._by_channel
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._by_channel))
+
+    def add(self, channel: str, subscriber: Subscriber) -> bool:
+        """Add the subscriber; return true if it is the first of its channel."""
+        first = channel not in self._by_channel
+        self._by_channel.setdefault(channel, set()).add(subscriber)
+        return first
+
+    def forget(self, channel: str, subscriber: Subscriber) -> None:
+        """Stop calling the subscriber."""
+        subscribers = self._by_channel.get(channel)
+        if subscribers is not None:
+            subscribers.discard(subscriber)
+            if not subscribers:
+                del self._by_channel[channel]
+
+    def clear(self) -> None:
+        """Stop calling all subscribers."""
+        self._by_channel.clear()
+
+    def wake(self, channel: str) -> None:
+        """Call the subscribers of one channel, after its notification."""
+        for subscriber in self._by_channel.get(channel, ()):
+            subscriber(True)
+
+    def wake_all(self) -> None:
+        """Call all subscribers, because some notifications may have been missed."""
+        for subscribers in self._by_channel.values():
+            for subscriber in subscribers:
+                subscriber(False)
 
 
 class Listener:

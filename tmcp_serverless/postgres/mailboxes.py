@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tmcp_serverless.postgres.database import Row
-    from tmcp_serverless.postgres.tables import Tables
+    from tmcp_serverless.postgres.statements import Statements
 
 __all__ = ["Mailboxes"]
 
@@ -29,7 +29,7 @@ class Mailboxes:
     """Appends messages, and keeps mailboxes within their bounds.
 
     Args:
-        tables: The tables with the mailboxes.
+        statements: The statements of the tables with the mailboxes.
         lease_seconds: A stream is still rung for this time after its last refresh.
         retention_rows: The most messages that one mailbox keeps, give or take a few.
         retention_bytes: The most bytes that one mailbox keeps, give or take a few messages.
@@ -37,9 +37,9 @@ class Mailboxes:
     """
 
     def __init__(
-        self, tables: Tables, *, lease_seconds: float, retention_rows: int, retention_bytes: int
+        self, statements: Statements, *, lease_seconds: float, retention_rows: int, retention_bytes: int
     ) -> None:
-        self._tables = tables
+        self._statements = statements
         self._lease_seconds = lease_seconds
         self._bounds = (retention_rows, retention_bytes)
         self._order = SendOrder()
@@ -51,16 +51,20 @@ class Mailboxes:
         """
         with self._order.take(id) as turn:
             await turn.come()
-            row = await self._tables.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
+            row = await self._statements.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
             if row is None and create:
                 # It is the first message of its mailbox.
-                row = await self._tables.fetchrow("append", id, data, self._lease_seconds, idempotent=False)
+                row = await self._statements.fetchrow(
+                    "append", id, data, self._lease_seconds, idempotent=False
+                )
         await self._trim_if_due(id, row)
         return None if row is None else str(Cursor(row[0], 0))
 
     async def append_at(self, id: str, number: int, data: str) -> str:
         """Append to one mailbox at the number that its only writer gives, and return the message's cursor."""
-        row = await self._tables.fetchrow("append_at", id, number, data, self._lease_seconds, idempotent=True)
+        row = await self._statements.fetchrow(
+            "append_at", id, number, data, self._lease_seconds, idempotent=True
+        )
         await self._trim_if_due(id, row)
         return str(Cursor(number, 0))
 
@@ -68,7 +72,7 @@ class Mailboxes:
         """Append the same message to several mailboxes."""
         with self._order.take(*ids) as turn:
             await turn.come()
-            row = await self._tables.fetchrow(
+            row = await self._statements.fetchrow(
                 "append_many", ids, data, self._lease_seconds, _TRIM_EVERY, idempotent=False
             )
         if row is not None and row[0]:
@@ -83,12 +87,12 @@ class Mailboxes:
         await self._append_to_topic("publish", EVENTS, data)
 
     async def _append_to_topic(self, statement: str, topic: str, data: str) -> None:
-        await self._tables.ready()
-        key = self._tables.namespace.key(topic)
-        channel = self._tables.channel(key)
+        await self._statements.ready()
+        key = self._statements.key(topic)
+        channel = self._statements.channel(key)
         with self._order.take(key) as turn:
             await turn.come()
-            row = await self._tables.fetchrow(statement, data, channel, idempotent=False)
+            row = await self._statements.fetchrow(statement, data, channel, idempotent=False)
         await self._trim_if_due(key, row)
 
     async def _trim_if_due(self, id: str, appended: Row | None) -> None:
@@ -98,7 +102,7 @@ class Mailboxes:
     async def _trim(self, ids: Sequence[str]) -> None:
         """Trim mailboxes to their bounds. They are looked at once in a while, not at every message."""
         try:
-            await self._tables.fetchrow("trim", ids, *self._bounds, idempotent=True)
+            await self._statements.fetchrow("trim", ids, *self._bounds, idempotent=True)
         except StoreUnavailableError as error:
             # The message is committed, and its sender is not to send it again.
             logger.debug("mailboxes were not trimmed: %s", error)

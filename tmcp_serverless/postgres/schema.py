@@ -85,7 +85,7 @@ async def ensure(database: Database, component: Component, *, create: bool) -> l
                 f"name of theirs ({error}): move it away, or choose others with table_name and table_names"
             ) from error
 
-    return await database.run_on_connection(work)
+    return await database.run(work)
 
 
 async def _apply(

@@ -19,17 +19,13 @@ from tmcp_serverless.logs import instance_name
 from tmcp_serverless.postgres.components import streams_component
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.doorbell import Doorbell
-from tmcp_serverless.postgres.doors import Doors
 from tmcp_serverless.postgres.events import PostgresEventTopic
-from tmcp_serverless.postgres.heartbeats import Heartbeats
-from tmcp_serverless.postgres.held import HeldStream
-from tmcp_serverless.postgres.leases import ANY_AGE, Leases
+from tmcp_serverless.postgres.identifiers import DEFAULT_NAMESPACE
+from tmcp_serverless.postgres.leases import ANY_AGE, Heartbeats, Leases, Standbys
 from tmcp_serverless.postgres.mailboxes import Mailboxes
-from tmcp_serverless.postgres.namespace import DEFAULT_NAMESPACE
-from tmcp_serverless.postgres.reading import Reading
-from tmcp_serverless.postgres.standbys import Standbys
+from tmcp_serverless.postgres.statements import PostgresManager, Statements
+from tmcp_serverless.postgres.stream import Reader, Stream
 from tmcp_serverless.postgres.sweeping import Sweeper
-from tmcp_serverless.postgres.tables import PostgresManager, Tables
 from tmcp_serverless.sessions import CloseReason, Cursor, Pump, StreamSessionManager, refuse_nul
 from tmcp_serverless.sessions.addresses import checked_session_ids, refuse_reserved_id
 
@@ -37,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tmcp_serverless.postgres.doorbell import DoorbellMode
-    from tmcp_serverless.sessions import Page, StreamController
+    from tmcp_serverless.sessions import StreamController
 
 __all__ = ["LEASE_SECONDS", "PostgresStreamSessionManager"]
 
@@ -91,35 +87,37 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         namespace: str = DEFAULT_NAMESPACE,
         schema: str | None = None,
     ) -> None:
-        self._given = isinstance(dsn, Database)
+        self._owns_database = not isinstance(dsn, Database)
         database = dsn if isinstance(dsn, Database) else Database(dsn, listen_dsn=listen_dsn)
-        self._tables = Tables(
+        self._statements = Statements(
             database,
             partial(streams_component, table_name),
             create=create,
             namespace=namespace,
             schema=schema,
         )
-        self._key = self._tables.namespace.key
-        self._leases = Leases(self._tables)
+        self._key = self._statements.key
+        self._leases = Leases(self._statements)
         self._lease_seconds = lease_seconds
         self._sweeper = Sweeper(
-            self._tables,
+            self._statements,
             lease_seconds=lease_seconds,
             retention_seconds=retention_seconds,
             unused_seconds=unused_seconds,
         )
         self._mailboxes = Mailboxes(
-            self._tables,
+            self._statements,
             lease_seconds=lease_seconds,
             retention_rows=retention_rows,
             retention_bytes=retention_bytes,
         )
-        self._streams: dict[str, HeldStream] = {}
+        self._streams: dict[str, Stream] = {}
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._retired: list[Pump] = []
-        self._standbys = Standbys(self._tables, lease_seconds=lease_seconds, look_seconds=heartbeat_seconds)
-        heartbeats = Heartbeats(self._tables, self._streams)
+        self._standbys = Standbys(
+            self._statements, lease_seconds=lease_seconds, look_seconds=heartbeat_seconds
+        )
+        heartbeats = Heartbeats(self._statements, self._streams)
         self._doorbell = Doorbell(
             database,
             mode=doorbell,
@@ -130,18 +128,17 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             patience_seconds=lease_seconds,
             linger_seconds=linger_seconds,
         )
-        self._doors = Doors(self._doorbell, self._tables)
-        self._reading = Reading(self._tables, self._doorbell)
+        self._reader = Reader(self._statements, self._doorbell)
 
     async def prepare(self, id: str) -> None:
         """Make the session's mailbox. Its broadcasts begin here."""
-        await self._tables.fetchrow("prepare", self._key(id), idempotent=True)
+        await self._statements.fetchrow("prepare", self._key(id), idempotent=True)
 
     async def create(self, id: str, controller: StreamController, *, after: str | None = None) -> None:
         """Claim the session's stream for this controller."""
         start = (None, None) if after is None else Cursor.parse(after)
         stream = self._new_stream(self._key(id), controller)
-        await self._tables.ready()
+        await self._statements.ready()
         await self._claim(stream, start)
 
     async def stand_by(
@@ -151,7 +148,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         key = self._key(id)
         start = (None, None) if after is None else Cursor.parse(after)
         await self.release(id, controller)  # A stream superseded from elsewhere is still known here.
-        await self._tables.ready()
+        await self._statements.ready()
 
         async def claim(after_seconds: float = self._lease_seconds) -> bool:
             return await self._claim(self._new_stream(key, controller), start, after_seconds=after_seconds)
@@ -162,54 +159,52 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             await self._standbys.wait(key, claim)
 
     async def _claim(
-        self, stream: HeldStream, start: tuple[int | None, int | None], *, after_seconds: float | None = None
+        self, stream: Stream, start: tuple[int | None, int | None], *, after_seconds: float | None = None
     ) -> bool:
         """Take the lease, and begin to read; return false if another stream keeps it."""
         id, cursor = stream.id, None
         # One after the other: the last claimant is to be the registered stream, in this process too.
         async with self._claiming.setdefault(id, asyncio.Lock()):
-            await self._doors.open(stream)
+            await self._reader.open(stream)
             try:
-                own = self._doors.own(stream)
+                own = self._reader.channel(stream)
                 cursor = await self._leases.claim(stream, own, start, after_seconds=after_seconds)
             finally:
                 if cursor is None:
-                    await self._doors.close(stream)
+                    await self._reader.close(stream)
             if cursor is None:
                 return False
-            stream.cursor = cursor
             held, self._streams[id] = self._streams.get(id), stream
-            stream.pump.start(str(cursor))
+            stream.start(cursor)
             if held is not None:
                 self._retire(held, CloseReason.SUPERSEDED)
             return True
 
-    def _new_stream(self, id: str, controller: StreamController) -> HeldStream:
-        async def read() -> Page | CloseReason:
-            return await self._reading.read(stream)
-
+    def _new_stream(self, id: str, controller: StreamController) -> Stream:
         # The holder is a fencing token, after the instance's name for `tmcp-serverless sessions`.
-        holder = f"{instance_name()} {secrets.token_hex(12)}"
-        stream = HeldStream(id, holder, Pump(controller, read))
-        return stream
+        return Stream(id, f"{self._instance} {secrets.token_hex(12)}", controller, self._reader)
+
+    @cached_property
+    def _instance(self) -> str:
+        return instance_name()
 
     @cached_property
     def events(self) -> PostgresEventTopic:
         """The topic of events in the same tables, over the same connections."""
-        return PostgresEventTopic(self._tables, self._mailboxes, self._doors, self._reading, self._streams)
+        return PostgresEventTopic(self._statements, self._mailboxes, self._reader, self._streams)
 
     async def release(self, id: str, controller: StreamController | None = None) -> None:
         """End this controller's stream, or without one any holder's; its cursor stays for the next one."""
         key = self._key(id)
         if controller is None:
-            await self._tables.fetchrow("interrupt", key, idempotent=True)
+            await self._statements.fetchrow("interrupt", key, idempotent=True)
             self._standbys.wake(key)
             return
         stream = self._streams.get(key)
         if stream is not None and stream.pump.controller is controller:
             await self._release(stream)
 
-    async def _release(self, stream: HeldStream) -> None:
+    async def _release(self, stream: Stream) -> None:
         if self._streams.get(stream.id) is not stream:
             return
         del self._streams[stream.id]
@@ -218,38 +213,37 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             return
         try:
             await stream.pump.stop()
-            if not stream.watches:
-                await self._leases.give_back(stream)
+            await self._leases.give_back(stream)
         finally:
             self._standbys.wake(stream.id)
-            await self._doors.close(stream)
+            await self._reader.close(stream)
 
-    async def _release_unreachable(self, stream: HeldStream) -> None:
+    async def _release_unreachable(self, stream: Stream) -> None:
         """Release a stream without a statement: that would only keep its client waiting.
 
         Its lease has expired. It holds the stream's cursor, unless a read is not known to have reached us.
         """
-        self._doors.forget(stream)
+        self._reader.forget(stream)
         await stream.pump.stop()
-        if not stream.watches and (stream.unsure or stream.pump.discarded):
+        if stream.lease_is_ahead:
             self._leases.give_back_later(stream)
 
     async def delete(self, id: str) -> None:
         """End the session's streams on all instances, and delete its messages."""
         refuse_reserved_id(id)
         key = self._key(id)
-        await self._tables.fetch("delete", key, idempotent=True)
+        await self._statements.fetch("delete", key, idempotent=True)
         ended = [each for each in self._streams if each == key or each.startswith(f"{key}/")]
         streams = [self._streams.pop(each) for each in ended]
         for stream in streams:
             self._retire(stream, CloseReason.DELETED)
         self._standbys.wake(key)
         if streams:
-            await self._doors.close(*streams)
+            await self._reader.close(*streams)
 
     async def has(self, id: str) -> bool:
         """Return true if a fresh lease exists."""
-        row = await self._tables.fetchrow("has", self._key(id), self._lease_seconds, idempotent=True)
+        row = await self._statements.fetchrow("has", self._key(id), self._lease_seconds, idempotent=True)
         return bool(row and row[0])
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
@@ -258,7 +252,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         if sessions is None:
             await self._mailboxes.broadcast(data)
             return
-        keys = self._tables.namespace.keys(checked_session_ids(sessions))
+        keys = [self._key(id) for id in checked_session_ids(sessions)]
         if len(keys) == 1:
             await self._mailboxes.append(keys[0], data)
         elif keys:
@@ -284,14 +278,11 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
 
     async def aclose(self) -> None:
         """End this process's streams, give their leases back and close the manager's own connections."""
-        for stream in list(self._streams.values()):
+        streams = [stream for stream in self._streams.values() if not stream.is_watch]
+        for stream in self._streams.values():
             stream.pump.abort(CloseReason.SHUTDOWN)
-            try:
-                await self._release(stream)
-            except StoreUnavailableError as error:
-                logger.debug("the lease of %s is left to expire: %s", stream.id, error)
-                for other in self._streams.values():
-                    other.unreachable = True  # One has waited long enough for the database.
+        turns = asyncio.Semaphore(max(1, self._statements.database.size // 2))
+        await asyncio.gather(*(self._release_or_leave(stream, turns) for stream in streams))
         for pump in self._retired:
             pump.cut_off()
             await pump.stop()
@@ -300,8 +291,18 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         await self._doorbell.aclose()
         await super().aclose()
 
-    def _retire(self, stream: HeldStream, reason: CloseReason) -> None:
+    async def _release_or_leave(self, stream: Stream, turns: asyncio.Semaphore) -> None:
+        """Give the lease back, or leave it to expire if the database is out of reach."""
+        async with turns:
+            try:
+                await self._release(stream)
+            except StoreUnavailableError as error:
+                logger.debug("the lease of %s is left to expire: %s", stream.id, error)
+                for other in self._streams.values():
+                    other.unreachable = True  # A few have waited long enough for the database.
+
+    def _retire(self, stream: Stream, reason: CloseReason) -> None:
         """End a stream that its transport does not end. It may be in the middle of a read or a write."""
         stream.pump.close(reason)
         self._retired = [pump for pump in [*self._retired, stream.pump] if not pump.finished]
-        self._doors.forget(stream)
+        self._reader.forget(stream)

@@ -9,7 +9,7 @@ from tmcp_serverless.sessions.addresses import random_sweep_start
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Row
-    from tmcp_serverless.postgres.tables import Tables
+    from tmcp_serverless.postgres.statements import Statements
 
 __all__ = ["Sweeper"]
 
@@ -39,9 +39,9 @@ class Sweeper:
     """
 
     def __init__(
-        self, tables: Tables, *, lease_seconds: float, retention_seconds: float, unused_seconds: float
+        self, statements: Statements, *, lease_seconds: float, retention_seconds: float, unused_seconds: float
     ) -> None:
-        self._tables = tables
+        self._statements = statements
         self._ages = (lease_seconds, retention_seconds, unused_seconds)
         self._place = ""
         """The next large sweep goes on behind this mailbox, so that a series of them visits each one once."""
@@ -76,14 +76,14 @@ class Sweeper:
         return leases + messages + mailboxes
 
     def _random_start(self) -> str:
-        space = self._tables.namespace
+        space = self._statements.namespace
         if secrets.randbelow(10) < _OWN_OF_TEN:
             return space.key(random_sweep_start())
         # A namespace without a server lies beside a namespace with one, or at an end of the table.
         return secrets.choice((*space.bounds, "", _LAST, chr(32 + secrets.randbelow(95))))
 
     async def _statement(self, rows: int, messages: int, place: str, behind: int, before: int) -> Row:
-        row = await self._tables.fetchrow(
+        row = await self._statements.fetchrow(
             "sweep", *self._ages, rows, messages, place, behind, before, idempotent=True
         )
         assert row is not None  # noqa: S101 - the statement returns one row

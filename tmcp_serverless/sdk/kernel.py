@@ -20,7 +20,7 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 
-from tmcp_serverless.exits import current_task, is_end_of
+from tmcp_serverless.exits import is_end_of
 from tmcp_serverless.sdk.server_kind import lowlevel_server
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Kernel:
             call.close()
             return {**answer, "error": _CANCELLED}, False
         call.begin()
-        task = current_task()
+        task = asyncio.current_task()
         try:
             answer["result"] = await runner.on_request(call, message["method"], message.get("params"))
         except Exception as error:  # noqa: BLE001 - the boundary between handlers and the wire
@@ -184,7 +184,7 @@ class Kernel:
     ) -> None:
         """Run a notification's handler. Its exceptions are logged: a notification has no answer."""
         runner = ServerRunner(self._answering, connection, lifespan_state)
-        task = current_task()
+        task = asyncio.current_task()
         try:
             await runner.on_notify(call, message["method"], message.get("params"))
         except Exception:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tmcp_serverless.closable import Store
 from tmcp_serverless.sessions.send_order import SendOrder
@@ -38,6 +38,17 @@ class StreamSessionManager(Store, ABC):
     have been committed when they raise. They raise `ValueError` if the message has a NUL character, which
     JSON text cannot have. `delete` raises it if the id is no session's: it is empty, or begins with a slash.
     """
+
+    can_resume: ClassVar[bool] = False
+    """True if `append` is implemented, so that the stream of a request can be resumed."""
+
+    can_release: ClassVar[bool] = False
+    """True if `release` is implemented: `has` returns false right after it, and not soon after it."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.can_resume = cls.append is not StreamSessionManager.append
+        cls.can_release = cls.release is not StreamSessionManager.release
 
     @cached_property
     def send_order(self) -> SendOrder:
@@ -122,11 +133,6 @@ class StreamSessionManager(Store, ABC):
         await self.send([id], data)
         return ""
 
-    @property
-    def can_resume(self) -> bool:
-        """True if `append` is implemented, so that the stream of a request can be resumed."""
-        return type(self).append is not StreamSessionManager.append
-
     async def prepare(self, id: str) -> None:
         """Begin the session: broadcasts from here on are for it, with or without a stream.
 
@@ -148,11 +154,6 @@ class StreamSessionManager(Store, ABC):
         """
         if controller is not None and await self.has(id):
             await self.send([id], "")
-
-    @property
-    def can_release(self) -> bool:
-        """True if `release` is implemented: `has` returns false right after it, and not soon after it."""
-        return type(self).release is not StreamSessionManager.release
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` expired rows of each kind, and return the number removed."""

@@ -1,5 +1,5 @@
 -- Live streams: one row per lease. The holder is a fencing token. An append rings the channel.
-CREATE TABLE {sessions} (
+CREATE TABLE {leases} (
     id text COLLATE "C" PRIMARY KEY,
     updated_at timestamptz NOT NULL DEFAULT now(),
     holder text,
@@ -35,6 +35,6 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $tmcp_forget$
     SELECT FROM {mailboxes} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0') ORDER BY id FOR UPDATE;
     DELETE FROM {messages} WHERE mailbox = $1 OR (mailbox >= $1 || '/' AND mailbox < $1 || '0');
     DELETE FROM {mailboxes} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0');
-    DELETE FROM {sessions} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0')
+    DELETE FROM {leases} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0')
     RETURNING pg_notify(channel, '')::text
 $tmcp_forget$;

@@ -8,7 +8,7 @@ WITH box AS (
 ), message AS (
     INSERT INTO {messages} (mailbox, n, data) SELECT id, 1, 'trial' FROM box
 )
-INSERT INTO {sessions} (id, holder, channel) SELECT id, id, id FROM box;
+INSERT INTO {leases} (id, holder, channel) SELECT id, id, id FROM box;
 
 -- prepare: the session's mailbox; its broadcasts begin at the topic's present number
 INSERT INTO {mailboxes} (id, last, delivered, topic_delivered, updated_at)
@@ -24,7 +24,7 @@ WITH taken AS (
     INSERT INTO {messages} (mailbox, n, data) SELECT $1, last, $2 FROM taken
 )
 SELECT last, (
-    SELECT pg_notify(channel, '')::text FROM {sessions} WHERE id = $1 AND updated_at > now() - $3 * interval '1 s'
+    SELECT pg_notify(channel, '')::text FROM {leases} WHERE id = $1 AND updated_at > now() - $3 * interval '1 s'
 ) FROM taken;
 
 -- append_at: one message at a number that its only writer gives it; running it twice changes nothing
@@ -36,7 +36,7 @@ WITH stored AS (
     RETURNING last
 )
 SELECT $2::bigint, (
-    SELECT pg_notify(channel, '')::text FROM {sessions} WHERE id = $1 AND updated_at > now() - $4 * interval '1 s'
+    SELECT pg_notify(channel, '')::text FROM {leases} WHERE id = $1 AND updated_at > now() - $4 * interval '1 s'
 ) FROM taken;
 
 -- deliver: one message into a mailbox that exists; no row if it does not
@@ -45,7 +45,7 @@ WITH taken AS (
 )
 INSERT INTO {messages} (mailbox, n, data) SELECT $1, last, $2 FROM taken
 RETURNING n, (
-    SELECT pg_notify(channel, '')::text FROM {sessions} WHERE id = $1 AND updated_at > now() - $3 * interval '1 s'
+    SELECT pg_notify(channel, '')::text FROM {leases} WHERE id = $1 AND updated_at > now() - $3 * interval '1 s'
 );
 
 -- trim: deletes messages beyond so many rows and bytes from mailboxes, oldest first
@@ -68,7 +68,7 @@ WITH taken AS (
     INSERT INTO {messages} (mailbox, n, data) SELECT id, last, $2 FROM taken
 )
 SELECT array_agg(id) FILTER (WHERE last % $4 = 0), (
-    SELECT count(pg_notify(channel, '')) FROM {sessions}
+    SELECT count(pg_notify(channel, '')) FROM {leases}
     WHERE id = ANY ($1::text[]) AND updated_at > now() - $3 * interval '1 s'
 ) FROM taken;
 
@@ -99,8 +99,8 @@ ON CONFLICT (id) DO UPDATE SET updated_at = now() RETURNING last;
 WITH page AS (
     SELECT n, data, bytes FROM (
         SELECT n, data, sum(octet_length(data)) OVER (ORDER BY n) AS bytes
-        FROM {messages} WHERE mailbox = {events} AND n > $1 ORDER BY n LIMIT 64
-    ) AS next WHERE bytes - octet_length(data) < 262144
+        FROM {messages} WHERE mailbox = {events} AND n > $1 ORDER BY n LIMIT {page_rows}
+    ) AS next WHERE bytes - octet_length(data) < {page_bytes}
 )
 SELECT page.n, NULL::bigint, page.data, page.bytes,
     (SELECT last FROM {mailboxes} WHERE id = {events}), NULL::bigint
@@ -118,7 +118,7 @@ WITH box AS (
         )
     RETURNING last, delivered, topic_delivered
 )
-INSERT INTO {sessions} AS lease (id, updated_at, holder, channel, delivered, topic_delivered)
+INSERT INTO {leases} AS lease (id, updated_at, holder, channel, delivered, topic_delivered)
 SELECT $1, now(), $2, $3,
     least(CASE WHEN $6::float8 IS NULL THEN coalesce($4::bigint, delivered) ELSE greatest($4::bigint, delivered) END, last),
     least(
@@ -142,17 +142,17 @@ RETURNING delivered, topic_delivered, pg_notify(channel, '');
 -- vacant: those of these streams that have no fresh lease
 SELECT id FROM unnest($1::text[]) AS waiting (id)
 WHERE NOT EXISTS (
-    SELECT FROM {sessions} AS lease WHERE lease.id = waiting.id AND updated_at > now() - $2 * interval '1 s'
+    SELECT FROM {leases} AS lease WHERE lease.id = waiting.id AND updated_at > now() - $2 * interval '1 s'
 );
 
 -- read_next: the one message right after the cursor, and the lease moved over it; no row if there is none
-UPDATE {sessions} AS lease SET delivered = next.n
+UPDATE {leases} AS lease SET delivered = next.n
 FROM {messages} AS next
 WHERE lease.id = $1 AND lease.holder = $2 AND next.mailbox = $1 AND next.n = $3::bigint + 1
 RETURNING next.n, next.data, set_config('synchronous_commit', 'off', true);
 
 -- read_next_topic: the same, from the topic
-UPDATE {sessions} AS lease SET topic_delivered = next.n
+UPDATE {leases} AS lease SET topic_delivered = next.n
 FROM {messages} AS next
 WHERE lease.id = $1 AND lease.holder = $2 AND next.mailbox = {broadcast} AND next.n = $3::bigint + 1
 RETURNING next.n, next.data, set_config('synchronous_commit', 'off', true);
@@ -164,21 +164,21 @@ RETURNING next.n, next.data, set_config('synchronous_commit', 'off', true);
 WITH page AS (
     (SELECT n, NULL::bigint AS topic_n, data, bytes FROM (
         SELECT n, data, sum(octet_length(data)) OVER (ORDER BY n) AS bytes
-        FROM {messages} WHERE mailbox = $1 AND n > $3 ORDER BY n LIMIT 64
-    ) AS next WHERE bytes - octet_length(data) < 262144)
+        FROM {messages} WHERE mailbox = $1 AND n > $3 ORDER BY n LIMIT {page_rows}
+    ) AS next WHERE bytes - octet_length(data) < {page_bytes})
     UNION ALL
     (SELECT NULL, n, data, bytes FROM (
         SELECT n, data, sum(octet_length(data)) OVER (ORDER BY n) AS bytes
-        FROM {messages} WHERE mailbox = {broadcast} AND n > $4 AND $5 ORDER BY n LIMIT 64
-    ) AS next WHERE bytes - octet_length(data) < 262144)
+        FROM {messages} WHERE mailbox = {broadcast} AND n > $4 AND $5 ORDER BY n LIMIT {page_rows}
+    ) AS next WHERE bytes - octet_length(data) < {page_bytes})
 ), moved AS (
-    UPDATE {sessions} SET
+    UPDATE {leases} SET
         delivered = coalesce((SELECT max(n) FROM page), $3),
         topic_delivered = coalesce((SELECT max(topic_n) FROM page), $4)
     WHERE id = $1 AND holder = $2 AND EXISTS (SELECT FROM page)
     RETURNING set_config('synchronous_commit', 'off', true)
 ), kept AS (
-    SELECT FROM {sessions} WHERE id = $1 AND holder = $2
+    SELECT FROM {leases} WHERE id = $1 AND holder = $2
 )
 SELECT page.n, page.topic_n, page.data, page.bytes,
     (SELECT last FROM {mailboxes} WHERE id = $1), (SELECT last FROM {mailboxes} WHERE id = {broadcast} AND $5)
@@ -186,11 +186,11 @@ FROM kept LEFT JOIN page ON true
 WHERE EXISTS (SELECT FROM moved) OR NOT EXISTS (SELECT FROM page);
 
 -- move: the lease's cursor, over messages that have expired
-UPDATE {sessions} SET delivered = $3, topic_delivered = $4 WHERE id = $1 AND holder = $2;
+UPDATE {leases} SET delivered = $3, topic_delivered = $4 WHERE id = $1 AND holder = $2;
 
 -- heartbeat: every lease of this process, refreshed; returns those that are still ours and have no news
 WITH refreshed AS (
-    UPDATE {sessions} AS lease SET updated_at = now()
+    UPDATE {leases} AS lease SET updated_at = now()
     FROM unnest($1::text[], $2::text[]) AS mine (id, holder)
     WHERE lease.id = mine.id AND lease.holder = mine.holder
     RETURNING lease.holder,
@@ -207,7 +207,7 @@ WHERE NOT EXISTS (SELECT FROM {mailboxes} AS box WHERE box.id = {events} AND box
 
 -- news: the leases of this process that have something to read, or are no longer ours
 SELECT mine.holder FROM unnest($1::text[], $2::text[]) AS mine (id, holder)
-LEFT JOIN {sessions} AS lease ON lease.id = mine.id AND lease.holder = mine.holder
+LEFT JOIN {leases} AS lease ON lease.id = mine.id AND lease.holder = mine.holder
 WHERE lease.id IS NULL
     OR lease.delivered < (SELECT last FROM {mailboxes} AS box WHERE box.id = lease.id)
     OR position('/' IN lease.id) = 0 AND lease.topic_delivered < (
@@ -222,7 +222,7 @@ WHERE EXISTS (SELECT FROM {mailboxes} AS box WHERE box.id = {events} AND box.las
 WITH box AS (
     SELECT id FROM {mailboxes} WHERE id = $1 FOR UPDATE
 ), gone AS (
-    DELETE FROM {sessions} WHERE id = $1 AND holder = $2 AND (SELECT count(*) FROM box) >= 0
+    DELETE FROM {leases} WHERE id = $1 AND holder = $2 AND (SELECT count(*) FROM box) >= 0
     RETURNING delivered, topic_delivered
 )
 UPDATE {mailboxes} AS box
@@ -233,7 +233,7 @@ FROM gone WHERE box.id = $1;
 WITH box AS (
     SELECT id FROM {mailboxes} WHERE id = $1 FOR UPDATE
 ), gone AS (
-    DELETE FROM {sessions} WHERE id = $1 AND (SELECT count(*) FROM box) >= 0
+    DELETE FROM {leases} WHERE id = $1 AND (SELECT count(*) FROM box) >= 0
     RETURNING channel, delivered, topic_delivered
 ), kept AS (
     UPDATE {mailboxes} AS box SET delivered = gone.delivered, topic_delivered = gone.topic_delivered
@@ -241,21 +241,18 @@ WITH box AS (
 )
 SELECT pg_notify(channel, '') FROM gone;
 
--- exists: true if the session has a mailbox
-SELECT EXISTS (SELECT FROM {mailboxes} WHERE id = $1);
-
--- holder: the holder of the lease
-SELECT holder FROM {sessions} WHERE id = $1;
+-- fenced: true if a holder has the lease, and true if there is a mailbox
+SELECT EXISTS (SELECT FROM {leases} WHERE id = $1), EXISTS (SELECT FROM {mailboxes} WHERE id = $1);
 
 -- has: true if a fresh lease exists
-SELECT EXISTS (SELECT FROM {sessions} WHERE id = $1 AND updated_at > now() - $2 * interval '1 s');
+SELECT EXISTS (SELECT FROM {leases} WHERE id = $1 AND updated_at > now() - $2 * interval '1 s');
 
 -- leases: the holders of the streams of these sessions, and of the streams inside them
-SELECT split_part(id, '/', 1), split_part(id, '/', 2), coalesce(holder, '') FROM {sessions}
+SELECT split_part(id, '/', 1), split_part(id, '/', 2), coalesce(holder, '') FROM {leases}
 WHERE split_part(id, '/', 1) = ANY ($1::text[]) AND updated_at > now() - $2 * interval '1 s';
 
 -- delete_in_silence: the leases that `delete` would ring, for when nothing can be rung
-DELETE FROM {sessions} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0');
+DELETE FROM {leases} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0');
 
 -- namespaces: those that have had a session, or a listen stream; one step along the index for each
 WITH RECURSIVE found (name) AS (
@@ -282,8 +279,8 @@ WITH around AS MATERIALIZED (
     UNION ALL
     (SELECT id, updated_at FROM {mailboxes} WHERE id <= $6 ORDER BY id DESC LIMIT $8)
 ), stale AS (
-    DELETE FROM {sessions} WHERE id IN (
-        SELECT id FROM {sessions}
+    DELETE FROM {leases} WHERE id IN (
+        SELECT id FROM {leases}
         WHERE id = ANY (ARRAY(SELECT id FROM around)) AND updated_at < now() - $1 * interval '6 s'
         LIMIT $4 FOR UPDATE SKIP LOCKED
     ) RETURNING id, delivered, topic_delivered
@@ -304,7 +301,7 @@ WITH around AS MATERIALIZED (
         AND updated_at < now() - interval '1 s' * CASE WHEN position('/' IN id) > 0 THEN $2 ELSE $3 END
         AND split_part(id, ':', 2) NOT IN ('/broadcast', '/events')  -- of no namespace
         AND NOT EXISTS (SELECT FROM {messages} WHERE mailbox = {mailboxes}.id)
-        AND NOT EXISTS (SELECT FROM {sessions} WHERE {sessions}.id = {mailboxes}.id)
+        AND NOT EXISTS (SELECT FROM {leases} WHERE {leases}.id = {mailboxes}.id)
         LIMIT $4 FOR UPDATE SKIP LOCKED
     ) RETURNING id
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tmcp_serverless.postgres.statements import built_in
+from tmcp_serverless.postgres.sql_files import built_in
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.components import Component

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmcp_serverless.postgres.components import info_component, streams_component
-from tmcp_serverless.postgres.namespace import Namespace
+from tmcp_serverless.postgres.identifiers import Namespace
+from tmcp_serverless.postgres.statements import Statements
 from tmcp_serverless.postgres.streams import LEASE_SECONDS
-from tmcp_serverless.postgres.tables import Tables
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Database
@@ -51,8 +51,8 @@ async def list_sessions(
         StoreUnavailableError: The database cannot be reached now.
 
     """
-    info = Tables(database, info_component, create=False)
-    streams = Tables(database, streams_component, create=False)
+    info = Statements(database, info_component, create=False)
+    streams = Statements(database, streams_component, create=False)
     bounds = ("", None) if namespace is None else Namespace(namespace).bounds
     rows = await info.fetch("list", limit, *bounds, idempotent=True)
     leases = await streams.fetch("leases", [row[0] for row in rows], LEASE_SECONDS, idempotent=True)
@@ -83,7 +83,7 @@ async def list_namespaces(database: Database, *, create: bool = False) -> list[s
     """
     found: set[str] = set()
     for component in (streams_component, info_component):
-        rows = await Tables(database, component, create=create).fetch("namespaces", idempotent=True)
+        rows = await Statements(database, component, create=create).fetch("namespaces", idempotent=True)
         found |= {Namespace.unwritten(row[0]) for row in rows}
     return sorted(found)
 
@@ -96,7 +96,7 @@ async def namespaces_of(database: Database, session_id: str) -> list[str]:
         StoreUnavailableError: The database cannot be reached now.
 
     """
-    info = Tables(database, info_component, create=False)
+    info = Statements(database, info_component, create=False)
     names = await list_namespaces(database)
     keys = [Namespace(name).key(session_id) for name in names]
     rows = await info.fetch("present", keys, idempotent=True)

@@ -13,8 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from tmcp_serverless.errors import ConfigurationError, StoreUnavailableError, TmcpError
-from tmcp_serverless.postgres.dsn import checked, parse
-from tmcp_serverless.postgres.keywords import KEYWORDS, canonical
+from tmcp_serverless.postgres.connect.dsn import checked, parse
+from tmcp_serverless.postgres.connect.keywords import KEYWORDS, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.postgres.connection import Connection
-from tmcp_serverless.postgres.dsn import arguments, connect_seconds, parse
-from tmcp_serverless.postgres.failures import (
-    REFUSED_LOGIN,
-    REFUSED_SETTING,
-    is_crowded,
-    translated_connect_errors,
-)
-from tmcp_serverless.postgres.keywords import MAKES_TLS
-from tmcp_serverless.postgres.tls import (
+from tmcp_serverless.postgres.connect.dsn import arguments, connect_seconds, parse
+from tmcp_serverless.postgres.connect.keywords import MAKES_TLS
+from tmcp_serverless.postgres.connect.tls import (
     ENCRYPTED,
     home_is_closed,
     make_context,
     optional_contexts,
     sslmode_of,
 )
+from tmcp_serverless.postgres.connection import Connection
+from tmcp_serverless.postgres.failures import (
+    REFUSED_LOGIN,
+    REFUSED_SETTING,
+    is_crowded,
+    translated_connect_errors,
+)
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
-    from tmcp_serverless.postgres.login import Login
+    from tmcp_serverless.postgres.connect.login import Login
 
 __all__ = ["Target"]
 

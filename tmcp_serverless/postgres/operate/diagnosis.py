@@ -11,22 +11,22 @@ import asyncpg
 
 from tmcp_serverless.errors import ConfigurationError, SchemaError, TmcpError
 from tmcp_serverless.postgres.components import info_component, keys_component, streams_component
-from tmcp_serverless.postgres.dsn import hosts_and_ports
+from tmcp_serverless.postgres.connect.dsn import hosts_and_ports
+from tmcp_serverless.postgres.connect.tls import sslmode_of
 from tmcp_serverless.postgres.failures import FROM_DATABASE
 from tmcp_serverless.postgres.listen_probe import hear_nonce
-from tmcp_serverless.postgres.overview import list_namespaces
-from tmcp_serverless.postgres.privileges import lacks_for_migrating, lacks_for_use
+from tmcp_serverless.postgres.operate.overview import list_namespaces
+from tmcp_serverless.postgres.operate.privileges import lacks_for_migrating, lacks_for_use
 from tmcp_serverless.postgres.schema import found_and_latest
-from tmcp_serverless.postgres.tls import sslmode_of
-from tmcp_serverless.postgres.trial import try_to_write
+from tmcp_serverless.postgres.statements import try_to_write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from tmcp_serverless.config import Settings
     from tmcp_serverless.postgres.components import Component
+    from tmcp_serverless.postgres.connect.target import Target
     from tmcp_serverless.postgres.database import Connection, Database
-    from tmcp_serverless.postgres.target import Target
 
 __all__ = ["Finding", "diagnose"]
 

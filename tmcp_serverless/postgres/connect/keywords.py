@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from tmcp_serverless.postgres.tls import MODES
+from tmcp_serverless.postgres.connect.tls import MODES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

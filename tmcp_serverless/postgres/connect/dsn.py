@@ -16,10 +16,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.postgres.keywords import KEYWORDS, canonical, ruled
-from tmcp_serverless.postgres.pasted import cleaned, refuse_semicolons, refuse_templates, without_scheme
-from tmcp_serverless.postgres.services import of_service
-from tmcp_serverless.postgres.tls import with_tls_settled
+from tmcp_serverless.postgres.connect.keywords import KEYWORDS, canonical, ruled
+from tmcp_serverless.postgres.connect.pasted import (
+    cleaned,
+    refuse_semicolons,
+    refuse_templates,
+    without_scheme,
+)
+from tmcp_serverless.postgres.connect.services import of_service
+from tmcp_serverless.postgres.connect.tls import with_tls_settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

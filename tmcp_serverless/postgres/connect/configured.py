@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Unpack
 
 from tmcp_serverless.config import Settings
 from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.postgres.connect.dsn import parse
+from tmcp_serverless.postgres.connect.login import StoredLogin
 from tmcp_serverless.postgres.database import Database
-from tmcp_serverless.postgres.dsn import parse
-from tmcp_serverless.postgres.login import StoredLogin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tmcp_serverless.overrides import SettingsOverrides
-    from tmcp_serverless.postgres.login import Login
+    from tmcp_serverless.postgres.connect.login import Login
 
 __all__ = ["NO_DATABASE", "database_for", "settings_at", "variables_at"]
 
@@ -106,7 +106,7 @@ def _login(settings: Settings) -> Login | None:
     if settings.database_parameter is not None:
         return StoredLogin(settings.database_parameter, store="parameter", setting=chosen[0])
     if settings.database_iam:
-        from tmcp_serverless.postgres.iam import IamLogin  # noqa: PLC0415 - a cold start without it is shorter
+        from tmcp_serverless.postgres.connect.iam import IamLogin  # noqa: PLC0415 - a cold start without it is shorter
 
         return IamLogin()
     return None

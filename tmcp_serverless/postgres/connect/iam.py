@@ -12,8 +12,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.postgres.dsn import hosts_and_ports
-from tmcp_serverless.postgres.login import in_thread, keep_secrets_out_of_logs, missing_extra
+from tmcp_serverless.postgres.connect.dsn import hosts_and_ports
+from tmcp_serverless.postgres.connect.login import in_thread, keep_secrets_out_of_logs, missing_extra
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,1 @@
+"""Ways to a database: connection strings, TLS contexts, secrets, tokens, settings."""

@@ -1,0 +1,1 @@
+"""Parts for people who run it: findings of `doctor`, rows of `sessions`, missing privileges."""
