@@ -154,7 +154,8 @@ class _Records:
 
     def __call__(self, *arguments: Any, **keywords: Any) -> logging.LogRecord:
         record: logging.LogRecord = self._factory(*arguments, **keywords)
-        if record.name.partition(".")[0] in _SDKS:
+        # `logging.makeLogRecord` has no name yet.
+        if record.name and record.name.partition(".")[0] in _SDKS:
             _shorten(record)
         return record
 

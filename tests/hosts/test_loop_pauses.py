@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -18,7 +18,7 @@ from tests.support.watchdog import PATH, longest_while
 from tmcp_serverless.testing._postmaster import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import Generator
 
 CODE = """\
 import sys
@@ -135,20 +135,21 @@ HOSTILE: dict[str, tuple[Any, set[int]]] = {
 }
 
 
-@asynccontextmanager
-async def container(kind: str) -> AsyncGenerator[str]:
+@contextmanager
+def container(kind: str) -> Generator[str]:
     port = free_port()
     command = [sys.executable, "-c", CODE, kind, str(port)]
     with subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + web.LIMIT_SECONDS
         try:
-            async with asyncio.timeout(web.LIMIT_SECONDS), httpx.AsyncClient() as client:
-                while True:
-                    try:
-                        await client.get(url + PATH)
-                        break
-                    except httpx.TransportError:
-                        await asyncio.sleep(0.05)
+            while True:
+                try:
+                    web.get(url + PATH)
+                    break
+                except httpx.TransportError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
             yield url
         finally:
             process.kill()
@@ -170,7 +171,8 @@ async def post(client: httpx.AsyncClient, message: Any, session: str = "") -> ht
 
 @pytest.mark.parametrize("kind", ["MCPServer", "FastMCP"])
 async def test_nothing_that_a_client_sends_holds_the_loop(kind: str) -> None:
-    async with container(kind) as url, httpx.AsyncClient(base_url=url, timeout=web.LIMIT_SECONDS) as client:
+    with container(kind) as url:
+        client = httpx.AsyncClient(base_url=url, timeout=web.LIMIT_SECONDS)
         about = {"capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
         sessions = {
             revision: (
@@ -192,4 +194,5 @@ async def test_nothing_that_a_client_sends_holds_the_loop(kind: str) -> None:
             assert set(answered) <= expected, name
             if pause.cpu > MOST * pause.reference:
                 too_long[name] = pause.cpu / pause.reference
+        await client.aclose()
         assert too_long == {}

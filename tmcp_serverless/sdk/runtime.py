@@ -100,8 +100,8 @@ class ServerRuntime:
             await owner
 
     async def _own(self, entered: asyncio.Future[Any]) -> None:
-        bound_log_lines()
         try:
+            bound_log_lines()
             # A lifespan that exits has failed, as one that raises.
             with Contained():
                 async with self.kernel.lifespan() as state:
