@@ -43,6 +43,10 @@ def server_of(kind: str) -> Any:
     async def fail(text: str) -> str:
         raise LookupError(text)
 
+    @server.tool()
+    async def lie() -> int:
+        return "no number"  # type: ignore[return-value]
+
     @server.prompt()
     async def greet(name: str) -> str:
         return name
@@ -102,6 +106,14 @@ async def test_a_servers_own_failure_has_a_traceback_once_a_second(
     assert all("(traceback left out)" in each.getMessage() for each in without)
     assert without
     assert all(later.created - first.created > 0.9 for first, later in pairwise(with_one))
+
+
+async def test_a_result_of_another_type_is_the_servers_own_failure(
+    new_handler: NewHandler, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await Client(new_handler(server_of("MCPServer")).app).initialize()
+    await client.ask("tools/call", {"name": "lie", "arguments": {}})
+    assert any(each.levelno == logging.ERROR and "lie" in each.getMessage() for each in caplog.records)
 
 
 async def test_a_failure_with_a_long_text_is_a_short_line(

@@ -45,6 +45,9 @@ _ON_THE_WAY = _READS_ARGUMENTS | {
 }
 """Packages between a request and its handler."""
 
+_CHECK_RESULTS = frozenset({"convert_result", "serialize_server_result"})
+"""Functions of the SDK that find a handler's mistakes (mcp 2.3)."""
+
 _SDKS = ("mcp", "fastmcp")
 """First parts of the names of the SDKs' loggers."""
 
@@ -98,7 +101,7 @@ def is_clients_mistake(error: BaseException) -> bool:
     for each in _causes(error):
         trace = each.__traceback__
         while trace is not None:
-            if _package(trace) not in _ON_THE_WAY:
+            if _package(trace) not in _ON_THE_WAY or trace.tb_frame.f_code.co_name in _CHECK_RESULTS:
                 return False
             last, trace = trace, trace.tb_next
     return last is not None and _package(last) in _READS_ARGUMENTS
@@ -183,7 +186,11 @@ def _shorten(record: logging.LogRecord) -> None:
 
 
 def _is_long(error: BaseException) -> bool:
-    return any(len(str(argument)) > _MOST_CHARACTERS for each in _causes(error) for argument in each.args)
+    return any(
+        isinstance(argument, str) and len(argument) > _MOST_CHARACTERS
+        for each in _causes(error)
+        for argument in each.args
+    )
 
 
 def _short_traceback(error: BaseException) -> str:

@@ -77,13 +77,13 @@ async def check_values(body: bytes, most: int) -> None:
     """Refuse a body with too many values. The time of a long text is cheap, and that of small values is not.
 
     Each value but the first comes after a bracket, a comma or a colon, and the body is not parsed to count
-    them. The event loop runs in between.
+    them. The event loop runs in between if that takes a while.
 
     Raises:
         HttpProblem: 413 when the body has more values and names of members than this.
 
     """
-    if len(body) <= most or await _separators(body) <= most:
+    if len(body) <= most or _separators(body, most) <= most:
         return
     # Texts have commas too. Without escaped quotes, every second part is outside of them. UTF-16, which has
     # NULs, is not looked into.
@@ -94,17 +94,19 @@ async def check_values(body: bytes, most: int) -> None:
     # A value that is a text has two quotes.
     parts = body.split(b'"', 2 * most + 2)
     await asyncio.sleep(0)
-    if b"\0" in body or len(parts) > 2 * most + 2 or await _separators(b"".join(parts[::2])) > most:
+    if b"\0" in body or len(parts) > 2 * most + 2 or _separators(b"".join(parts[::2]), most) > most:
         text = f"at most {most} JSON values are accepted; send them in parts, or raise TMCP_MAX_BODY_VALUES"
         raise HttpProblem(413, f"Request body too large: {text}")
 
 
-async def _separators(body: bytes) -> int:
+def _separators(body: bytes, most: int) -> int:
+    """Return the number of the body's separators, or one that is larger than `most`."""
     found = 0
-    for separator in b",:[{":
-        found += body.count(separator)
-        if len(body) > _LARGE_BYTES:
-            await asyncio.sleep(0)
+    for separator in (b",", b":", b"[", b"{"):
+        # `count` looks at one byte after the other, and takes thirty times as long for a text.
+        found += len(body) - len(body.replace(separator, b"", most + 1))
+        if found > most:
+            break
     return found
 
 
