@@ -558,7 +558,7 @@ async def test_row_27_both_transports_over_shared_managers_deliver_a_broadcast_o
         b'{"jsonrpc":"2.0","id":1,"method":7}',
         b'{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}',
         b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]',
-        b"[" * 100_000,
+        b"[" * 9_000,
     ],
 )
 async def test_row_28_garbage_is_a_400_and_nothing_dies(

@@ -47,7 +47,7 @@ ALLOWED = {
 """The parts that each package may import, beside the modules at the root that import none of these."""
 
 LEAVES = {
-    "closable", "config", "errors", "exits", "forms", "logs", "marks", "overrides",
+    "closable", "config", "errors", "exits", "forms", "logs", "marks", "overrides", "tracebacks",
 }  # fmt: skip
 """Modules at the root that every package may import, and that import no package at run time."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ import pytest
 
 from local.alone import alone_with
 from tests.support.databases import Databases
+from tests.support.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from tmcp_serverless.testing.postgres import EmbeddedPostgres
@@ -147,3 +150,40 @@ def test_who_installs_into_a_folder_is_alone_with_it(tmp_path: Path) -> None:
         assert not entered.wait(0.05)
     assert entered.wait(10)
     thread.join()
+
+
+BUSY_SECONDS = 0.2
+
+
+def busy(seconds: float) -> None:
+    ends = time.thread_time() + seconds
+    while time.thread_time() < ends:
+        pass
+
+
+async def test_the_watchdog_finds_what_holds_the_loop_at_once_and_in_many_callbacks() -> None:
+    loop, dog = asyncio.get_running_loop(), Watchdog()
+    dog.start()
+    await asyncio.sleep(0.01)
+    dog.take()
+    for _ in range(10):
+        loop.call_soon(busy, BUSY_SECONDS / 10)
+    await asyncio.sleep(0.01)
+    found = dog.take()
+    assert found.cpu >= BUSY_SECONDS
+    assert found.wall >= found.cpu * 0.9
+    for _ in range(10):
+        busy(BUSY_SECONDS / 10)
+        await asyncio.sleep(0.005)
+    assert dog.take().cpu < found.cpu, "a tick came in between"
+
+
+async def test_the_watchdog_finds_what_blocks_without_work() -> None:
+    dog = Watchdog()
+    dog.start()
+    await asyncio.sleep(0.01)
+    dog.take()
+    time.sleep(BUSY_SECONDS)  # noqa: ASYNC251 - it shall block
+    found = dog.take()
+    assert found.wall >= BUSY_SECONDS * 0.9
+    assert found.cpu < BUSY_SECONDS

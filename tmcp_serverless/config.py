@@ -176,6 +176,16 @@ class Settings(BaseModel):
     max_body_bytes: int = Field(default=4 * 1024 * 1024, gt=0)
     """The longest request body. A longer one is refused with 413."""
 
+    max_body_values: int = Field(default=10_000, ge=100)
+    """The most JSON values, and names of members, in a request body. One with more is refused with 413.
+
+    A process serves nobody else while it reads them, and some take several microseconds each. A text is one
+    value at any length.
+    """
+
+    max_batch: int = Field(default=100, ge=1, le=10_000)
+    """The most messages in a batch (2025-03-26). A longer one is refused with 400."""
+
     defer_seconds: float = Field(default=5.0, ge=0, le=_LONGEST_SECONDS)
     """A request that runs for longer is answered with an event stream."""
 

@@ -46,6 +46,8 @@ class SettingsOverrides(TypedDict, total=False):
     cache_ttl_ms: int
     cache_scope: Literal["public", "private"]
     max_body_bytes: int
+    max_body_values: int
+    max_batch: int
     defer_seconds: float
     stream_max_seconds: float | None
     buffered_wait_seconds: float

@@ -124,7 +124,7 @@ async def test_a_session_of_http_sse_that_ends_while_it_is_initialized_stays_end
     "params",
     [
         {"clientInfo": {"name": "x" * 66_000, "version": "1"}},
-        {"capabilities": {"experimental": {f"{number}": {} for number in range(8_000)}}},
+        {"capabilities": {"experimental": {f"{number:060}": {} for number in range(1_100)}}},
     ],
     ids=["info", "capabilities"],
 )

@@ -127,7 +127,7 @@ class HttpSseTransport(HandshakeTransport):
         body = await request.body(limit_bytes=self._options.max_body_bytes)
         check_content_type(request)
         id = _session_id(request)
-        message = parse(body)
+        message = await parse(body, self._options)
         classified = None if type(message) is list else classify(message)
         session = await self._session(request, id)
         if classified is None:
@@ -137,6 +137,8 @@ class HttpSseTransport(HandshakeTransport):
             requests, others = ([message], []) if kind is Kind.REQUEST else ([], [message])
         for other in others:
             await self._forward(session, other)
+            if len(others) > 1:
+                await asyncio.sleep(0)
         # The client may be gone before it hears this. Its request runs all the same.
         client = ClientStream(send)
         await client.start(202, [(b"content-type", b"text/plain; charset=utf-8")])
@@ -151,6 +153,7 @@ class HttpSseTransport(HandshakeTransport):
             async with asyncio.TaskGroup() as group:
                 for message in messages:
                     group.create_task(self._runner.answer_on_stream(request.scope, session, message))
+                    await asyncio.sleep(0)
         if any(message["method"] == "initialize" for message in messages):
             await self._sweep()
 

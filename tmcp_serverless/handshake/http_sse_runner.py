@@ -14,6 +14,7 @@ from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.handshake.journal import PATIENCE_SECONDS, RETRY_SECONDS
 from tmcp_serverless.handshake.runner import MessageRunner
 from tmcp_serverless.http import INTERNAL_ERROR, STOPPED, dump, error_answer, platform_of
+from tmcp_serverless.tracebacks import log_failure
 
 if TYPE_CHECKING:
     from tmcp_serverless.handshake.session import LoadedSession
@@ -44,8 +45,8 @@ class HttpSseRunner(MessageRunner):
             raise
         except TimeoutError:
             answer = dump(error_answer(message, INTERNAL_ERROR, _OUT_OF_TIME))
-        except Exception:
-            logger.exception("%r could not be run", message["method"])
+        except Exception as error:  # noqa: BLE001 - the client waits for an answer
+            log_failure(logger, "%r could not be run", message["method"], error=error)
             answer = dump(error_answer(message, INTERNAL_ERROR, "The server could not run the request"))
         await response.answer(answer)
 

@@ -19,11 +19,13 @@ from tmcp_serverless.handshake.session import CHANGES, LoadedSession, is_offered
 from tmcp_serverless.http import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
+    LONG_URI_TEXT,
     METHOD_NOT_FOUND,
     RESUMABLE_VERSION,
     STOPPED,
     dump,
     error_answer,
+    has_long_uri,
     platform_of,
 )
 from tmcp_serverless.sessions import SessionRecord
@@ -110,6 +112,8 @@ class MessageRunner:
                 async with asyncio.TaskGroup() as group:
                     for message in messages:
                         group.create_task(run(message))
+                        # Others are served in between: a hundred handlers would begin at once.
+                        await asyncio.sleep(0)
                 await response.finish()
         except asyncio.CancelledError:
             await asyncio.shield(response.finish())
@@ -187,6 +191,8 @@ class MessageRunner:
         message, session, info = running.message, running.session, self._managers.info
         if not is_offered(info, message["method"]):
             return dump(error_answer(message, METHOD_NOT_FOUND, "Method not found"))
+        if has_long_uri(message.get("params")):
+            return dump(error_answer(message, INVALID_PARAMS, LONG_URI_TEXT))
         connection = session.connection(running.session_messages, can_send_requests=running.can_send_requests)
         state = await self._server.lifespan_state()
         answer, succeeded = await self._server.kernel.answer(running, message, connection, state)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.exits import is_end_of
 from tmcp_serverless.handshake.addresses import new_question_id
+from tmcp_serverless.tracebacks import log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -136,7 +137,7 @@ class ServerRequests:
         except BaseException as error:
             if is_end_of(task, error):
                 raise
-            logger.exception("a progress callback raised")
+            log_failure(logger, "a progress callback raised", error=error)
 
 
 async def _withdraw(id: str, reason: str, send: Callable[[Json], Awaitable[None]]) -> None:

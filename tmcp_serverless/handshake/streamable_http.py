@@ -7,6 +7,7 @@ A handler's messages go to the request's own response or to the session's mailbo
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.errors import SessionNotFoundError
@@ -103,7 +104,8 @@ class HttpTransport(HandshakeTransport):
             raise HttpProblem(
                 406, "Not Acceptable: Client must accept both application/json and text/event-stream"
             )
-        message = parse(await request.body(limit_bytes=self._options.max_body_bytes))
+        body = await request.body(limit_bytes=self._options.max_body_bytes)
+        message = await parse(body, self._options)
         if type(message) is list:
             await self._batch(request, send, message)
             return
@@ -123,6 +125,8 @@ class HttpTransport(HandshakeTransport):
         """Take messages that need no answer: 202 once each is safely delivered, then the handlers."""
         for message in messages:
             await self._forward(session, message)
+            if len(messages) > 1:
+                await asyncio.sleep(0)  # in memory nothing else lets others run
         await respond(send, 202, b"", session.headers)
         await self._notify(request, session, messages)
 
@@ -135,6 +139,7 @@ class HttpTransport(HandshakeTransport):
         for message in others:
             await self._forward(session, message)
             await self._notify(request, session, [message])
+            await asyncio.sleep(0)
         await self._runner.answer_batch(request.scope, send, session, requests)
 
     async def _initialize(self, request: Request, send: Send, message: Json) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from tmcp_serverless.http import (
 )
 from tmcp_serverless.sdk.runtime import ServerRuntime
 from tmcp_serverless.sessions import ANONYMOUS
+from tmcp_serverless.tracebacks import log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,13 +180,15 @@ class HandshakeTransport:
     async def _notify(self, request: Request, session: LoadedSession, messages: list[Json]) -> None:
         """Run the handlers of the notifications among the messages. Their errors are logged."""
         for message in messages:
+            if message is not messages[0]:
+                await asyncio.sleep(0)
             if "method" in message:
                 try:
                     await self._runner.notify(request.scope, session, message)
                 except StoreUnavailableError as error:
                     logger.warning("the handler for %r was not run: %s", message["method"], error)
-                except Exception:
-                    logger.exception("the handler for %r was not run", message["method"])
+                except Exception as error:  # noqa: BLE001 - a notification has no answer
+                    log_failure(logger, "the handler for %r was not run", message["method"], error=error)
 
     async def _sweep(self) -> None:
         """Delete a few expired rows, after the answer."""

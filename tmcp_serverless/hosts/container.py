@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import socket
@@ -96,6 +97,9 @@ class DrainingServer(uvicorn.Server):
         """Start as uvicorn does, on an event loop that no error in a callback ends."""
         asyncio.get_running_loop().set_exception_handler(LoopErrors())
         await super().startup(sockets=sockets)
+        # Modules live as long as the process. Each full collection would look through them for 50 ms.
+        gc.collect()
+        gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain the application, then shut down as uvicorn does."""

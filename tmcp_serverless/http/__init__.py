@@ -24,7 +24,18 @@ from tmcp_serverless.http.asgi import (
     respond,
 )
 from tmcp_serverless.http.client_stream import ClientStream
-from tmcp_serverless.http.jsonrpc import Kind, classify, dump, error_answer, notification, parse
+from tmcp_serverless.http.jsonrpc import (
+    LONG_URI_TEXT,
+    LONGEST_URI,
+    Kind,
+    check_values,
+    classify,
+    dump,
+    error_answer,
+    has_long_uri,
+    notification,
+    parse,
+)
 from tmcp_serverless.http.origin import Entrance, OriginPolicy
 from tmcp_serverless.http.platform import (
     NO_END_SECONDS,
@@ -42,6 +53,8 @@ __all__ = [
     "INTERNAL_ERROR",
     "INVALID_PARAMS",
     "INVALID_REQUEST",
+    "LONGEST_URI",
+    "LONG_URI_TEXT",
     "METHOD_NOT_FOUND",
     "MODERN",
     "NO_END_SECONDS",
@@ -65,9 +78,11 @@ __all__ = [
     "Scope",
     "Send",
     "as_routed",
+    "check_values",
     "classify",
     "dump",
     "error_answer",
+    "has_long_uri",
     "note",
     "notification",
     "parse",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +14,30 @@ from tmcp_serverless.http.asgi import INVALID_PARAMS, PARSE_ERROR, HttpProblem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tmcp_serverless.http.platform import HttpOptions
     from tmcp_serverless.sessions import Json
 
-__all__ = ["Kind", "classify", "dump", "error_answer", "notification", "parse"]
+__all__ = [
+    "LONGEST_URI",
+    "LONG_URI_TEXT",
+    "Kind",
+    "check_values",
+    "classify",
+    "dump",
+    "error_answer",
+    "has_long_uri",
+    "notification",
+    "parse",
+]
 
-_BATCH_MESSAGES = 100
-"""Most messages that a batch may have. They run at once, each as if it had been posted alone."""
+_LARGE_BYTES = 64 * 1024
+"""Length of a body that is parsed without garbage collections: hundreds of them would find nothing."""
+
+LONGEST_URI = 8 * 1024
+"""Most characters of a resource's URI in a request."""
+
+LONG_URI_TEXT = f"Invalid params: the URI is longer than {LONGEST_URI} characters"
+"""Error message of a request with a longer one."""
 
 _CODE = pydantic_core.SchemaValidator(pydantic_core.core_schema.int_schema())
 """Error code. The SDK reads it from -1.0 and from "-1" too."""
@@ -31,22 +51,85 @@ class Kind(Enum):
     RESPONSE = auto()
 
 
-def parse(body: bytes) -> Any:
+async def parse(body: bytes, options: HttpOptions) -> Any:
     """Read a body as JSON.
 
     Raises:
         HttpProblem: 400, with the SDK's words when the body is not JSON, and when it is a batch that is too
-            long.
+            long; 413 when it has too many values.
 
     """
+    if len(body) > options.max_body_values:
+        await check_values(body, options.max_body_values)
     try:
-        message = pydantic_core.from_json(body)
+        message = _parsed(body)
     except ValueError as error:
         raise HttpProblem(400, f"Parse error: {error}", code=PARSE_ERROR) from None
-    if type(message) is list and len(message) > _BATCH_MESSAGES:
-        wrong = f"a batch of {len(message)} messages; at most {_BATCH_MESSAGES} are accepted"
+    if len(body) > _LARGE_BYTES:
+        await asyncio.sleep(0)
+    if type(message) is list and len(message) > options.max_batch:
+        wrong = f"a batch of {len(message)} messages; at most {options.max_batch} are accepted"
         raise HttpProblem(400, f"Validation error: {wrong}", code=INVALID_PARAMS)
     return message
+
+
+async def check_values(body: bytes, most: int) -> None:
+    """Refuse a body with too many values. The time of a long text is cheap, and that of small values is not.
+
+    Each value but the first comes after a bracket, a comma or a colon, and the body is not parsed to count
+    them. The event loop runs in between if that takes a while.
+
+    Raises:
+        HttpProblem: 413 when the body has more values and names of members than this.
+
+    """
+    if len(body) <= most or _separators(body, most) <= most:
+        return
+    # Texts have commas too. Without escaped quotes, every second part is outside of them. UTF-16, which has
+    # NULs, is not looked into.
+    for escaped in (b"\\\\", b'\\"'):
+        await asyncio.sleep(0)
+        body = body.replace(escaped, b"")
+    await asyncio.sleep(0)
+    # A value that is a text has two quotes.
+    parts = body.split(b'"', 2 * most + 2)
+    await asyncio.sleep(0)
+    if b"\0" in body or len(parts) > 2 * most + 2 or _separators(b"".join(parts[::2]), most) > most:
+        text = f"at most {most} JSON values are accepted; send them in parts, or raise TMCP_MAX_BODY_VALUES"
+        raise HttpProblem(413, f"Request body too large: {text}")
+
+
+def _separators(body: bytes, most: int) -> int:
+    """Return the number of the body's separators, or one that is larger than `most`."""
+    found = 0
+    for separator in (b",", b":", b"[", b"{"):
+        # `count` looks at one byte after the other, and takes thirty times as long for a text.
+        found += len(body) - len(body.replace(separator, b"", most + 1))
+        if found > most:
+            break
+    return found
+
+
+def has_long_uri(params: Any) -> bool:
+    """Return `True` if a request's parameters name a resource by more than `LONGEST_URI` characters.
+
+    Servers match it with patterns, decode it, and repeat it in their answers.
+    """
+    if type(params) is not dict:
+        return False
+    reference = params.get("ref")
+    uris = (params.get("uri"), reference.get("uri") if type(reference) is dict else None)
+    return any(type(uri) is str and len(uri) > LONGEST_URI for uri in uris)
+
+
+def _parsed(body: bytes) -> Any:
+    if len(body) <= _LARGE_BYTES or not gc.isenabled():
+        return pydantic_core.from_json(body)
+    gc.disable()
+    try:
+        return pydantic_core.from_json(body)
+    finally:
+        gc.enable()
 
 
 def dump(message: Any) -> bytes:

@@ -71,6 +71,8 @@ class HttpOptions:
     disable_sse: bool = False
     answer_session_methods: bool = True
     max_body_bytes: int = 4 * 1024 * 1024
+    max_body_values: int = 10_000
+    max_batch: int = 100
     defer_seconds: float = 5.0
     stream_max_seconds: float | None = None
     buffered_wait_seconds: float = 20.0

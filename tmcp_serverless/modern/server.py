@@ -15,9 +15,10 @@ from mcp.server.caching import CACHEABLE_METHODS, CacheHint
 from mcp.server.lowlevel.server import HandlerEntry
 from mcp.server.request_state import RequestStateBoundary
 from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR, DiscoverResult, SubscriptionsListenRequestParams
+from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, DiscoverResult, SubscriptionsListenRequestParams
 
 from tmcp_serverless.exits import current_task, is_end_of
+from tmcp_serverless.http import LONG_URI_TEXT, has_long_uri
 from tmcp_serverless.modern.listen import Listen, listen_of
 from tmcp_serverless.modern.own_bus import LISTEN, connect
 from tmcp_serverless.modern.refusing import RefusedError, scope_of
@@ -123,8 +124,13 @@ class _ModernView(ServerView):
     async def _answer_failures(
         self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
-        """Run the other middleware and the handler. A refusal or an exit there is the request's answer."""
+        """Run the other middleware and the handler. A refusal or an exit there is the request's answer.
+
+        So is a URI that is too long.
+        """
         task = current_task()
+        if has_long_uri(ctx.params):
+            raise MCPError(INVALID_PARAMS, LONG_URI_TEXT)
         try:
             return await call_next(ctx)
         except RefusedError as refused:

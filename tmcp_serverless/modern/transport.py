@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.http import HttpProblem, Request, platform_of, refusal_of, token_seconds
+from tmcp_serverless.http import HttpProblem, Request, check_values, platform_of, refusal_of, token_seconds
 from tmcp_serverless.modern.client_stream import ClientGoneError, ModernClientStream
 
 if TYPE_CHECKING:
@@ -145,7 +145,9 @@ class ModernTransport:
         request = Request(scope, receive)
         if request.method != "POST":
             return _Whole(request.receive, None)
-        return _Whole(request.receive, await request.body(limit_bytes=self._http.max_body_bytes))
+        body = await request.body(limit_bytes=self._http.max_body_bytes)
+        await check_values(body, self._http.max_body_values)
+        return _Whole(request.receive, body)
 
     def _lifetime(self, scope: Scope) -> float:
         platform = platform_of(scope)

@@ -22,6 +22,7 @@ from mcp_types import (
 
 from tmcp_serverless.exits import is_end_of
 from tmcp_serverless.sdk.server_kind import lowlevel_server
+from tmcp_serverless.tracebacks import log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -187,8 +188,8 @@ class Kernel:
         task = asyncio.current_task()
         try:
             await runner.on_notify(call, message["method"], message.get("params"))
-        except Exception:
-            logger.exception("the handler for %r raised", message["method"])
+        except Exception as error:  # noqa: BLE001 - the boundary between handlers and the wire
+            log_failure(logger, "the handler for %r raised", message["method"], error=error)
         except BaseException as error:
             if is_end_of(task, error):
                 raise
@@ -201,16 +202,16 @@ class Kernel:
 def exit_data(method: str, error: BaseException) -> Json:
     """Return the JSON-RPC error of a handler that exited, or awaited something that was cancelled; log it."""
     if isinstance(error, asyncio.CancelledError):
-        logger.error("the handler for %r awaited something that was cancelled", method, exc_info=error)
+        log_failure(logger, "the handler for %r awaited something that was cancelled", method, error=error)
         return {"code": INTERNAL_ERROR, "message": "The request failed: what it waited for was cancelled"}
     name = type(error).__name__
-    logger.error("the handler for %r exited with %s", method, name, exc_info=error)
+    log_failure(logger, "the handler for %r exited with %s", method, name, error=error)
     return {"code": INTERNAL_ERROR, "message": f"The request failed: its handler exited with {name}"}
 
 
 def _error_data(method: str, error: Exception) -> Json:
     data = handler_exception_to_error_data(error)
     if data is None:
-        logger.error("the handler for %r raised", method, exc_info=error)
+        log_failure(logger, "the handler for %r raised", method, error=error)
         return {"code": 0, "message": str(error)}
     return data.model_dump(mode="json", exclude_unset=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tmcp_serverless.exits import Contained
 from tmcp_serverless.sdk.server_kind import server_kind
+from tmcp_serverless.tracebacks import bound_log_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -100,6 +101,7 @@ class ServerRuntime:
 
     async def _own(self, entered: asyncio.Future[Any]) -> None:
         try:
+            bound_log_lines()
             # A lifespan that exits has failed, as one that raises.
             with Contained():
                 async with self.kernel.lifespan() as state:
