@@ -18,6 +18,7 @@ from tmcp_serverless.modern.bus import StreamSubscriptionBus
 from tmcp_serverless.modern.transport import ModernOptions, ModernTransport
 from tmcp_serverless.mounting import WELL_KNOWN, Mounted
 from tmcp_serverless.sdk.runtime import ServerRuntime
+from tmcp_serverless.sessions import StreamShare
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -80,6 +81,7 @@ class Transports:
             runtime,
             bus=bus,
             keys=managers.keys,
+            share=StreamShare(managers.streams, settings.function_streams),
             http=options,
             options=_options(settings, ModernOptions),
             principal=principal,

@@ -192,8 +192,15 @@ class Settings(BaseModel):
     stream_max_seconds: float | None = Field(default=None, gt=0, le=_LONGEST_SECONDS)
     """The longest life of a stream that its client can continue.
 
-    The default is no limit, and 300 seconds on a function, and there it also ends streams that cannot be
+    The default is no limit, and 60 seconds on a function, and there it also ends streams that cannot be
     continued. Set it a little below the request timeout of the proxy or platform in front.
+    """
+
+    function_streams: int | None = Field(default=None, ge=0)
+    """The most standalone and listen streams that are open at once on all sandboxes of a function together.
+
+    A GET beyond that is answered with the messages that there are, and ends. Every open stream holds a
+    sandbox. The default is any number; `template.yaml` sets half of the reserved concurrency.
     """
 
     buffered_wait_seconds: float = Field(default=20.0, ge=0, le=_LONGEST_SECONDS)

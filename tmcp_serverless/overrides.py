@@ -50,6 +50,7 @@ class SettingsOverrides(TypedDict, total=False):
     max_batch: int
     defer_seconds: float
     stream_max_seconds: float | None
+    function_streams: int | None
     buffered_wait_seconds: float
     replay: bool
     retry_milliseconds: int

@@ -201,6 +201,17 @@ def test_every_number_of_connections_that_may_be_chosen_has_its_sandboxes() -> N
     )
 
 
+@pytest.mark.parametrize("buffered", ["false", "true"])
+@pytest.mark.parametrize("connections", ["0", "20", "50", "80", "100", "200", "400", "800", "1600"])
+def test_streams_hold_half_of_the_sandboxes_or_as_many_as_is_said(connections: str, buffered: str) -> None:
+    given = template(DatabaseConnections=connections, Buffered=buffered)
+    sandboxes = reserved(given, "StreamingFunction")
+    settings = Settings.load(environment=given.variables("StreamingFunction"))
+    assert settings.function_streams == (None if sandboxes is None else sandboxes // 2)
+    said = template(DatabaseConnections=connections, Buffered=buffered, StreamSandboxes="3")
+    assert Settings.load(environment=said.variables("StreamingFunction")).function_streams == 3
+
+
 def test_nothing_is_reserved_where_the_account_has_too_little() -> None:
     given = template(DatabaseConnections="0", Buffered="true")
     assert [reserved(given, name) for name in FUNCTIONS] == [None] * 4

@@ -14,6 +14,7 @@ from tmcp_serverless.handshake.addresses import EventId
 from tmcp_serverless.handshake.get_readers import RequestReader, StandaloneReader
 from tmcp_serverless.handshake.standing_by import StandBy
 from tmcp_serverless.http import HttpProblem, note, platform_of, respond, token_seconds
+from tmcp_serverless.sessions import StreamShare
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,6 +28,9 @@ __all__ = ["GetStreams"]
 
 logger = logging.getLogger(__name__)
 
+_CROWDED_SECONDS = 0.5
+"""Seconds that a stream waits for messages while streams hold their share of a function's sandboxes."""
+
 
 class GetStreams:
     """GET handler of a transport, with its open streams."""
@@ -34,6 +38,7 @@ class GetStreams:
     def __init__(self, managers: SessionManagers, options: HttpOptions) -> None:
         self._managers = managers
         self._options = options
+        self._share = StreamShare(managers.streams, options.function_streams)
         self._open: set[StreamReader] = set()
         self._drains = 0
 
@@ -72,7 +77,8 @@ class GetStreams:
             # Nothing follows the answer, and 204 tells a client not to come back (WHATWG HTML, 9.2.3).
             await respond(send, 204, b"", session.headers)
             return
-        reader, address, after = self._reader(request, send, session, resumed)
+        crowded = resumed is None and await self._is_crowded(request, session)
+        reader, address, after = self._reader(request, send, session, resumed, crowded=crowded)
         self._open.add(reader)
         if self._drains != drains:
             reader.stop()
@@ -83,6 +89,14 @@ class GetStreams:
         if reader.takeovers:
             note(request.scope, "Takeovers")
         await reader.finish()
+
+    async def _is_crowded(self, request: Request, session: LoadedSession) -> bool:
+        """Return `True` if streams hold their share of a function's sandboxes, without the session's own."""
+        if not self._share.is_bounded or not platform_of(request.scope).holds_a_sandbox:
+            return False
+        if crowded := await self._share.is_taken(besides=session.id):
+            note(request.scope, "ShortStreams")
+        return crowded
 
     def _check(self, request: Request, resumed: EventId | None) -> None:
         # A request's messages are not lost for want of a standalone stream: its own may be resumed.
@@ -142,20 +156,29 @@ class GetStreams:
         On a host that streams, it ends with the request's token.
         """
         host = platform_of(request.scope)
+        if reader.is_short:
+            return host.seconds_left(at_most=_CROWDED_SECONDS)
         if not host.streams:
             return host.seconds_left(at_most=self._options.buffered_wait_seconds)
         longest = host.stream_seconds(self._options.stream_max_seconds, resumable=reader.resumable)
         return min(longest, token_seconds(request.scope))
 
     def _reader(
-        self, request: Request, send: Send, session: LoadedSession, resumed: EventId | None
+        self,
+        request: Request,
+        send: Send,
+        session: LoadedSession,
+        resumed: EventId | None,
+        *,
+        crowded: bool,
     ) -> tuple[StreamReader, str, str | None]:
         """Return the reader for the GET, the mailbox that it reads, and what its `claim` starts behind."""
-        one_batch = not platform_of(request.scope).streams
+        one_batch = crowded or not platform_of(request.scope).streams
         if resumed is None:
             standalone = StandaloneReader(
                 send, session, self._options, one_batch=one_batch, is_there=partial(self._is_there, session)
             )
+            standalone.is_short = crowded
             id = request.headers.get("last-event-id") if self._options.replay else None
             return standalone, session.id, id
         streams = self._managers.streams

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.handshake.session import LoadedSession
 from tmcp_serverless.handshake.stream_reader import StreamReader
-from tmcp_serverless.http import NO_END_SECONDS, HttpProblem, platform_of, sse, token_seconds
+from tmcp_serverless.http import NO_END_SECONDS, HttpProblem, note, platform_of, sse, token_seconds
+from tmcp_serverless.sessions import StreamShare
 from tmcp_serverless.sessions.addresses import mint_stream_session_id
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class HttpSseStreams:
     def __init__(self, managers: SessionManagers, options: HttpOptions) -> None:
         self._managers = managers
         self._options = options
+        self._share = StreamShare(managers.streams, options.function_streams)
         self._open: set[_SessionReader] = set()
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -47,12 +49,17 @@ class HttpSseStreams:
         """Begin a session, and hold its stream until either ends.
 
         Raises:
-            HttpProblem: 405 on a host that delivers answers whole.
+            HttpProblem: 405 on a host that delivers answers whole, 429 if streams hold their share of a
+                function's sandboxes.
 
         """
         if not platform_of(request.scope).streams:
             wrong = "Method Not Allowed: answers are delivered whole here, and this one has no end"
             raise HttpProblem(405, wrong, headers=[(b"allow", b"OPTIONS")])
+        if platform_of(request.scope).holds_a_sandbox and await self._share.is_taken():
+            note(request.scope, "RefusedStreams")
+            wrong = "Too Many Requests: streams hold their share of the sandboxes (TMCP_FUNCTION_STREAMS)"
+            raise HttpProblem(429, wrong, headers=[(b"retry-after", b"5")])
         id = mint_stream_session_id()
         session = LoadedSession.before_initialize(id, principal=principal)
         reader = _SessionReader(

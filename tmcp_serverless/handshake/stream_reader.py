@@ -21,6 +21,9 @@ __all__ = ["StreamReader"]
 
 logger = logging.getLogger(__name__)
 
+_SHORT_RETRY_MILLISECONDS = 5_000
+"""Pause that a client is asked for after a short stream."""
+
 _SLIDE_SECONDS = 300.0
 """Interval at which an open stream shows that its session is in use."""
 
@@ -39,6 +42,9 @@ class StreamReader:
 
     resumable = True
     """`True` if the client was given an id to continue from, so that the connection may end at any time."""
+
+    is_short = False
+    """`True` if the stream ends at once, and its client is asked to stay away for a while."""
 
     look_seconds = sse.KEEP_ALIVE_SECONDS
     """Interval between two calls of `look`."""
@@ -163,7 +169,10 @@ class StreamReader:
         """Return the last frame: the retry hint, if the connection ends before the stream."""
         if self._over or self._session.record.protocol_version < RESUMABLE_VERSION:
             return b""
-        return sse.retry(self._options.retry_milliseconds)
+        milliseconds = self._options.retry_milliseconds
+        if self.is_short and milliseconds:
+            milliseconds = max(milliseconds, _SHORT_RETRY_MILLISECONDS)
+        return sse.retry(milliseconds)
 
     async def look(self) -> None:
         """Keep the connection alive and, less often, the session: its client may have nothing to say."""

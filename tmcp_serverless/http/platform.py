@@ -14,7 +14,7 @@ __all__ = ["NO_END_SECONDS", "PLATFORM_EXTENSION", "HttpOptions", "Platform", "t
 NO_END_SECONDS = 100 * 365 * 86_400.0
 """Seconds that no stream outlasts, and that an event loop can still add to now."""
 
-_FUNCTION_SECONDS = 300.0
+_FUNCTION_SECONDS = 60.0
 """Most seconds that a stream lasts on a platform with a deadline, if nothing else is configured.
 
 A function is not told that a client has left. Its stream holds a sandbox until it ends.
@@ -41,6 +41,11 @@ class Platform:
 
     deadline: float | None = None
     """Time at which the invocation is ended by force, by `time.monotonic()`; `None` if it is not."""
+
+    @property
+    def holds_a_sandbox(self) -> bool:
+        """`True` if an open stream takes a whole instance for as long as it lasts."""
+        return self.streams and self.deadline is not None
 
     def stream_seconds(self, most: float | None, *, resumable: bool) -> float:
         """Return the seconds that a stream may stay open.
@@ -75,6 +80,7 @@ class HttpOptions:
     max_batch: int = 100
     defer_seconds: float = 5.0
     stream_max_seconds: float | None = None
+    function_streams: int | None = None
     buffered_wait_seconds: float = 20.0
     replay: bool = True
     retry_milliseconds: int = 1_000

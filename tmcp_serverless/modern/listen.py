@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp_types import INTERNAL_ERROR, SubscriptionsListenResult
 
+from tmcp_serverless.errors import TmcpError
 from tmcp_serverless.modern.bus import StreamSubscriptionBus
 from tmcp_serverless.modern.own_bus import BothBuses, own_handler, warn_of_another_namespace
 from tmcp_serverless.modern.refusing import refusing, scope_of
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from tmcp_serverless.modern.server import ModernParts
 
 __all__ = ["Listen", "listen_of"]
+
+_LET_GO_SECONDS = 3.0
 
 _LEAST_SECONDS = 0.5
 """The least duration of a stream of a server's own handler: its acknowledgement comes first."""
@@ -72,8 +75,8 @@ class Listen:
         stream = _Stream(self._serving(), self._open, hurry=partial(self._parts.hurry, scope))
         self._open.add(stream)
         try:
-            async with self._listening(stream.end):
-                lasts = _asks_for_something(params.notifications) and not stream.ended
+            async with self._sharing(scope) as shares, self._listening(stream.end):
+                lasts = shares and _asks_for_something(params.notifications) and not stream.ended
                 seconds = self._parts.lifetime(scope) if lasts else 0
                 if not self._is_plain:
                     seconds = max(seconds, _LEAST_SECONDS)
@@ -95,6 +98,18 @@ class Listen:
         return (
             copy_for_one_stream(self._handler, self._bus) if self._is_plain else _UntilClosed(self._handler)
         )
+
+    @asynccontextmanager
+    async def _sharing(self, scope: Any) -> AsyncGenerator[bool]:
+        held = self._parts.sharing(scope)
+        with refusing():
+            shares = await held.__aenter__()
+        try:
+            yield shares
+        finally:
+            # A client that went away has cancelled the scope around us; its lease would count for seconds.
+            with anyio.move_on_after(_LET_GO_SECONDS, shield=True), suppress(TmcpError):
+                await held.__aexit__(None, None, None)
 
     @asynccontextmanager
     async def _listening(self, on_lost: Callable[[], None]) -> AsyncGenerator[None]:

@@ -30,6 +30,7 @@ from tmcp_serverless.sdk.server_kind import lowlevel_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
 
@@ -48,6 +49,9 @@ class ModernParts:
     keys: StateKeys
     lifetime: Callable[[Scope], float]
     """Returns the seconds that a listen stream may last."""
+
+    sharing: Callable[[Scope], AbstractAsyncContextManager[bool]]
+    """Holds a listen stream's share; entered with false, the stream ends at once."""
 
     refuse: Refuse
     """Called for a request that ends because a session manager has failed."""

@@ -9,22 +9,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tmcp_serverless.errors import ConfigurationError
-from tmcp_serverless.http import HttpProblem, Request, check_values, platform_of, refusal_of, token_seconds
+from tmcp_serverless.http import (
+    HttpProblem,
+    Request,
+    check_values,
+    note,
+    platform_of,
+    refusal_of,
+    token_seconds,
+)
 from tmcp_serverless.modern.client_stream import ClientGoneError, ModernClientStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from tmcp_serverless.errors import TmcpError
     from tmcp_serverless.http import HttpOptions, Message, Receive, Scope, Send
     from tmcp_serverless.modern.bus import StreamSubscriptionBus
     from tmcp_serverless.modern.server import ModernServer
     from tmcp_serverless.sdk.runtime import ServerRuntime
-    from tmcp_serverless.sessions import KeyStore
+    from tmcp_serverless.sessions import KeyStore, StreamShare
 
 __all__ = ["ModernOptions", "ModernTransport"]
 
@@ -51,6 +60,7 @@ class ModernTransport:
         runtime: The server.
         bus: The bus that listen streams hear from, and that the server publishes to.
         keys: The store of the shared key and of the states that have been used; `None`: there is none.
+        share: The share of a function's sandboxes that listen streams may hold.
         http: The limits of a stream's lifetime and of a body's size.
         options: The options of the modern era.
         principal: Returns the caller's identity from the ASGI scope; by default the SDK's authenticated user,
@@ -68,6 +78,7 @@ class ModernTransport:
         *,
         bus: StreamSubscriptionBus,
         keys: KeyStore | None,
+        share: StreamShare,
         http: HttpOptions,
         options: ModernOptions,
         principal: Callable[[Scope], str] | None = None,
@@ -80,6 +91,7 @@ class ModernTransport:
         self._runtime = runtime
         self._bus = bus
         self._keys = keys
+        self._share = share
         self._http = http
         self._options = options
         self._principal = principal
@@ -106,6 +118,7 @@ class ModernTransport:
                 principal=self._principal,
             ),
             lifetime=self._lifetime,
+            sharing=self._sharing,
             refuse=_refuse,
             hurry=_hurry,
             replayable=self._options.replayable,
@@ -156,6 +169,18 @@ class ModernTransport:
         # Clients cannot continue the stream, and do not all listen again.
         longest = platform.stream_seconds(self._http.stream_max_seconds, resumable=False)
         return min(longest, token_seconds(scope))
+
+    @asynccontextmanager
+    async def _sharing(self, scope: Scope) -> AsyncGenerator[bool]:
+        """Enter with true if the listen stream may last. Hold a lease for it where streams are counted."""
+        if not (self._share.is_bounded and platform_of(scope).holds_a_sandbox):
+            yield True
+        elif await self._share.is_taken():
+            note(scope, "ShortStreams")
+            yield False
+        else:
+            async with self._share.listening():
+                yield True
 
     async def _ring(self) -> Sequence[str]:
         if self._options.request_state_keys:

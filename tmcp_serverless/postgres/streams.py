@@ -27,7 +27,7 @@ from tmcp_serverless.postgres.statements import PostgresManager, Statements
 from tmcp_serverless.postgres.stream import Reader, Stream
 from tmcp_serverless.postgres.sweeping import Sweeper
 from tmcp_serverless.sessions import CloseReason, Cursor, Pump, StreamSessionManager, refuse_nul
-from tmcp_serverless.sessions.addresses import checked_session_ids, refuse_reserved_id
+from tmcp_serverless.sessions.addresses import LISTEN_LEASES, checked_session_ids, refuse_reserved_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -245,6 +245,15 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         """Return true if a fresh lease exists."""
         row = await self._statements.fetchrow("has", self._key(id), self._lease_seconds, idempotent=True)
         return bool(row and row[0])
+
+    async def count_open(self, *, at_most: int, besides: str = "") -> int:
+        """Return the number of fresh leases of sessions and listen streams in the namespace."""
+        low, high = self._statements.namespace.bounds
+        listen = self._key(LISTEN_LEASES)
+        row = await self._statements.fetchrow(
+            "count_open", low, high, self._lease_seconds, self._key(besides), listen, at_most, idempotent=True
+        )
+        return row[0] if row else 0
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
         """Append the message, in one statement. A committed message is delivered."""

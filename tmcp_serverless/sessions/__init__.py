@@ -19,6 +19,7 @@ from tmcp_serverless.sessions.records import (
     refuse_nul,
 )
 from tmcp_serverless.sessions.send_order import SendOrder
+from tmcp_serverless.sessions.stream_share import StreamShare
 from tmcp_serverless.sessions.streams import StreamSessionManager
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "StoredEvent",
     "StreamController",
     "StreamSessionManager",
+    "StreamShare",
     "Turns",
     "refuse_nul",
 ]

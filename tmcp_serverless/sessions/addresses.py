@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 __all__ = [
     "BROADCAST",
     "EVENTS",
+    "LISTEN_LEASES",
     "checked_session_ids",
     "is_minted_id",
     "is_private",
     "is_session_id",
     "is_stream_session_id",
+    "listen_lease",
     "mint_session_id",
     "mint_stream_session_id",
     "private_mailbox",
@@ -34,6 +36,15 @@ BROADCAST = "/broadcast"
 
 EVENTS = "/events"
 """The address of the topic of events, which watches read."""
+
+
+LISTEN_LEASES = "listen/"
+"""The beginning of the ids of leases that are held for listen streams, which have no session."""
+
+
+def listen_lease(token: str) -> str:
+    """Return the id of a lease for a listen stream. No session's id has a slash."""
+    return f"{LISTEN_LEASES}{token}"
 
 
 def mint_session_id() -> str:

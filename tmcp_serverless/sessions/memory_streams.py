@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tmcp_serverless.sessions.addresses import (
     BROADCAST,
+    LISTEN_LEASES,
     checked_session_ids,
     is_private,
     refuse_reserved_id,
@@ -211,6 +212,11 @@ class InMemoryStreamSessionManager(StreamSessionManager):
     async def has(self, id: str) -> bool:
         """Return true if the session has a stream in this process."""
         return id in self._pumps
+
+    async def count_open(self, *, at_most: int, besides: str = "") -> int:
+        """Return the number of streams of this process."""
+        held = (id for id in self._pumps if not is_private(id) or id.startswith(LISTEN_LEASES))
+        return sum(1 for _ in islice((id for id in held if id != besides), at_most))
 
     async def append(
         self, id: str, data: str, *, after: str | None = None, create: bool = True

@@ -247,6 +247,14 @@ SELECT EXISTS (SELECT FROM {leases} WHERE id = $1), EXISTS (SELECT FROM {mailbox
 -- has: true if a fresh lease exists
 SELECT EXISTS (SELECT FROM {leases} WHERE id = $1 AND updated_at > now() - $2 * interval '1 s');
 
+-- count_open: the fresh leases of sessions and listen streams of a namespace, up to a bound, without one
+SELECT count(*) FROM (
+    SELECT FROM {leases}
+    WHERE id >= $1 AND id < $2 AND updated_at > now() - $3 * interval '1 s' AND id <> $4
+        AND (position('/' IN id) = 0 OR starts_with(id, $5))
+    LIMIT $6
+) AS open;
+
 -- leases: the holders of the streams of these sessions, and of the streams inside them
 SELECT split_part(id, '/', 1), split_part(id, '/', 2), coalesce(holder, '') FROM {leases}
 WHERE split_part(id, '/', 1) = ANY ($1::text[]) AND updated_at > now() - $2 * interval '1 s';

@@ -10,7 +10,7 @@ import pytest
 
 from tmcp_serverless.errors import InvalidCursorError
 from tmcp_serverless.sessions import CloseReason, NotWrittenError
-from tmcp_serverless.sessions.addresses import private_mailbox
+from tmcp_serverless.sessions.addresses import listen_lease, private_mailbox
 from tmcp_serverless.testing.contracts.common import LIMIT_SECONDS, needs, new_id
 from tmcp_serverless.testing.contracts.recording import RecordingController
 
@@ -45,6 +45,24 @@ class _Late(RecordingController):
 
 class OwnershipContract:
     """Tests of a `StreamSessionManager`'s streams; a part of `StreamSessionManagerContract`."""
+
+    async def test_live_streams_are_counted_up_to_a_bound(self, new_manager: Any) -> None:
+        streams, counting = new_manager(), new_manager()
+        needs(streams, "count_open")
+        before = await counting.count_open(at_most=1_000)
+        ids, listening = [new_id() for _ in range(3)], listen_lease(new_id())
+        controllers = {id: RecordingController() for id in (*ids, listening)}
+        for id, controller in controllers.items():
+            await streams.create(id, controller)
+        # An inbox or a journal is no stream that holds an instance.
+        await streams.create(private_mailbox(ids[0], "in.x"), RecordingController())
+        assert await counting.count_open(at_most=1_000) == before + 4
+        assert await counting.count_open(at_most=1_000, besides=ids[0]) == before + 3
+        assert await counting.count_open(at_most=2) == 2
+        await streams.release(ids[1], controllers[ids[1]])
+        await streams.delete(ids[2])
+        await streams.delete(listening)
+        assert await counting.count_open(at_most=1_000) == before + 1
 
     async def test_a_second_stream_takes_over_at_once_and_no_event_is_on_both(self, new_manager: Any) -> None:
         id, first, second = new_id(), RecordingController(), RecordingController()
