@@ -17,6 +17,9 @@ __all__ = ["Link", "Response"]
 
 _NOT_OWED_SECONDS = 0.15
 _BODY_SECONDS = 30.0
+_REST_SECONDS = 1.0
+"""Time for the rest of an input whose answer has come before its end."""
+
 _LONGEST_HEAD = 1 << 20
 _CHUNK_BYTES = 65_536
 
@@ -86,19 +89,22 @@ class Link:
         reader, writer = self._reader, self._writer
         sending = asyncio.create_task(_send(writer, sent))
         try:
-            if not await self._read_head(reader, writer, sent, response):
-                return False
+            has_head = await self._read_head(reader, writer, sent, response)
+            if has_head:
+                await asyncio.wait({sending}, timeout=_REST_SECONDS)
         finally:
-            if not sending.done():
-                sending.cancel()
+            is_sent = sending.done()
+            sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+        if not has_head:
+            return False
         if response.is_stream:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(sent.patience_seconds):
-                    return await _read_body(reader, sent, response, on_stream(response))
+                    return await _read_body(reader, sent, response, on_stream(response)) and is_sent
             return False
         async with asyncio.timeout(_BODY_SECONDS):
-            return await _read_body(reader, sent, response, lambda _: None)
+            return await _read_body(reader, sent, response, lambda _: None) and is_sent
 
     async def _read_head(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: Input, response: Response
