@@ -16,12 +16,23 @@ if TYPE_CHECKING:
     from tests.fuzz.inputs import Input
     from tests.fuzz.wire import Response
 
-__all__ = ["MOST_MEGABYTES", "MOST_PAUSE_MILLISECONDS", "Figures", "Judge", "Principal", "secrets_in"]
+__all__ = [
+    "MOST_MEGABYTES",
+    "MOST_PAUSE_MILLISECONDS",
+    "Figures",
+    "Judge",
+    "Principal",
+    "exceptions_in",
+    "secrets_in",
+]
 
 MOST_PAUSE_MILLISECONDS = 50.0
 MOST_MEGABYTES = 512.0
 WHOLE_INPUTS = 100_000
 """Inputs from which on a run has to meet the goals for pauses and memory too."""
+
+_TOLERATED = "exceptions"
+"""Tracebacks of the ASGI server are counted and shown, and fail no run: see `test_faults.py`."""
 
 _KEPT_OF_A_KIND = 5
 _SHOWN_BYTES = 1_500
@@ -37,6 +48,8 @@ _LEAKS = re.compile(
     re.VERBOSE,
 )
 """Tracebacks, paths, SQL, the database's address and key material."""
+
+_NEXT_ENTRY = re.compile(r"^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):", re.MULTILINE)
 
 _SIGNS = (
     b"Traceback",
@@ -73,12 +86,14 @@ class Figures:
     inputs: int = 0
     statuses: Counter[str] = field(default_factory=Counter[str])
     counts: Counter[str] = field(default_factory=Counter[str])
-    """Faults by kind: `5xx`, `hangs`, `leaks`, `foreign`, `secrets`, `statements`, `ended`."""
+    """Faults by kind: `5xx`, `hangs`, `leaks`, `foreign`, `secrets`, `statements`, `unanswered`, `ended`, `exceptions`."""
 
     examples: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     """Texts of faults, by kind and by a line that tells one fault from another."""
 
-    names: Counter[str] = field(default_factory=Counter[str])
+    served: Counter[str] = field(default_factory=Counter[str])
+    """Inputs that were answered 2xx, by recipe."""
+
     longest_pause_ms: float = 0.0
     memory_mb: float = 0.0
     seconds: float = 0.0
@@ -96,7 +111,7 @@ class Figures:
         meets_goals = self.longest_pause_ms <= MOST_PAUSE_MILLISECONDS and self.memory_mb <= MOST_MEGABYTES
         return (
             self.inputs == self.wanted
-            and not self.counts.total()
+            and self.counts.total() == self.counts[_TOLERATED]
             and (meets_goals or self.inputs < WHOLE_INPUTS)
         )
 
@@ -108,7 +123,10 @@ class Figures:
             f"inputs={self.inputs} seed={self.seed} statuses={statuses} "
             + " ".join(f"{kind}={self.counts[kind]}" for kind in faults)
             + f" longest_pause_ms={self.longest_pause_ms:.0f} memory_mb={self.memory_mb:.0f}"
-            f" statements={self.counts['statements']} ended={self.counts['ended']} seconds={self.seconds:.0f}"
+            + "".join(
+                f" {kind}={self.counts[kind]}" for kind in ("statements", "unanswered", "ended", "exceptions")
+            )
+            + f" seconds={self.seconds:.0f}"
         )
 
     def details(self) -> str:
@@ -151,12 +169,15 @@ class Judge:
         """Count the answer, and its faults."""
         figures = self._figures
         figures.inputs += 1
-        figures.names[sent.name] += 1
         if response.has_hung and sent.is_owed:
             figures.statuses["hung"] += 1
             self._add("hangs", f"no answer to {sent.name}", number, sent, response)
             return
         figures.statuses[str(response.status or "none")] += 1
+        if 200 <= response.status < 300:
+            figures.served[sent.name] += 1
+        if sent.is_owed and not response.status:
+            self._add("unanswered", f"the connection ended: {sent.name}", number, sent, response)
         documented = response.status == 503 and "retry-after" in response.headers
         if response.status >= 500 and not documented:
             what = f"{response.status} to {sent.name}: {response.body[:80]!r}"
@@ -189,6 +210,14 @@ class Judge:
             f"answer after {response.seconds:.2f} s: {(response.head + response.body)[:_SHOWN_BYTES]!r}"
         )
         self._figures.add(kind, what, example)
+
+
+def exceptions_in(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the last line and the traceback of each exception that has reached the ASGI server."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for entry in text.split("ERROR:uvicorn.error:Exception in ASGI application\n")[1:]:
+        trace = entry[: found.start()] if (found := _NEXT_ENTRY.search(entry)) else entry
+        yield trace.rstrip().rpartition("\n")[2][:200], trace[-_SHOWN_BYTES:]
 
 
 def secrets_in(path: Path, secrets: Mapping[str, str]) -> Iterator[tuple[str, str]]:

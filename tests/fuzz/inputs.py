@@ -80,6 +80,9 @@ _NAMES = (
     b"traceparent",
     b"x" * 300,
 )
+_REPEATED = 2
+"""Percent of the inputs that are sent twice at once. Nobody waits for the second answer."""
+
 _HEADS_THAT_BREAK = (
     b"no colon",
     b" continued: line",
@@ -135,6 +138,9 @@ class Input:
     """`True` if the server owes an answer to it: it is whole, as HTTP goes."""
 
     ends_connection: bool
+    is_abandoned: bool
+    """`True` if the client leaves as soon as all is sent."""
+
     session_id: str
     tool: str
     patience_seconds: float
@@ -202,14 +208,16 @@ def as_input(draw: Draw, plan: Plan, *, instance: int) -> Input:
     strange = (
         plan.extra_head or plan.version != b"HTTP/1.1" or any(_breaks(value) for _, value in plan.headers)
     )
-    pieces, is_whole = _paced(draw, head, framed)
+    pieces, is_whole, is_repeated = _paced(draw, head, framed)
+    is_abandoned = draw.chance(0.02)
     return Input(
         plan.name,
         plan.who,
         instance,
         pieces,
-        is_owed=is_owed and is_whole and not strange,
-        ends_connection=bool(ends or strange or not is_whole),
+        is_owed=is_owed and is_whole and not strange and not is_abandoned,
+        ends_connection=bool(ends or strange or is_abandoned or not is_whole or is_repeated),
+        is_abandoned=is_abandoned,
         session_id=plan.session_id,
         tool=plan.tool,
         patience_seconds=plan.patience_seconds,
@@ -229,6 +237,7 @@ def whole_input(plan: Plan, *, instance: int) -> Input:
         (head + body,),
         is_owed=True,
         ends_connection=True,
+        is_abandoned=False,
         session_id=plan.session_id,
         tool=plan.tool,
         patience_seconds=plan.patience_seconds,
@@ -260,20 +269,33 @@ def _framed(draw: Draw, body: bytes) -> tuple[bytes, bytes, bool, bool]:
     return body, b"", True, True
 
 
-def _paced(draw: Draw, head: bytes, body: bytes) -> tuple[tuple[bytes | float, ...], bool]:
-    """Return the pieces of a request, and `True` if it is all there."""
+def _paced(draw: Draw, head: bytes, body: bytes) -> tuple[tuple[bytes | float, ...], bool, bool]:
+    """Return the pieces of a request, and two booleans: it is all there; it is there twice."""
+    data, way = head + body, draw.below(100)
+    if way < _REPEATED:
+        return (data + data,), True, True
+    pieces = _pieces(draw, head, body)
+    return pieces, sum(len(each) for each in pieces if isinstance(each, bytes)) == len(data), False
+
+
+def _pieces(draw: Draw, head: bytes, body: bytes) -> tuple[bytes | float, ...]:
     data, way = head + body, draw.below(100)
     first, second = sorted((draw.below(len(data)), draw.below(len(data))))
     pause = draw.between(0.0, 0.03)
     if way < 80:
-        return (data,), True
+        return (data,)
     if way < 88:
-        return (head, pause, body), True
-    if way < 94:
-        return (data[:first], pause, data[first:second], pause, data[second:]), True
-    if way < 96:
+        return (head, pause, body)
+    if way < 93:
+        return (data[:first], pause, data[first:second], pause, data[second:])
+    if way < 95:
         start = tuple[bytes | float, ...](data[place : place + 1] for place in range(40))
-        return (*start, data[40:]), True
+        return (*start, data[40:])
+    if way < 96:
+        return (data[:first], 0.3, data[first:])
     if way < 97:
-        return (data[:first], 0.3, data[first:]), True
-    return (data[:first],), False
+        parts = [
+            data[place : place + len(data) // 8 + 1] for place in range(0, len(data), len(data) // 8 + 1)
+        ]
+        return tuple[bytes | float, ...](each for part in parts for each in (part, 0.2))
+    return (data[:first],)

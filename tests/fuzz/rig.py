@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from tests.fuzz.corpus import PRINCIPALS, Corpus, EventStream, Session
-from tests.fuzz.findings import Figures, Judge, Principal, secrets_in
+from tests.fuzz.findings import Figures, Judge, Principal, exceptions_in, secrets_in
 from tests.fuzz.recipes import INSTANCES, Recipes
 from tests.fuzz.statements import LOGGING, Statements, logged
 from tests.fuzz.watchdog import read_pauses
@@ -132,6 +132,8 @@ def _look_at_logs(instances: list[_Instance], hidden: Mapping[str, str], figures
     for instance in instances:
         for name, line in secrets_in(instance.log, hidden):
             figures.add("secrets", f"{name} in the log", line)
+        for what, trace in exceptions_in(instance.log):
+            figures.add("exceptions", what, trace)
 
 
 def _look_at_pauses(folder: Path, figures: Figures, *, since: float, say: Callable[[str], None]) -> None:

@@ -69,7 +69,7 @@ class Link:
             response.seconds = time.monotonic() - began
             if not keeps or sent.ends_connection:
                 self.close()
-        if response.status == 0 and not is_new and not response.has_hung:
+        if response.status == 0 and sent.is_owed and not is_new and not response.has_hung:
             return await self.exchange(sent, on_stream=on_stream)  # The server had closed it meanwhile.
         return response
 
@@ -87,6 +87,9 @@ class Link:
                 "127.0.0.1", self._port, limit=_LONGEST_HEAD
             )
         reader, writer = self._reader, self._writer
+        if sent.is_abandoned:
+            await _send(writer, sent)
+            return False
         sending = asyncio.create_task(_send(writer, sent))
         try:
             has_head = await self._read_head(reader, writer, sent, response)
