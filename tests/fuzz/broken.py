@@ -50,6 +50,8 @@ class _App:
         if self._served % _EVERY:
             documented = [(b"retry-after", b"1")]
             return (503, "later", documented) if "503" in _FAULTS else (200, "{}", [])
+        if "end" in _FAULTS and self._served > 2 * _EVERY:
+            os._exit(3)
         if "token" in _FAULTS:
             logger.debug("a caller's headers: %r", headers)
         if "pause" in _FAULTS:

@@ -51,6 +51,9 @@ _LEAKS = re.compile(
 
 _NEXT_ENTRY = re.compile(r"^(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):", re.MULTILINE)
 
+_NOT_READY = b'{"status":"not ready"'
+"""The answer of the readiness check: a platform asks again by its own clock."""
+
 _SIGNS = (
     b"Traceback",
     b'File "',
@@ -86,7 +89,10 @@ class Figures:
     inputs: int = 0
     statuses: Counter[str] = field(default_factory=Counter[str])
     counts: Counter[str] = field(default_factory=Counter[str])
-    """Faults by kind: `5xx`, `hangs`, `leaks`, `foreign`, `secrets`, `statements`, `unanswered`, `ended`, `exceptions`."""
+    """Faults by kind: `5xx`, `hangs`, `leaks`, `foreign`, `secrets`, `statements`, `unanswered`, `ended`.
+
+    `exceptions`, which the ASGI server has logged, are among them and fail no run.
+    """
 
     examples: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     """Texts of faults, by kind and by a line that tells one fault from another."""
@@ -178,7 +184,9 @@ class Judge:
             figures.served[sent.name] += 1
         if sent.is_owed and not response.status:
             self._add("unanswered", f"the connection ended: {sent.name}", number, sent, response)
-        documented = response.status == 503 and "retry-after" in response.headers
+        documented = response.status == 503 and (
+            "retry-after" in response.headers or response.body.startswith(_NOT_READY)
+        )
         if response.status >= 500 and not documented:
             what = f"{response.status} to {sent.name}: {response.body[:80]!r}"
             self._add("5xx", what, number, sent, response)

@@ -278,7 +278,7 @@ def _paced(draw: Draw, head: bytes, body: bytes) -> tuple[tuple[bytes | float, .
     return pieces, sum(len(each) for each in pieces if isinstance(each, bytes)) == len(data), False
 
 
-def _pieces(draw: Draw, head: bytes, body: bytes) -> tuple[bytes | float, ...]:
+def _pieces(draw: Draw, head: bytes, body: bytes) -> tuple[bytes | float, ...]:  # noqa: PLR0911 - one for each way
     data, way = head + body, draw.below(100)
     first, second = sorted((draw.below(len(data)), draw.below(len(data))))
     pause = draw.between(0.0, 0.03)

@@ -1,9 +1,10 @@
-"""The parts that read what a client sends, on any text: they answer or refuse as documented, and raise nothing else."""
+"""Parts that read a client's text, on any text: they raise nothing but the documented refusals."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,11 +27,14 @@ from tmcp_serverless.http import HttpProblem, Kind, OriginPolicy, Request, class
 from tmcp_serverless.sessions import Cursor
 from tmcp_serverless.sessions.addresses import is_minted_id, is_private, is_session_id, is_stream_session_id
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 LONGEST_INDEXED_BYTES = 2_000
 SESSION = "a" * 43
 
 fuzzed = settings(
-    max_examples=300,
+    max_examples=150,
     derandomize=True,
     database=None,
     deadline=None,
@@ -79,18 +83,34 @@ event_ids = near(
 accepts = near("application/json, text/event-stream", "*/*;q=0.1, text/*;q=0", "a/b;q=1;x=y,,;")
 origins = near("http://localhost:8000", "https://app.example", "http://[::1]:80", "null", "http://127.1")
 hosts = near(
-    "localhost:8000", "127.0.0.1", "[::ffff:127.0.0.1]:1", "app.example:443", "a..b", "[fe80::1%eth0]"
+    "evil.example:80",
+    "localhost:8000",
+    "127.0.0.1",
+    "[::ffff:127.0.0.1]:1",
+    "app.example:443",
+    "a..b",
+    "[fe80::1%eth0]",
 )
+
+
+async def nothing() -> Any:
+    """Receive a client that has left."""
+    return {"type": "http.disconnect"}
 
 
 def asked(**headers: str) -> Request:
     """Return a request with these headers."""
-
-    async def receive() -> Any:
-        return {"type": "http.disconnect"}
-
     pairs = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
-    return Request({"type": "http", "method": "POST", "path": "/mcp", "headers": pairs}, receive)
+    return Request({"type": "http", "method": "POST", "path": "/mcp", "headers": pairs}, nothing)
+
+
+def refusal_by(call: Callable[[], Any]) -> HttpProblem | None:
+    """Return the refusal that the call raises, or `None`. Any other error goes through."""
+    try:
+        call()
+    except HttpProblem as problem:
+        return problem
+    return None
 
 
 @fuzzed
@@ -125,8 +145,8 @@ def test_an_event_id_is_read_as_one_stream_of_its_session_or_as_none(text: str) 
 def test_a_cursor_is_two_numbers_that_postgres_can_hold_or_is_refused(text: str) -> None:
     try:
         cursor = Cursor.parse(text)
-    except InvalidCursorError as refused:
-        assert len(str(refused)) < 500
+    except InvalidCursorError:
+        pass
     else:
         assert all(0 <= number < 2**63 for number in cursor)
         assert Cursor.parse(str(cursor)) == cursor
@@ -192,49 +212,41 @@ def test_an_origin_is_accepted_or_refused(host: str, origin: str | None, server:
         OriginPolicy(allowed_hosts=("app.example:*",), allowed_origins=("https://a",)),
     ):
         for method in ("GET", "POST"):
-            try:
-                policy.check(host=host, origin=origin, server=server, method=method)
-            except HttpProblem as refused:
-                assert refused.status in (403, 421)
+            refused = refusal_by(
+                partial(policy.check, host=host, origin=origin, server=server, method=method)
+            )
+            assert refused is None or refused.status in (403, 421)
 
 
 @fuzzed
-@given(hosts, origins)
-def test_a_foreign_page_is_refused_at_a_loopback_address(host: str, origin: str) -> None:
+@given(hosts)
+def test_a_foreign_page_is_refused_at_a_loopback_address(host: str) -> None:
     foreign = "https://evil.example"
     with pytest.raises(HttpProblem, match="Invalid Origin"):
-        OriginPolicy().check(host="localhost:8000", origin=foreign, server="127.0.0.1", method="POST")
-    try:
         OriginPolicy().check(host=host, origin=foreign, server="127.0.0.1", method="POST")
-    except HttpProblem as refused:
-        assert refused.status == 403
-    else:
-        raise AssertionError(f"a page of {foreign} reached {host!r}; its own origin was {origin!r}")
 
 
 @fuzzed
 @given(messages)
 def test_a_message_has_one_kind_or_is_a_400(message: Any) -> None:
-    try:
-        kind, found = classify(message)
-    except HttpProblem as refused:
+    refused = refusal_by(partial(classify, message))
+    if refused is not None:
         assert refused.status == 400
         assert len(str(refused)) < 200
-    else:
-        assert found["jsonrpc"] == "2.0"
-        assert ("method" in found) == (kind is not Kind.RESPONSE)
-        assert (type(found.get("id")) in (str, int)) or kind is not Kind.REQUEST
-        assert ("result" in found) != ("error" in found) or kind is not Kind.RESPONSE
-        json.loads(dump(found))
+        return
+    kind, found = classify(message)
+    assert found["jsonrpc"] == "2.0"
+    assert ("method" in found) == (kind is not Kind.RESPONSE)
+    assert (type(found.get("id")) in (str, int)) or kind is not Kind.REQUEST
+    assert ("result" in found) != ("error" in found) or kind is not Kind.RESPONSE
+    json.loads(dump(found))
 
 
 @fuzzed
 @given(st.binary(max_size=200) | messages.map(lambda value: json.dumps(value).encode("utf-8", "replace")))
 def test_a_body_is_json_or_a_400(body: bytes) -> None:
-    try:
-        parse(body)
-    except HttpProblem as refused:
-        assert (refused.status, refused.code) in ((400, -32700), (400, -32602))
+    refused = refusal_by(partial(parse, body))
+    assert refused is None or (refused.status, refused.code) in ((400, -32700), (400, -32602))
 
 
 @fuzzed
@@ -253,13 +265,13 @@ def test_a_length_of_any_form_refuses_no_body_that_is_short(declared: str) -> No
 def test_a_header_with_two_values_is_a_list_or_a_400(first: str, second: str, name: str) -> None:
     pairs = [(name.encode(), each.encode("latin-1")) for each in (first, second)]
     scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": pairs}
-    try:
-        request = Request(scope, lambda: None)  # pyright: ignore[reportArgumentType] - nothing is received
-    except HttpProblem as refused:
+    made: list[Request] = []
+    refused = refusal_by(lambda: made.append(Request(scope, nothing)))
+    if refused is None:
+        assert first in made[0].headers[name]
+    else:
         assert refused.status == 400
         assert first != second
-    else:
-        assert first in request.headers[name]
 
 
 @fuzzed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import sys
+import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import FrameType
 
 __all__ = ["Pause", "Watchdog", "read_pauses"]
 
@@ -21,6 +22,7 @@ _TICK_SECONDS = 0.01
 _WORTH_NOTING_SECONDS = 0.02
 _LATE_SECONDS = 0.03
 _FRAMES = 8
+_SIGNAL = signal.SIGUSR2
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,9 @@ class Pause:
 
 
 class Watchdog:
-    """A pulse in the loop, and a thread that looks at the loop's stack when the pulse is late.
+    """A pulse in the loop, and a thread that asks for the loop's stack when the pulse is late.
+
+    The loop runs in the main thread: the question is a signal, SIGUSR2.
 
     The time in which the system did not run the thread, though it could have run, is not part of a pause.
 
@@ -57,6 +61,7 @@ class Watchdog:
         self._beat = time.monotonic()
         self._waited = 0.0
         self._computed = 0.0
+        self._asked = 0.0
         self._collecting = self._collection_began = 0.0
         self._seen: list[str] = []
         self._thread_id = 0
@@ -69,6 +74,7 @@ class Watchdog:
         self._schedule = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
         self._waited, self._computed = self._waited_seconds(), time.thread_time()
         self._beat = time.monotonic()
+        signal.signal(_SIGNAL, self._note_stack)
         gc.callbacks.append(self._collect)
         threading.Thread(target=self._look, name="watchdog", daemon=True).start()
         asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
@@ -104,16 +110,28 @@ class Watchdog:
             return 0.0
 
     def _look(self) -> None:
+        """Ask the loop's thread for its stack when the pulse is late.
+
+        Only a thread itself can read its frames: CPython 3.11 crashed here, in `PyFrame_GetBack`, when this
+        thread read them while the loop went on.
+        """
         while True:
             time.sleep(_TICK_SECONDS)
-            if time.monotonic() - self._beat > _TICK_SECONDS + _LATE_SECONDS:
-                # No `traceback`: it reads files, and the loop would wait for this thread.
-                frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]
-                seen: list[str] = []
-                while frame is not None and len(seen) < _FRAMES:
-                    seen.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
-                    frame = frame.f_back
-                self._seen = seen
+            beat = self._beat
+            if beat != self._asked and self._is_late():
+                self._asked = beat
+                signal.pthread_kill(self._thread_id, _SIGNAL)
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._beat > _TICK_SECONDS + _LATE_SECONDS
+
+    def _note_stack(self, _: int, frame: FrameType | None) -> None:
+        if self._is_late():
+            seen: list[str] = []
+            while frame is not None and len(seen) < _FRAMES:
+                seen.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}")
+                frame = frame.f_back
+            self._seen = seen
 
 
 def read_pauses(paths: Iterable[Path], *, since: float) -> list[Pause]:
