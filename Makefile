@@ -7,7 +7,7 @@ LATEST := .venv-latest/bin
 WORKERS = 4
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help dev demo lambda-demo picture docs test test-quick test-latest durations adversity conformance check format bench clean
+.PHONY: help dev demo lambda-demo picture docs test test-quick test-latest durations adversity fuzz conformance check format bench clean
 
 help:  ## Say what the targets do.
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,9 @@ test-latest:  ## Every test on the newest releases of all it needs, in .venv-lat
 
 adversity: .venv  ## Load while everything is being killed; SEED= repeats a run.
 	$(BIN)/python -m tests.adversity $(ARGS)
+
+fuzz: .venv  ## 100,000 inputs of any kind against three instances (ARGS='--inputs 2000 --seed 7').
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 conformance: .venv  ## The official conformance suite, in four settings (ARGS='--setting three').
 	$(BIN)/python -m tests.conformance $(ARGS)
