@@ -1,7 +1,7 @@
 # The notes server in a container, for Cloud Run or any other place. docs/deploy-cloud-run.md leads through it.
 # Built in two steps: pip and its caches stay behind.
 
-FROM python:3.13-slim AS build
+FROM python:3.13.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /app/.venv
 WORKDIR /src
@@ -14,7 +14,7 @@ RUN rm -rf /app/handlers/Makefile /app/handlers/requirements.txt \
     && /app/.venv/bin/python -m compileall -q -f -j 0 --invalidation-mode unchecked-hash \
         /app/.venv/lib /app/handlers
 
-FROM python:3.13-slim
+FROM python:3.13.11-slim
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin notes
 COPY --from=build /app /app
 WORKDIR /app

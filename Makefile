@@ -5,9 +5,12 @@ LATEST := .venv-latest/bin
 
 # Tests wait more than they compute: more processes than cores.
 WORKERS = 4
+# The versions that are installed. LOCK= takes the newest that pyproject.toml allows.
+LOCK = --constraint requirements-ci.txt
+
 PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help dev demo lambda-demo picture docs test test-quick test-latest durations adversity fuzz conformance check format bench clean
+.PHONY: help dev demo lambda-demo picture docs test test-quick test-latest durations adversity fuzz conformance check format bench lock audit sbom clean
 
 help:  ## Say what the targets do.
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,10 +18,10 @@ help:  ## Say what the targets do.
 .venv: .venv/complete  ## The virtual environment, with every extra.
 
 # A file of its own says that the installation went through: one that was cut off is made again.
-.venv/complete: pyproject.toml
+.venv/complete: pyproject.toml requirements-ci.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check $(LOCK) --editable '.[dev]'
 	@touch $@
 
 dev: .venv  ## Three instances on an embedded Postgres, serving the example server.
@@ -75,6 +78,15 @@ format: .venv  ## Format and fix what can be fixed.
 
 bench: .venv  ## Measure, and write benchmarks/results.json (ARGS=--quick: see that it works).
 	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: .venv  ## Write requirements-ci.txt: the newest versions that pyproject.toml allows.
+	$(BIN)/python -m local.supply lock
+
+audit: .venv  ## Known vulnerabilities of the locked versions, where the network has a database of them.
+	$(BIN)/python -m local.supply audit
+
+sbom: .venv  ## Write dist/sbom.cdx.json: what a container has, as a CycloneDX document.
+	$(BIN)/python -m local.supply sbom
 
 clean:  ## Remove what the targets made.
 	rm -rf .venv .venv-latest .ruff_cache .pytest_cache .aws-sam dist build

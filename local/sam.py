@@ -1,7 +1,8 @@
-"""AWS SAM's command line, and AWS's own emulator of the Runtime API, from SAM's wheel.
+"""Tools in virtual environments of their own: AWS SAM's command line, and others by name and version.
 
-Neither is a dependency: SAM pins its own versions of many of our packages. Fetched files are kept in
-`.tools/`. `python -m local.sam` prints the paths of both.
+AWS's own emulator of the Runtime API comes from SAM's wheel. No tool is a dependency: SAM pins its own
+versions of many of our packages. Fetched files are kept in `.tools/`. `python -m local.sam` prints the paths
+of SAM and the emulator.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from local.alone import alone_with
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["VERSION", "UnavailableError", "rie", "sam"]
+__all__ = ["VERSION", "UnavailableError", "rie", "sam", "tool"]
 
 VERSION = "1.170.0"
 """Of aws-sam-cli."""
@@ -43,21 +44,31 @@ def sam() -> Path:
         UnavailableError: It cannot be installed.
 
     """
-    environment = _TOOLS / f"sam-{VERSION}"
+    return tool("aws-sam-cli", VERSION) / "sam"
+
+
+def tool(package: str, version: str) -> Path:
+    """Return the folder with a package's programs, in a virtual environment of its own.
+
+    Raises:
+        UnavailableError: It cannot be installed.
+
+    """
+    environment = _TOOLS / f"{package}-{version}"
     with alone_with(environment):
         # A separate file marks a complete installation: one that was cut off is made again.
         if not (environment / "complete").exists():
-            _install(environment)
-    return environment / "bin" / "sam"
+            _install(environment, f"{package}=={version}")
+    return environment / "bin"
 
 
-def _install(environment: Path) -> None:
+def _install(environment: Path, requirement: str) -> None:
     shutil.rmtree(environment, ignore_errors=True)
     _TOOLS.mkdir(exist_ok=True)
-    print(f"Installing aws-sam-cli {VERSION} into {environment} ...", flush=True)
+    print(f"Installing {requirement} into {environment} ...", file=sys.stderr, flush=True)
     with _removed_on_failure(environment):
         _run(sys.executable, "-m", "venv", str(environment))
-        _pip(environment / "bin" / "python", "install", f"aws-sam-cli=={VERSION}")
+        _pip(environment / "bin" / "python", "install", requirement)
         (environment / "complete").touch()
 
 

@@ -13,6 +13,7 @@ DOCS = TESTS.parent / "docs"
 
 RULES = 93
 DEFECTS = 63
+ATTACKS = 40
 NOT_YET = range(54, 64)
 """Rows without a test. A row that gets one leaves this range, and none enters it."""
 
@@ -56,7 +57,7 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-@pytest.mark.parametrize("name", ["defects.md", "protocol.md"])
+@pytest.mark.parametrize("name", ["defects.md", "protocol.md", "threat-model.md"])
 def test_every_test_that_a_list_names_is_in_the_file_that_it_names(name: str) -> None:
     text = (DOCS / name).read_text()
     aliases = dict(_ALIAS.findall(text))
@@ -81,3 +82,11 @@ def test_every_rule_of_the_protocol_names_a_test_or_whose_it_is() -> None:
     exempt = re.compile(r"client's|the same|no test: |[A-M]\d+|`\w+/\w+.*`")
     assert len(listed) >= RULES
     assert [row[0] for row in listed if "`test_" not in row[-1] and not exempt.search(row[-1])] == []
+
+
+def test_every_attack_has_a_test_or_is_said_to_be_possible() -> None:
+    listed = rows((DOCS / "threat-model.md").read_text())
+    attacks = [row for row in listed if row[0] != "attack"]
+    assert len(attacks) >= ATTACKS
+    assert all(len(row) == 3 for row in attacks)
+    assert [row[0] for row in attacks if not _NAME.search(row[-1]) and row[-1] != "none"] == []

@@ -15,10 +15,10 @@ __all__ = ["Cutter"]
 
 
 class Cutter:
-    """Passes connections on to a URL's port, and cuts them: `async with Cutter(cluster.url) as cutter`."""
+    """Passes connections on to the ports of URLs, in turn, and cuts them: `async with Cutter(url)`."""
 
-    def __init__(self, url: str) -> None:
-        self._port = urlsplit(url).port or 80
+    def __init__(self, *urls: str) -> None:
+        self._ports = [urlsplit(url).port or 80 for url in urls]
         self.cuts = 0
 
     @property
@@ -26,6 +26,10 @@ class Cutter:
         """The MCP endpoint, by the way that can be cut."""
         host, port = self._listener.getsockname()[:2]
         return f"http://{host}:{port}/mcp"
+
+    def lead_to(self, *ports: int) -> None:
+        """Pass new connections on to these ports."""
+        self._ports = [*ports]
 
     async def cut(self) -> None:
         """Close every connection, whatever is on its way. New ones are accepted."""
@@ -45,7 +49,7 @@ class Cutter:
         self._listener.close()
 
     def _start(self) -> None:
-        balancer = Balancer(self._listener, lambda: [self._port])
+        balancer = Balancer(self._listener, lambda: self._ports)
         self._passing_on = asyncio.create_task(balancer.run(), name="cutter")
 
     async def _stop(self) -> None:
