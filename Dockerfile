@@ -3,11 +3,11 @@
 
 FROM python:3.13.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-RUN python -m venv /app/.venv
+RUN python -m venv --without-pip /app/.venv
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY tmcp_serverless tmcp_serverless
-RUN /app/.venv/bin/pip install '.[container]'
+RUN python -m pip --python /app/.venv/bin/python install --no-compile '.[container]'
 COPY handlers /app/handlers
 # Unchecked: in the image nobody changes a source file, so nobody has to look whether somebody has.
 RUN rm -rf /app/handlers/Makefile /app/handlers/requirements.txt \

@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 LATEST := .venv-latest/bin
 
+# Hundreds of short processes import the same modules: they are compiled once, whatever the shell has set.
+export PYTHONDONTWRITEBYTECODE =
+
 # Tests wait more than they compute: more processes than cores.
 WORKERS = 4
 # The versions that are installed. LOCK= takes the newest that pyproject.toml allows.
@@ -42,9 +45,7 @@ docs: .venv  ## Write docs/configuration.md and the overrides' types from the se
 test: .venv  ## Every test (ARGS='tests/cli -k dev': some; WORKERS=0: in one process).
 	$(PYTEST) $(ARGS)
 
-# These compute more than they wait, and each process collects every test.
-test-quick: WORKERS = 2
-test-quick: .venv  ## The tests that need no database and start no process: a minute and a half.
+test-quick: .venv  ## The tests that need no database and start no process: a minute.
 	$(PYTEST) --quick $(ARGS)
 
 durations: .venv  ## Every test, and tests/durations.json written anew, which orders them.

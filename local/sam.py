@@ -67,8 +67,9 @@ def _install(environment: Path, requirement: str) -> None:
     _TOOLS.mkdir(exist_ok=True)
     print(f"Installing {requirement} into {environment} ...", file=sys.stderr, flush=True)
     with _removed_on_failure(environment):
-        _run(sys.executable, "-m", "venv", str(environment))
-        _pip(environment / "bin" / "python", "install", requirement)
+        _run(sys.executable, "-m", "venv", "--without-pip", str(environment))
+        # Most of its thousands of modules are never imported: Python compiles those that are.
+        _pip("--python", environment / "bin" / "python", "install", "--no-compile", requirement)
         (environment / "complete").touch()
 
 
@@ -87,7 +88,7 @@ def rie() -> Path:
         _TOOLS.mkdir(exist_ok=True)
         print(f"Fetching aws-lambda-rie from aws-sam-cli {VERSION} ...", flush=True)
         with tempfile.TemporaryDirectory(dir=_TOOLS) as folder:
-            _pip(sys.executable, "download", "--no-deps", "--dest", folder, f"aws-sam-cli=={VERSION}")
+            _pip("download", "--no-deps", "--dest", folder, f"aws-sam-cli=={VERSION}")
             wheel = next(Path(folder).glob("*.whl"))
             with zipfile.ZipFile(wheel) as archive:
                 name = archive.extract(f"samcli/local/rapid/aws-lambda-rie-{architecture}", folder)
@@ -105,8 +106,8 @@ def _removed_on_failure(folder: Path) -> Generator[None]:
         raise
 
 
-def _pip(python: str | Path, *arguments: str) -> None:
-    _run(str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
+def _pip(*arguments: str | Path) -> None:
+    _run(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, arguments))
 
 
 def _run(*command: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +19,10 @@ from tmcp_serverless.testing.postgres import EmbeddedPostgres, list_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+# As in the Makefile: workers, and the processes that tests start, find what another has compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 pytest_plugins = ["tests.support.fixtures"]
 

@@ -12,7 +12,8 @@ from tests.support.client import Client
 from tests.support.roles import execute, poor_role
 from tests.support.servers import small_server
 from tests.test_authentication import official
-from tmcp_serverless import Settings, StoreUnavailableError, create_handler, health
+from tmcp_serverless import Settings, StoreUnavailableError, create_handler
+from tmcp_serverless.health import Health
 from tmcp_serverless.postgres import schema
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def asked_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(Health, "kept_seconds", 0.0)
 
 
 async def ask(app: ASGIApp, path: str, verb: str = "GET", **headers: str) -> Exchange:
@@ -198,7 +199,7 @@ async def test_a_wrong_setting_is_not_ready_and_only_the_log_says_which(
 async def test_a_database_that_does_not_answer_is_given_up_in_time(
     server: MCPServer, new_handler: NewHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(Health, "check_seconds", 0.0)
     handler = new_handler(server)
     monkeypatch.setattr(type(handler.managers.info), "check", unanswered)
     assert said(await ask(handler.app, "/readyz"))[:2] == (503, "database")
@@ -212,7 +213,7 @@ async def test_whatever_a_check_raises_is_not_ready(caplog: pytest.LogCaptureFix
     async def check() -> None:
         raise LookupError("hidden")
 
-    status, problem, message = said(await ask(health.Health(check, ready_path="/readyz"), "/readyz"))
+    status, problem, message = said(await ask(Health(check, ready_path="/readyz"), "/readyz"))
     assert (status, problem) == (503, "unknown")
     assert "hidden" not in message
     assert "hidden" in caplog.text
@@ -221,13 +222,13 @@ async def test_whatever_a_check_raises_is_not_ready(caplog: pytest.LogCaptureFix
 async def test_the_database_is_asked_once_a_second_however_many_ask(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health, "_KEPT_SECONDS", 60.0)
+    monkeypatch.setattr(Health, "kept_seconds", 60.0)
     asked: list[str] = []
 
     async def check() -> None:
         asked.append("once")
         raise StoreUnavailableError("away")
 
-    app = health.Health(check, ready_path="/readyz")
+    app = Health(check, ready_path="/readyz")
     assert [(await ask(app, "/readyz")).status for _ in range(3)] == [503] * 3
     assert asked == ["once"]

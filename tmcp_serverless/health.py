@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from tmcp_serverless.errors import ConfigurationError, SchemaError, StoreUnavailableError, TmcpError
 from tmcp_serverless.http import path_of, respond
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Health"]
 
 logger = logging.getLogger(__name__)
-
-_CHECK_SECONDS = 5.0
-_KEPT_SECONDS = 1.0
-"""Any client may ask: the database is asked once in this time, for any number of requests."""
 
 _Verdict: TypeAlias = tuple[int, dict[str, str]]
 _READY: _Verdict = (200, {"status": "ready"})
@@ -41,6 +37,10 @@ class Health:
         ready_path: The path that is answered with 200, or with 503 and the problem. Empty: not served.
 
     """
+
+    check_seconds: ClassVar = 5.0
+    kept_seconds: ClassVar = 1.0
+    """Any client may ask: the database is asked once in this time, for any number of requests."""
 
     def __init__(
         self, check: Callable[[], Awaitable[None]], *, health_path: str = "", ready_path: str = ""
@@ -70,14 +70,14 @@ class Health:
 
     async def _ready(self) -> _Verdict:
         async with self._asking:
-            if time.monotonic() - self._asked_at >= _KEPT_SECONDS:
+            if time.monotonic() - self._asked_at >= self.kept_seconds:
                 self._verdict = await self._ask()
                 self._asked_at = time.monotonic()
             return self._verdict
 
     async def _ask(self) -> _Verdict:
         try:
-            async with asyncio.timeout(_CHECK_SECONDS):
+            async with asyncio.timeout(self.check_seconds):
                 await self._check()
         except (TmcpError, TimeoutError) as error:
             logger.warning("not ready: %s", error or "the database did not answer in time")

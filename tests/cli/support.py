@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import os
 import subprocess
 import sys
@@ -9,11 +11,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.cli.forking import Commands
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 APP = f"{Path(__file__).with_name('app.py')}:app"
-LIMIT_SECONDS = 60.0
+LIMIT_SECONDS = 120.0
+_commands = Commands()
+atexit.register(_commands.close)
 
 
 def until(condition: Callable[[], Any], *, limit_seconds: float = LIMIT_SECONDS) -> Any:
@@ -51,6 +57,21 @@ def command(*arguments: str, folder: Path | None = None, **env: str) -> subproce
         cwd=folder,
         env={**inherited, "PYTHONUNBUFFERED": "1", **env},
     )
+
+
+def run(*arguments: str, folder: Path | None = None, **env: str) -> tuple[int, str, str]:
+    """Run `tmcp-serverless` to its end, and return its exit code, output and errors.
+
+    The process is a fork of one that has imported the package: `command` starts a new interpreter.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TMCP_")}
+    given = {**inherited, **env}
+    return _commands.run(*arguments, folder=folder, env=given, limit_seconds=LIMIT_SECONDS)
+
+
+async def run_aside(*arguments: str, folder: Path | None = None, **env: str) -> tuple[int, str, str]:
+    """Do what `run` does, in a thread: the test's own loop goes on, and its leases with it."""
+    return await asyncio.to_thread(run, *arguments, folder=folder, **env)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.support import command, ended
+from tests.cli.support import command, ended, run, run_aside
 from tests.postgres.test_streams import pgbouncer
 from tests.support.roles import execute, poor_role
 from tmcp_serverless.postgres import schema
@@ -26,7 +26,7 @@ def findings(output: str) -> dict[str, tuple[str, str]]:
 
 async def test_the_doctor_of_a_healthy_database(database_url: str) -> None:
     await schema.migrate(database_url)
-    code, output, errors = ended(command("doctor", TMCP_DATABASE_URL=database_url, TMCP_PATH="/x"))
+    code, output, errors = await run_aside("doctor", TMCP_DATABASE_URL=database_url, TMCP_PATH="/x")
     found = findings(output)
     assert (code, errors) == (0, "")
     assert {grade for grade, _ in found.values()} == {"ok"}
@@ -41,24 +41,22 @@ async def test_the_doctor_of_a_healthy_database(database_url: str) -> None:
 
 
 def test_the_doctor_says_what_to_run_where_tables_are_missing(empty_database_url: str) -> None:
-    code, output, _ = ended(
-        command(
-            "doctor", TMCP_DATABASE_URL=empty_database_url, TMCP_CREATE_TABLES="false", TMCP_DOORBELL="poll"
-        )
+    code, output, _ = run(
+        "doctor", TMCP_DATABASE_URL=empty_database_url, TMCP_CREATE_TABLES="false", TMCP_DOORBELL="poll"
     )
     found = findings(output)
     assert code == 1
     assert found["tables, info"][0] == found["tables, streams"][0] == "WRONG"
     assert found["tables, info"][1].endswith("run `tmcp-serverless migrate`")
     assert found["LISTEN"] == ("ok", "not needed: TMCP_DOORBELL is `poll`")
-    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=empty_database_url))
+    code, output, _ = run("doctor", TMCP_DATABASE_URL=empty_database_url)
     assert (code, findings(output)["tables, info"][0]) == (0, "note")
 
 
 async def test_the_doctor_notes_variables_that_nothing_reads(database_url: str) -> None:
     await schema.migrate(database_url)
     typo = {"TMCP_ALLOWED_HOST": "mcp.example.com", "TMCP_POSTGRES_BIN": "/nowhere"}
-    code, output, _ = ended(command("doctor", folder=None, TMCP_DATABASE_URL=database_url, **typo))
+    code, output, _ = await run_aside("doctor", folder=None, TMCP_DATABASE_URL=database_url, **typo)
     said = "TMCP_ALLOWED_HOST is no setting; is TMCP_ALLOWED_HOSTS meant?"
     assert (code, findings(output)["environment"]) == (0, ("note", said))
     assert output.count("is no setting") == 1
@@ -69,9 +67,7 @@ async def test_the_doctor_notes_variables_that_nothing_reads(database_url: str) 
     [("TMCP_HEALTH_PATH", "/mcp"), ("TMCP_READY_PATH", "readyz"), ("TMCP_ALLOWED_HOSTS", "https://x.com")],
 )
 def test_the_doctor_refuses_settings_that_cannot_work(name: str, value: str, database_url: str) -> None:
-    code, output, errors = ended(
-        command("doctor", folder=None, TMCP_DATABASE_URL=database_url, **{name: value})
-    )
+    code, output, errors = run("doctor", folder=None, TMCP_DATABASE_URL=database_url, **{name: value})
     assert (code, output, errors.startswith(f"Error: {name}: ")) == (2, "", True)
 
 
@@ -92,15 +88,15 @@ async def test_the_doctor_sees_a_pooler_and_that_listen_does_not_deliver(
     pgbouncer: str, database_url: str
 ) -> None:
     await schema.migrate(database_url)
-    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=pgbouncer))
+    code, output, _ = await run_aside("doctor", TMCP_DATABASE_URL=pgbouncer)
     found = findings(output)
     assert (code, found["pooler"][1].startswith("there is one")) == (0, True)
     assert found["LISTEN"][0] == "note"
     assert "TMCP_LISTEN_URL" in found["LISTEN"][1]
     assert found["idle time"][0] == "note"
-    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=pgbouncer, TMCP_DOORBELL="listen"))
+    code, output, _ = await run_aside("doctor", TMCP_DATABASE_URL=pgbouncer, TMCP_DOORBELL="listen")
     assert (code, findings(output)["LISTEN"][0]) == (1, "WRONG")
-    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=pgbouncer, TMCP_LISTEN_URL=database_url))
+    code, output, _ = await run_aside("doctor", TMCP_DATABASE_URL=pgbouncer, TMCP_LISTEN_URL=database_url)
     found = findings(output)
     assert (code, found["LISTEN"][0]) == (0, "ok")
     assert "(TMCP_LISTEN_URL)" in found["LISTEN"][1]
@@ -109,7 +105,7 @@ async def test_the_doctor_sees_a_pooler_and_that_listen_does_not_deliver(
 def test_the_doctor_sees_that_the_address_to_listen_at_is_another_database(
     database_url: str, postgres_url: str
 ) -> None:
-    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=database_url, TMCP_LISTEN_URL=postgres_url))
+    code, output, _ = run("doctor", TMCP_DATABASE_URL=database_url, TMCP_LISTEN_URL=postgres_url)
     assert code == 1
     assert findings(output)["LISTEN"] == (
         "WRONG",
@@ -122,30 +118,30 @@ def test_the_doctor_sees_that_the_address_to_listen_at_is_another_database(
 
 async def test_the_doctor_of_a_role_that_may_not_make_the_tables(empty_database_url: str) -> None:
     async with poor_role(empty_database_url) as (role, dsn):
-        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
+        code, output, _ = await run_aside("doctor", TMCP_DATABASE_URL=dsn)
         assert code == 1
         for kind in ("streams", "info"):
             grade, said = findings(output)[f"tables, {kind}"]
             assert (grade, "GRANT CREATE ON SCHEMA public TO " + role in said) == ("WRONG", True)
         await execute(empty_database_url, f"GRANT CREATE ON SCHEMA public TO {role}")
-        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
+        code, output, _ = await run_aside("doctor", TMCP_DATABASE_URL=dsn)
         assert (code, findings(output)["tables, info"][0]) == (0, "note")
 
 
 async def test_the_doctor_of_a_role_that_may_not_use_the_tables(database_url: str) -> None:
     await schema.migrate(database_url)
     async with poor_role(database_url) as (role, dsn):
-        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
+        code, output, _ = await run_aside("doctor", TMCP_DATABASE_URL=dsn)
         assert code == 1
         assert findings(output)["tables, info"][0] == findings(output)["tables, streams"][0] == "WRONG"
         await execute(database_url, f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {role}")
-        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
+        code, output, _ = await run_aside("doctor", TMCP_DATABASE_URL=dsn)
         grade, said = findings(output)["tables, streams"]
         assert (code, grade) == (1, "WRONG")
         assert "may not DELETE, UPDATE" in said
         await execute(database_url, said.partition(": ")[2])
         await execute(database_url, "UPDATE tmcp_schema SET version = 0 WHERE component LIKE 'info%'")
-        code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=dsn))
+        code, output, _ = await run_aside("doctor", TMCP_DATABASE_URL=dsn)
         assert findings(output)["tables, streams"][0] == "ok"
         assert "does not own" in findings(output)["tables, info"][1]
 
@@ -154,6 +150,6 @@ async def test_the_doctor_sees_that_the_database_takes_no_writes(database_url: s
     await schema.migrate(database_url)
     name = database_url.rpartition("/")[2]
     await execute(database_url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-    code, output, _ = ended(command("doctor", TMCP_DATABASE_URL=database_url))
+    code, output, _ = await run_aside("doctor", TMCP_DATABASE_URL=database_url)
     grade, said = findings(output)["database"]
     assert (code, grade, "takes no writes" in said) == (1, "WRONG", True)

@@ -5,7 +5,7 @@ import re
 import asyncpg
 import pytest
 
-from tests.cli.support import command, ended
+from tests.cli.support import run, run_aside
 from tmcp_serverless import Database, PostgresInfoSessionManager, PostgresStreamSessionManager, SchemaError
 from tmcp_serverless.postgres import components, schema
 from tmcp_serverless.postgres.components import Component
@@ -23,11 +23,11 @@ async def tables(database_url: str) -> set[str]:
 
 
 async def test_it_makes_the_tables_once(empty_database_url: str) -> None:
-    first = ended(command("migrate", TMCP_DATABASE_URL=empty_database_url))
+    first = await run_aside("migrate", TMCP_DATABASE_URL=empty_database_url)
     assert first[0] == 0
     assert first[1].startswith("Applied ")
     assert {"tmcp_sessions", "tmcp_session_subscriptions"} <= await tables(empty_database_url)
-    assert ended(command("migrate", "--database-url", empty_database_url)) == (
+    assert await run_aside("migrate", "--database-url", empty_database_url) == (
         0,
         "Everything is up to date.\n",
         "",
@@ -35,12 +35,14 @@ async def test_it_makes_the_tables_once(empty_database_url: str) -> None:
 
 
 async def test_what_it_prints_is_the_same_as_what_it_does(empty_database_url: str) -> None:
-    code, script, _ = ended(command("migrate", "--print", TMCP_DATABASE_URL=UNREACHABLE))
+    code, script, _ = await run_aside("migrate", "--print", TMCP_DATABASE_URL=UNREACHABLE)
     assert (code, script) == (0, schema.script())
     connection = await asyncpg.connect(empty_database_url)
     await connection.execute(script)
     await connection.close()
-    assert ended(command("migrate", "--database-url", empty_database_url))[1] == "Everything is up to date.\n"
+    assert (await run_aside("migrate", "--database-url", empty_database_url))[
+        1
+    ] == "Everything is up to date.\n"
 
 
 async def test_a_later_migration_is_applied_to_the_tables_that_are_there(
@@ -82,7 +84,7 @@ async def test_tables_of_a_development_version_are_refused_with_the_way_out(empt
     await connection.executemany("INSERT INTO tmcp_schema VALUES ($1, 3)", [(name,) for name in DEVELOPMENT])
     await connection.close()
     way_out = r"development version.*remove.*\"tmcp_schema\".*tmcp-serverless migrate"
-    code, _, errors = ended(command("migrate", "--database-url", empty_database_url))
+    code, _, errors = await run_aside("migrate", "--database-url", empty_database_url)
     assert (code, errors.count("\n")) == (1, 1)
     assert re.search(way_out, errors)
     assert await tables(empty_database_url) == {"tmcp_schema"}
@@ -90,19 +92,19 @@ async def test_tables_of_a_development_version_are_refused_with_the_way_out(empt
         async with kind(empty_database_url) as manager:
             with pytest.raises(SchemaError, match=way_out):
                 await manager.check()
-    _, doctors, _ = ended(command("doctor", TMCP_DATABASE_URL=empty_database_url))
+    _, doctors, _ = await run_aside("doctor", TMCP_DATABASE_URL=empty_database_url)
     assert doctors.count("development version") == 2
     async with Database(empty_database_url) as database:
         await database.fetch("DROP TABLE tmcp_schema", idempotent=False)
-    assert ended(command("migrate", "--database-url", empty_database_url))[0] == 0
+    assert (await run_aside("migrate", "--database-url", empty_database_url))[0] == 0
 
 
 def test_without_a_database_it_says_which_variable() -> None:
     sentence = "Error: There is no database: set TMCP_DATABASE_URL, or pass --database-url.\n"
-    assert ended(command("migrate")) == (2, "", sentence)
+    assert run("migrate") == (2, "", sentence)
 
 
 def test_a_database_that_is_not_there_is_one_sentence() -> None:
-    code, output, errors = ended(command("migrate", "--database-url", UNREACHABLE))
+    code, output, errors = run("migrate", "--database-url", UNREACHABLE)
     assert (code, output, errors.count("\n")) == (1, "", 1)
     assert errors.startswith("Error: ")

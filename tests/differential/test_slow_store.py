@@ -93,10 +93,11 @@ def test_it_finds_an_order_that_is_lost(
     fault: Callable[[pytest.MonkeyPatch], None],
     found: str,
     runner: asyncio.Runner,
-    reference: Mapping[Round, Transcript | str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The instrument sees what it is for, when that is put back."""
-    fault(monkeypatch)
+    """The instrument sees what it is for, when that is put back, and nothing before."""
     rounds = [each for each in all_rounds() if str(each) == found]
+    reference = runner.run(transcripts(rounds, sdk_peer))
+    assert not differences(reference, runner.run(transcripts(rounds, slow_peer(Slowness(1)))))
+    fault(monkeypatch)
     assert differences(reference, runner.run(transcripts(rounds, slow_peer(Slowness(1)))))

@@ -33,10 +33,10 @@ def interpreter() -> str:
 
 def _install() -> None:
     shutil.rmtree(_ENVIRONMENT, ignore_errors=True)
-    install = [_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "--python", _PYTHON, "--quiet", "--disable-pip-version-check"]
     for command in (
-        [sys.executable, "-m", "venv", str(_ENVIRONMENT)],
-        [*install, "--requirement", str(FOLDER / "requirements.txt")],
+        [sys.executable, "-m", "venv", "--without-pip", str(_ENVIRONMENT)],
+        [*pip, "install", "--no-compile", "--requirement", str(FOLDER / "requirements.txt")],
     ):
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=_INSTALL_SECONDS)

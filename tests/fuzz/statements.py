@@ -7,7 +7,7 @@ from functools import cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.postgres.statements import built_in, load_statements, silenced
+from tmcp_serverless.postgres.sql_files import built_in, load_statements, silenced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

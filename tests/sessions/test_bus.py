@@ -25,7 +25,6 @@ from tmcp_serverless import (
     PostgresSubscriptionBus,
     StoreUnavailableError,
 )
-from tmcp_serverless.modern import bus as bus_module
 from tmcp_serverless.modern.bus import StreamSubscriptionBus
 from tmcp_serverless.testing.postgres import EmbeddedPostgres
 
@@ -193,7 +192,7 @@ async def test_a_stream_ends_without_an_error_while_the_store_is_away(breakable:
 async def test_when_its_store_is_closed_first_it_does_not_watch_again(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bus_module, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(PostgresSubscriptionBus, "again_seconds", 0.01)
     streams = PostgresStreamSessionManager(database_url, doorbell="listen")
     heard: list[ServerEvent] = []
     async with PostgresSubscriptionBus(streams) as bus:

@@ -25,6 +25,10 @@ _SCOPES = ("session", "package", "module", "class")
 class Groups:
     """A pytest plugin."""
 
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Register the mark, which xdist registers only where it is loaded."""
+        config.addinivalue_line("markers", "xdist_group(name): tests that one worker runs")
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[Any]) -> None:
         """Mark before xdist reads the marks, and give the test's id the group as a suffix, for its scheduler.

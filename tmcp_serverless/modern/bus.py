@@ -16,7 +16,7 @@ import contextvars
 import json
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import anyio
 
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 _LET_GO_SECONDS = 3.0
 
-_AGAIN_SECONDS = 0.5
 _LONGEST_AGAIN_SECONDS = 8.0
 """The longest wait in the background before another try to watch: each wait is twice the last, up to this."""
 
@@ -54,6 +53,9 @@ class StreamSubscriptionBus(Closable):
         order: The order of the events that this process publishes; by default the bus has its own.
 
     """
+
+    again_seconds: ClassVar = 0.5
+    """The wait in the background before another try to watch, which grows with each that fails."""
 
     def __init__(
         self, topic: EventTopic, *, reaches_others: bool = True, order: SendOrder | None = None
@@ -176,7 +178,7 @@ class StreamSubscriptionBus(Closable):
     async def _keep_reconciling(self, after_seconds: float) -> None:
         """Try until the watch is as it should be. Listeners may come and go while it is being opened."""
         await asyncio.sleep(after_seconds)
-        again_seconds = _AGAIN_SECONDS
+        again_seconds = self.again_seconds
         while not self._is_reconciled:
             try:
                 await self._reconcile()
@@ -197,7 +199,7 @@ class StreamSubscriptionBus(Closable):
         self._end_streams()
         if reason is not CloseReason.SHUTDOWN:
             # Streams take a moment to end; and a watch may be lost as soon as it is open, again and again.
-            self._reconcile_in_background(after_seconds=_AGAIN_SECONDS)
+            self._reconcile_in_background(after_seconds=self.again_seconds)
 
     def _end_streams(self) -> None:
         for on_lost in list(self._held.values()):
