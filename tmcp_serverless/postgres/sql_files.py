@@ -61,7 +61,7 @@ def _in_catalog(cast: re.Match[str]) -> str:
 
 def fill(sql: str, names: Mapping[str, str]) -> str:
     """Return the SQL with `{name}` replaced by the quoted names of tables, functions and topics."""
-    return _NAME.sub(lambda match: names.get(match[1]) or _BOUNDS[match[1]], built_in(sql))
+    return _NAME.sub(lambda match: _BOUNDS.get(match[1]) or names[match[1]], built_in(sql))
 
 
 @cache
