@@ -23,7 +23,7 @@ async def postgres_server() -> AsyncGenerator[str]:
     if url:
         yield url
         return
-    from tmcp_serverless.testing.postgres import EmbeddedPostgres  # noqa: PLC0415
+    from tmcp_serverless.testing.postgres import EmbeddedPostgres
 
     with EmbeddedPostgres() as postgres:
         yield postgres.dsn

@@ -55,7 +55,7 @@ class Setting:
 async def running_handler(database_url: str) -> AsyncGenerator[App]:
     """Yield the application of `create_handler`, with its defaults, in its lifespan."""
     try:
-        from tmcp_serverless.handler import create_handler  # noqa: PLC0415
+        from tmcp_serverless.handler import create_handler
     except ImportError as error:
         raise NotMeasuredError(str(error)) from error
     app = create_handler(build_server(), database_url=database_url).app
@@ -67,7 +67,7 @@ async def running_handler(database_url: str) -> AsyncGenerator[App]:
 async def streams_manager(url: str) -> AsyncGenerator[StreamSessionManager]:
     """Yield a manager with connections of its own."""
     try:
-        from tmcp_serverless.postgres import PostgresStreamSessionManager  # noqa: PLC0415
+        from tmcp_serverless.postgres import PostgresStreamSessionManager
     except ImportError as error:
         raise NotMeasuredError(str(error)) from error
     async with PostgresStreamSessionManager(url) as streams:

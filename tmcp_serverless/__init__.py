@@ -141,7 +141,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - nearly nobody asks
+    from importlib.metadata import PackageNotFoundError, version  # nearly nobody asks
 
     try:
         return version("tmcp-serverless")

@@ -104,7 +104,7 @@ class Transports:
         return {} if self._http_sse is None else dict.fromkeys(self._http_sse.paths, self._http_sse.answer)
 
     def _connect(self, server: Any) -> None:
-        from tmcp_serverless.modern.own_bus import connect  # noqa: PLC0415 - it imports mcp
+        from tmcp_serverless.modern.own_bus import connect  # it imports mcp
 
         connect(server, self.bus)
 

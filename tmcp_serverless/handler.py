@@ -61,7 +61,7 @@ class Handler(Closable):
     def __call__(self, event: Any, context: Any) -> Any:
         """Serve one Lambda invocation."""
         if self._lambda is None:
-            from tmcp_serverless.hosts.lambda_buffered import buffered  # noqa: PLC0415 - only on Lambda
+            from tmcp_serverless.hosts.lambda_buffered import buffered  # only on Lambda
 
             self._lambda = buffered(self.app, self.handle_event)
         return self._lambda(event, context)
@@ -105,7 +105,7 @@ class Handler(Closable):
 
         The server's lifespan is entered and left again, and its exceptions are raised. No store is touched.
         """
-        from tmcp_serverless.hosts.snapstart import rehearse  # noqa: PLC0415 - for hosts that take snapshots
+        from tmcp_serverless.hosts.snapstart import rehearse  # for hosts that take snapshots
 
         try:
             self.app.prepare()
@@ -133,7 +133,7 @@ class Handler(Closable):
 
         A 401 names them there from now on. Without them, it names the same metadata under the mount.
         """
-        from starlette.routing import Route  # noqa: PLC0415 - only where an application is mounted
+        from starlette.routing import Route  # only where an application is mounted
 
         return [Route(path, self.app) for path in self.app.well_known_paths()]
 

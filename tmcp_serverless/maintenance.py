@@ -77,7 +77,7 @@ async def migrate(settings: Settings) -> list[str]:
         StoreUnavailableError: The database cannot be reached now.
 
     """
-    from tmcp_serverless.postgres import schema  # noqa: PLC0415 - imports the driver
-    from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres import schema  # imports the driver
+    from tmcp_serverless.postgres.connect.configured import database_for  # the same
 
     return await schema.migrate(database_for(settings))

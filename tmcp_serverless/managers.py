@@ -39,7 +39,7 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
     if not settings.has_database:
         alone = "" if settings.namespace is None else ", and TMCP_NAMESPACE is of no use"
         logger.warning("TMCP_DATABASE_URL is not set: sessions stay in the memory of this process%s", alone)
-        from tmcp_serverless.sessions import (  # noqa: PLC0415 - only without a database
+        from tmcp_serverless.sessions import (  # only without a database
             InMemoryEventTopic,
             InMemoryInfoSessionManager,
             InMemoryKeyStore,
@@ -53,12 +53,12 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
             events=InMemoryEventTopic(),
             keys=InMemoryKeyStore(),
         )
-    from tmcp_serverless.postgres import (  # noqa: PLC0415 - only with a database
+    from tmcp_serverless.postgres import (  # only with a database
         PostgresInfoSessionManager,
         PostgresKeyStore,
         PostgresStreamSessionManager,
     )
-    from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres.connect.configured import database_for  # the same
 
     database = database_for(settings)
     namespace = settings.namespace or namespace or DEFAULT_NAMESPACE

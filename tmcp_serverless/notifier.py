@@ -168,7 +168,7 @@ def _settings_at(address: str, namespace: str | None) -> Settings:
     if not address:
         settings = Settings.load(**given)
     else:
-        from tmcp_serverless.postgres.connect.configured import settings_at  # noqa: PLC0415 - imports the driver
+        from tmcp_serverless.postgres.connect.configured import settings_at  # imports the driver
 
         settings = settings_at(address, setting="Notifier's target", **given)
     if not settings.has_database:
@@ -183,8 +183,8 @@ async def _only_namespace(settings: Settings) -> str | None:
         ConfigurationError: It has several.
 
     """
-    from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - imports the driver
-    from tmcp_serverless.postgres.operate.overview import list_namespaces  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres.connect.configured import database_for  # imports the driver
+    from tmcp_serverless.postgres.operate.overview import list_namespaces  # the same
 
     async with database_for(settings) as database:
         found = await list_namespaces(database, create=settings.create_tables)
@@ -209,6 +209,6 @@ def _message(notification: dict[str, Any]) -> str:
         return json.dumps(message, separators=(",", ":"), allow_nan=False)
     except ValueError:
         # It has a value that is no number in JSON, such as NaN.
-        from tmcp_serverless.http import dump  # noqa: PLC0415 - nearly nobody needs it
+        from tmcp_serverless.http import dump  # nearly nobody needs it
 
         return dump(message).decode()

@@ -225,7 +225,7 @@ class _WithFields(logging.Filter):
 
 
 def _log_json() -> None:
-    from aws_lambda_powertools.logging.formatter import (  # noqa: PLC0415 - an extra
+    from aws_lambda_powertools.logging.formatter import (  # an extra
         LambdaPowertoolsFormatter,
     )
 
@@ -242,7 +242,7 @@ def _log_json() -> None:
 
 
 def _metrics(settings: Settings) -> Any:
-    from aws_lambda_powertools.metrics import EphemeralMetrics  # noqa: PLC0415 - an extra
+    from aws_lambda_powertools.metrics import EphemeralMetrics  # an extra
 
     service = os.environ.get("POWERTOOLS_SERVICE_NAME") or os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
     return EphemeralMetrics(namespace=settings.metrics_namespace, service=service or "tmcp_serverless")

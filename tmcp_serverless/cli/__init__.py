@@ -11,6 +11,6 @@ def main() -> None:
     if find_spec("click") is None:
         sys.stderr.write("The command line needs click: run `pip install 'tmcp-serverless[cli]'`.\n")
         sys.exit(2)
-    from tmcp_serverless.cli.commands import commands  # noqa: PLC0415 - needs click
+    from tmcp_serverless.cli.commands import commands  # needs click
 
     commands(prog_name="tmcp-serverless")

@@ -66,8 +66,8 @@ def settings_for(database_url: str | None) -> Settings:
     Raises:
         CommandError: There is no database, or a setting is wrong.
     """
-    from tmcp_serverless.config import Settings  # noqa: PLC0415 - heavy, and --help does without
-    from tmcp_serverless.postgres.connect.configured import settings_at  # noqa: PLC0415 - the same
+    from tmcp_serverless.config import Settings  # heavy, and --help does without
+    from tmcp_serverless.postgres.connect.configured import settings_at  # the same
 
     try:
         settings = settings_at(database_url, setting="--database-url") if database_url else Settings.load()

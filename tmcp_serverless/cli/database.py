@@ -22,8 +22,8 @@ __all__ = ["migrate", "sweep"]
 def migrate(database_url: str | None, *, print_only: bool) -> None:
     """Create the tables, or bring them up to this release."""
     if print_only:
-        from tmcp_serverless.config import Settings  # noqa: PLC0415 - heavy, and --help does without
-        from tmcp_serverless.postgres import schema  # noqa: PLC0415 - imports the driver
+        from tmcp_serverless.config import Settings  # heavy, and --help does without
+        from tmcp_serverless.postgres import schema  # imports the driver
 
         try:
             place = Settings.load().schema_name or "public"

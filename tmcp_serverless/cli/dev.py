@@ -124,10 +124,10 @@ def dev(
     """
     _check_machine()
     _check_options(context, options, on_lambda=on_lambda, needs_instances=amnesia or instances > 1)
-    from tmcp_serverless.dev.balancer import listen  # noqa: PLC0415 - only this command needs it
-    from tmcp_serverless.dev.cluster import Cluster  # noqa: PLC0415 - the same
-    from tmcp_serverless.dev.database import instances_database  # noqa: PLC0415 - the same
-    from tmcp_serverless.dev.loading import parse  # noqa: PLC0415 - the same
+    from tmcp_serverless.dev.balancer import listen  # only this command needs it
+    from tmcp_serverless.dev.cluster import Cluster  # the same
+    from tmcp_serverless.dev.database import instances_database  # the same
+    from tmcp_serverless.dev.loading import parse  # the same
 
     with _until_interrupted(), _in_one_sentence(), contextlib.ExitStack() as stack:
         parse(target, folder=options["task_root"])
@@ -164,7 +164,7 @@ def _serve_lambda(
     verbose: bool,
     path: str | None,
 ) -> None:
-    from tmcp_serverless.dev.lambda_emulator.serving import serve_lambda  # noqa: PLC0415 - needs uvicorn
+    from tmcp_serverless.dev.lambda_emulator.serving import serve_lambda  # needs uvicorn
 
     served = f"{target}, as a Lambda function with up to {options['sandboxes']} sandboxes,"
     serve_lambda(

@@ -48,8 +48,8 @@ def _shown(settings: Settings) -> list[str]:
 
 def _about_settings(settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Check without the database: variables that nothing reads, and the needs of logs and metrics."""
-    from tmcp_serverless.config import unknown_variables  # noqa: PLC0415 - heavy, and --help does without
-    from tmcp_serverless.observability import observer_for  # noqa: PLC0415 - the same
+    from tmcp_serverless.config import unknown_variables  # heavy, and --help does without
+    from tmcp_serverless.observability import observer_for  # the same
 
     for sentence in unknown_variables():
         yield "note", "environment", sentence
@@ -60,8 +60,8 @@ def _about_settings(settings: Settings) -> Iterator[tuple[str, str, str]]:
 
 
 async def _examine(settings: Settings) -> bool:
-    from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - imports the driver
-    from tmcp_serverless.postgres.operate.diagnosis import diagnose  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres.connect.configured import database_for  # imports the driver
+    from tmcp_serverless.postgres.operate.diagnosis import diagnose  # the same
 
     sound = True
     async for finding in diagnose(database_for(settings), settings):

@@ -21,7 +21,7 @@ __all__ = ["sessions"]
 
 
 def _checked(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    from tmcp_serverless.forms import check_namespace  # noqa: PLC0415 - only where one is given
+    from tmcp_serverless.forms import check_namespace  # only where one is given
 
     try:
         return None if value is None else check_namespace(value)
@@ -90,23 +90,23 @@ def delete(
 
 
 async def _list(settings: Settings, limit: int, namespace: str | None) -> list[SessionSummary]:
-    from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - imports the driver
-    from tmcp_serverless.postgres.operate.overview import list_sessions  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres.connect.configured import database_for  # imports the driver
+    from tmcp_serverless.postgres.operate.overview import list_sessions  # the same
 
     async with database_for(settings) as database:
         return await list_sessions(database, limit=limit, namespace=namespace)
 
 
 async def _namespaces_of(settings: Settings, id: str) -> list[str]:
-    from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - imports the driver
-    from tmcp_serverless.postgres.operate.overview import namespaces_of  # noqa: PLC0415 - the same
+    from tmcp_serverless.postgres.connect.configured import database_for  # imports the driver
+    from tmcp_serverless.postgres.operate.overview import namespaces_of  # the same
 
     async with database_for(settings) as database:
         return await namespaces_of(database, id)
 
 
 async def _delete(settings: Settings, id: str, namespace: str) -> None:
-    from tmcp_serverless.managers import managers_for  # noqa: PLC0415 - imports the driver
+    from tmcp_serverless.managers import managers_for  # imports the driver
 
     # No tables are created for a deletion.
     there = {"create_tables": False, "namespace": namespace}

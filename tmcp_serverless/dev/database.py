@@ -59,7 +59,7 @@ def _look(settings: Settings, tell: Callable[[str], None]) -> None:
 
 @contextlib.contextmanager
 def _own_database(tell: Callable[[str], None]) -> Generator[str]:
-    from tmcp_serverless.testing.postgres import EmbeddedPostgres  # noqa: PLC0415 - not for every use
+    from tmcp_serverless.testing.postgres import EmbeddedPostgres  # not for every use
 
     with EmbeddedPostgres(durable=False) as postgres:
         tell(

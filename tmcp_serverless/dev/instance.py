@@ -60,7 +60,7 @@ def _serve(app: ASGIApp, order: Order, control: Control) -> None:
     report = Report(port=listener.getsockname()[1], path=getattr(app, "path", ""))
     config = _configure(app, order)
     if order.amnesia:
-        from tmcp_serverless.dev.zygote import Zygote  # noqa: PLC0415 - needs os.fork
+        from tmcp_serverless.dev.zygote import Zygote  # needs os.fork
 
         Zygote(config, listener, control).run(lambda: control.report(report))
     else:

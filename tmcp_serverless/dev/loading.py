@@ -180,7 +180,7 @@ def _application(value: Any, target: Target) -> ASGIApp:
     app: Any = getattr(value, "app", None)
     if is_asgi(app):
         return app
-    from tmcp_serverless.handler import create_handler  # noqa: PLC0415 - heavy, and only servers need it
+    from tmcp_serverless.handler import create_handler  # heavy, and only servers need it
 
     try:
         server_kind(value)

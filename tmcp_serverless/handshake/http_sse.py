@@ -92,7 +92,7 @@ class HttpSseTransport(HandshakeTransport):
 
     @cached_property
     def _runner(self) -> HttpSseRunner:
-        from tmcp_serverless.handshake.http_sse_runner import (  # noqa: PLC0415 - it imports mcp, which GET,
+        from tmcp_serverless.handshake.http_sse_runner import (  # it imports mcp, which GET,
             HttpSseRunner,  # and replies do without
         )
 
@@ -196,7 +196,7 @@ def _session_id(request: Request) -> str:
 
 def _is_uuid(text: str) -> bool:
     """Return `True` if the text has the form of the SDK's session ids: such a session is unknown here."""
-    from uuid import UUID  # noqa: PLC0415 - only for ids that are not ours
+    from uuid import UUID  # only for ids that are not ours
 
     try:
         UUID(hex=text)

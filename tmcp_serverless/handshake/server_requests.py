@@ -57,8 +57,8 @@ class ServerRequests:
             MCPError: The client replied with an error, or not in time, or its session is gone.
 
         """
-        from mcp.shared.exceptions import MCPError  # noqa: PLC0415 - see the module's text
-        from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT  # noqa: PLC0415 - the same
+        from mcp.shared.exceptions import MCPError  # see the module's text
+        from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT  # the same
 
         options = opts or {}
         id = new_question_id(self._name)

@@ -71,7 +71,7 @@ class LoadedSession:
 
     def connection(self, outbound: Outbound, *, can_send_requests: bool) -> SessionConnection:
         """Return the session's connection, as the SDK's kernel knows it. Imports `mcp`."""
-        from tmcp_serverless.sdk import connection  # noqa: PLC0415 - a GET, a DELETE and a reply do without mcp
+        from tmcp_serverless.sdk import connection  # a GET, a DELETE and a reply do without mcp
 
         if can_send_requests not in self._client_params:
             params = connection.client_params(self.record, can_send_requests=can_send_requests)

@@ -90,7 +90,7 @@ class HandshakeTransport:
 
     @cached_property
     def _runner(self) -> MessageRunner:
-        from tmcp_serverless.handshake.runner import (  # noqa: PLC0415 - it imports mcp, which GET,
+        from tmcp_serverless.handshake.runner import (  # it imports mcp, which GET,
             MessageRunner,  # DELETE and replies do without
         )
 
@@ -262,6 +262,6 @@ def _refusal(
 def _principal(scope: Scope) -> str:
     if "user" not in scope:
         return ANONYMOUS
-    from tmcp_serverless.sdk.connection import principal_of  # noqa: PLC0415 - without authentication nothing needs mcp
+    from tmcp_serverless.sdk.connection import principal_of  # without authentication nothing needs mcp
 
     return principal_of(scope)

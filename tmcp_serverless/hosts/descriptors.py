@@ -33,7 +33,7 @@ def raise_descriptor_limit() -> None:
     """Raise the soft limit of open files to the hard limit, but not above 65,536."""
     if sys.platform == "win32":
         return
-    import resource  # noqa: PLC0415 - Unix only
+    import resource  # Unix only
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST if hard == resource.RLIM_INFINITY else min(hard, _MOST)
@@ -70,7 +70,7 @@ def connection_descriptors() -> float:
     """Return the number of descriptors that connections may have."""
     if sys.platform == "win32":
         return float("inf")
-    import resource  # noqa: PLC0415 - Unix only
+    import resource  # Unix only
 
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:

@@ -43,7 +43,7 @@ def register(handler: Handler) -> bool:
     hook of yours may then close its leftovers.
     """
     try:
-        import snapshot_restore_py as hooks  # noqa: PLC0415 - a part of AWS's runtime
+        import snapshot_restore_py as hooks  # a part of AWS's runtime
     except ImportError:
         return False
     hooks.register_before_snapshot(before_snapshot, handler)

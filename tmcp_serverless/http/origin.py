@@ -139,7 +139,7 @@ class Entrance:
 
     @cached_property
     def _cross_origin(self) -> ASGIApp:
-        from tmcp_serverless.http.cors import with_cors  # noqa: PLC0415 - only browsers need starlette's
+        from tmcp_serverless.http.cors import with_cors  # only browsers need starlette's
 
         return with_cors(self._app)
 

@@ -78,7 +78,7 @@ class StreamSubscriptionBus(Closable):
 
     async def publish(self, event: ServerEvent) -> None:
         """Tell every listening stream, on every instance. Committed when it returns."""
-        from tmcp_serverless.modern.events import message_of  # noqa: PLC0415 - sessions do without the SDK
+        from tmcp_serverless.modern.events import message_of  # sessions do without the SDK
 
         data = json.dumps(message_of(event), separators=(",", ":"))
         with self._order.take(EVENTS) as turn:
@@ -212,7 +212,7 @@ class _Watch:
     def __init__(
         self, hear: Callable[[ServerEvent], None], lose: Callable[[CloseReason | None], None]
     ) -> None:
-        from tmcp_serverless.modern.events import event_of  # noqa: PLC0415 - sessions do without the SDK
+        from tmcp_serverless.modern.events import event_of  # sessions do without the SDK
 
         self.context = AsyncExitStack()
         self.closed = False

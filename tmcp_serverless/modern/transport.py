@@ -105,10 +105,10 @@ class ModernTransport:
 
     def _new_server(self) -> ModernServer:
         # Imported here, because the handshake era and a cold start do without them.
-        from mcp.server.caching import CacheHint  # noqa: PLC0415
+        from mcp.server.caching import CacheHint
 
-        from tmcp_serverless.modern.request_state import StateKeys  # noqa: PLC0415
-        from tmcp_serverless.modern.server import ModernParts, ModernServer  # noqa: PLC0415
+        from tmcp_serverless.modern.request_state import StateKeys
+        from tmcp_serverless.modern.server import ModernParts, ModernServer
 
         parts = ModernParts(
             bus=self._bus,

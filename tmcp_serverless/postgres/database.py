@@ -123,7 +123,7 @@ class Database(Closable):
             ConfigurationError: No database is configured, or two settings contradict each other.
 
         """
-        from tmcp_serverless.postgres.connect.configured import database_for  # noqa: PLC0415 - it imports this module
+        from tmcp_serverless.postgres.connect.configured import database_for  # it imports this module
 
         return database_for(settings)
 

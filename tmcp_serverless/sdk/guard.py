@@ -51,7 +51,7 @@ def guarded(
     route = _route_at(built, path)
     if route is None:
         raise ConfigurationError(f"the server's own application has nothing at {path!r}")
-    from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware  # noqa: PLC0415 - see above
+    from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware  # see above
 
     if isinstance(route.app, RequireAuthMiddleware):
         route.app.app = cast("Any", app)
@@ -70,7 +70,7 @@ def _telling_fastmcp(app: ASGIApp, extra_paths: Collection[str]) -> ASGIApp:
     Without that, a FastMCP takes requests without a session for those of one client on stdio. Components that
     one of them hides or shows (`ctx.disable_components`) are then hidden from and shown to all.
     """
-    from fastmcp.server.context import (  # noqa: PLC0415 - only for servers that fastmcp has made
+    from fastmcp.server.context import (  # only for servers that fastmcp has made
         reset_transport,
         set_transport,
     )
@@ -158,14 +158,14 @@ def _around_lowlevel(
 
 def _route_at(own: Starlette, path: str) -> Route | None:
     """Return the first route at exactly this path."""
-    from starlette.routing import Route  # noqa: PLC0415 - with the server's application
+    from starlette.routing import Route  # with the server's application
 
     return next((each for each in own.routes if isinstance(each, Route) and each.path == path), None)
 
 
 def _add_paths(own: Starlette, route: Route, paths: Collection[str]) -> None:
     """Serve a route's endpoint at further paths, except where the application has a route of its own."""
-    from starlette.routing import Route  # noqa: PLC0415 - the same
+    from starlette.routing import Route  # the same
 
     for path in paths:
         if _route_at(own, path) is not None:

@@ -74,7 +74,7 @@ def modern_entry() -> Callable[..., Awaitable[None]]:
 
     It asks its server for `get_request_handler`, `get_tool_input_schema` and the members of the kernel.
     """
-    from mcp.server._streamable_http_modern import handle_modern_request  # noqa: PLC0415
+    from mcp.server._streamable_http_modern import handle_modern_request
 
     return handle_modern_request
 

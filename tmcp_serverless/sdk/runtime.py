@@ -55,7 +55,7 @@ class ServerRuntime:
     def kernel(self) -> Kernel:
         """SDK kernel over this server. Imports `mcp`."""
         # A GET, a DELETE and a reply do without mcp.
-        from tmcp_serverless.sdk.kernel import Kernel  # noqa: PLC0415
+        from tmcp_serverless.sdk.kernel import Kernel
 
         if self._prepare is not None:
             self._prepare(self.server)
@@ -73,7 +73,7 @@ class ServerRuntime:
 
         The application is at `path`, and at the paths in `extra_paths`. There `entrance` is in front of both.
         """
-        from tmcp_serverless.sdk.guard import guarded  # noqa: PLC0415 - with the server
+        from tmcp_serverless.sdk.guard import guarded  # with the server
 
         return guarded(self.server, app, path=path, extra_paths=extra_paths, entrance=entrance)
 

@@ -133,7 +133,7 @@ def unprivileged_account() -> Account | None:
     """Return the account to run a server as: PostgreSQL refuses to run as root. None when we are not root."""
     if os.name != "posix" or os.geteuid() != 0:
         return None
-    import pwd  # noqa: PLC0415  # not on Windows
+    import pwd  # not on Windows
 
     for name in ("postgres", "nobody"):
         try:

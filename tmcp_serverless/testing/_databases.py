@@ -25,7 +25,7 @@ async def create_database(dsn: str, name: str, *, template: str | None = None) -
     `template` names the database to copy (no client may be connected to it), so that each of many tests gets
     its own with the tables in place. Any name will do; it is quoted.
     """
-    import asyncpg  # noqa: PLC0415  # importing this package imports no driver
+    import asyncpg  # importing this package imports no driver
 
     statement = f"CREATE DATABASE {_quoted(name)}"
     if template is not None:

@@ -16,14 +16,14 @@ def main() -> int:
     """Import the handler, serve until the sandbox ends, and return the exit code."""
     _complete_path()
     # The kit's dependencies may be in another layer than the kit.
-    from tmcp_serverless.hosts.event_loop import run  # noqa: PLC0415
-    from tmcp_serverless.hosts.lambda_streaming.loading import (  # noqa: PLC0415
+    from tmcp_serverless.hosts.event_loop import run
+    from tmcp_serverless.hosts.lambda_streaming.loading import (
         InitializationError,
         load_handler,
     )
-    from tmcp_serverless.hosts.lambda_streaming.logs import configure_logging  # noqa: PLC0415
-    from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi  # noqa: PLC0415
-    from tmcp_serverless.hosts.lambda_streaming.sandbox import Sandbox  # noqa: PLC0415
+    from tmcp_serverless.hosts.lambda_streaming.logs import configure_logging
+    from tmcp_serverless.hosts.lambda_streaming.runtime_api import RuntimeApi
+    from tmcp_serverless.hosts.lambda_streaming.sandbox import Sandbox
 
     configure_logging()
     api = RuntimeApi(os.environ["AWS_LAMBDA_RUNTIME_API"])

@@ -92,7 +92,7 @@ async def _whole(
 ) -> Any:
     if front_door is None:
         return await handler.handle_event(event, context)
-    from tmcp_serverless.hosts.lambda_buffered import answer_whole  # noqa: PLC0415 - imports Mangum
+    from tmcp_serverless.hosts.lambda_buffered import answer_whole  # imports Mangum
 
     return await answer_whole(handler.app, event, context, runner)
 

@@ -84,7 +84,7 @@ def load_handler(name: str) -> LambdaHandler:
 
 def _handler_of(server: Any) -> LambdaHandler:
     """Return a handler for the server, with the settings of the environment."""
-    from tmcp_serverless.handler import create_handler  # noqa: PLC0415 - heavy, and only servers need it
+    from tmcp_serverless.handler import create_handler  # heavy, and only servers need it
 
     try:
         return create_handler(server)

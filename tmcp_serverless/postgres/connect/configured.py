@@ -106,7 +106,7 @@ def _login(settings: Settings) -> Login | None:
     if settings.database_parameter is not None:
         return StoredLogin(settings.database_parameter, store="parameter", setting=chosen[0])
     if settings.database_iam:
-        from tmcp_serverless.postgres.connect.iam import IamLogin  # noqa: PLC0415 - a cold start without it is shorter
+        from tmcp_serverless.postgres.connect.iam import IamLogin  # a cold start without it is shorter
 
         return IamLogin()
     return None

@@ -76,9 +76,9 @@ class IamLogin:
         That method belongs to a client for all of RDS. The client takes 80 ms to make and adds nothing here.
         """
         try:
-            import boto3  # noqa: PLC0415 - an extra
-            from botocore.model import ServiceId  # noqa: PLC0415 - the same
-            from botocore.signers import RequestSigner  # noqa: PLC0415 - the same
+            import boto3  # an extra
+            from botocore.model import ServiceId  # the same
+            from botocore.signers import RequestSigner  # the same
         except ImportError:
             raise missing_extra(self._setting) from None
         keep_secrets_out_of_logs()

@@ -121,8 +121,8 @@ def _login(parameters: Mapping[str, str]) -> tuple[str | None, str | None]:
 
 def _fetch(name: str, store: Store, setting: str, *, force: bool) -> str:
     try:
-        from aws_lambda_powertools.utilities import parameters as powertools  # noqa: PLC0415 - an extra
-        from botocore.config import Config  # noqa: PLC0415 - the same
+        from aws_lambda_powertools.utilities import parameters as powertools  # an extra
+        from botocore.config import Config  # the same
     except ImportError:
         raise missing_extra(setting) from None
     keep_secrets_out_of_logs()
