@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import fields
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +34,7 @@ __all__ = ["App", "Serving", "Transports"]
 
 logger = logging.getLogger(__name__)
 
+_GONE_SECONDS = 1.0
 _NORMAL_CLOSURE = 1000
 """RFC 6455, section 7.4.1."""
 
@@ -116,6 +117,19 @@ class Transports:
             await self._http_sse.drain()
 
 
+def _is_refused_by_server(error: Exception) -> bool:
+    """Return true if uvicorn's h11 raised it: the request's bytes were not HTTP, and have been answered."""
+    return type(error).__name__ == "LocalProtocolError" and type(error).__module__.startswith("h11.")
+
+
+async def _until_gone(receive: Receive) -> None:
+    """Wait until the server has closed the connection; it logs an application that returns before."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_GONE_SECONDS):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+
 def _options(settings: Settings, kind: type[Options]) -> Options:
     return kind(**{option.name: getattr(settings, option.name) for option in fields(kind)})
 
@@ -194,8 +208,11 @@ class App:
         except asyncio.CancelledError:
             if not self._stopping.absorbs(task):
                 raise
-        except Exception:
-            raise
+        except Exception as error:
+            if not _is_refused_by_server(error):
+                raise
+            logger.info("a client counts as gone: its server has refused the rest of its request")
+            await _until_gone(receive)
         except BaseException as error:
             if is_end_of(task, error):
                 raise
