@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tmcp_serverless.errors import (
         ConfigurationError,
         InvalidCursorError,
+        LimitReachedError,
         SchemaError,
         SessionNotFoundError,
         StoreUnavailableError,
@@ -53,6 +54,7 @@ _HOMES = {
     "errors": (
         "ConfigurationError",
         "InvalidCursorError",
+        "LimitReachedError",
         "SchemaError",
         "SessionNotFoundError",
         "StoreUnavailableError",
@@ -106,6 +108,7 @@ __all__ = [
     "InfoSessionManager",
     "InvalidCursorError",
     "KeyStore",
+    "LimitReachedError",
     "Notifier",
     "OriginPolicy",
     "Platform",

@@ -186,6 +186,18 @@ class Settings(BaseModel):
     max_batch: int = Field(default=100, ge=1, le=10_000)
     """The most messages in a batch (2025-03-26). A longer one is refused with 400."""
 
+    max_subscriptions: int = Field(default=1_000, ge=0)
+    """The most resources that one session may subscribe to. One more is refused with "invalid params"."""
+
+    max_sessions: int = Field(default=1_000, ge=1)
+    """The most sessions of one user. A new one ends those that were not used for the longest time.
+
+    Sessions without a user (no authentication) are not counted: they expire after `session_idle_seconds`.
+    """
+
+    max_inbox_bytes: int = Field(default=32 * 1024 * 1024, gt=0)
+    """The most bytes that a client's replies to server requests take in a session. More are a 429."""
+
     defer_seconds: float = Field(default=5.0, ge=0, le=_LONGEST_SECONDS)
     """A request that runs for longer is answered with an event stream."""
 

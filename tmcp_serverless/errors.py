@@ -4,6 +4,7 @@ TmcpError
 ├── ConfigurationError       a setting is wrong; the message names it
 │   └── SchemaError          the tables are missing or old; the message names the command
 ├── StoreUnavailableError    the database cannot be reached now; trying again later may work
+├── LimitReachedError        a bound is reached; the message names it and the way out
 ├── SessionNotFoundError     no such session, or not this principal's
 └── InvalidCursorError       a `Last-Event-ID` that this stream never gave out
 """
@@ -11,6 +12,7 @@ TmcpError
 __all__ = [
     "ConfigurationError",
     "InvalidCursorError",
+    "LimitReachedError",
     "SchemaError",
     "SessionNotFoundError",
     "StoreUnavailableError",
@@ -32,6 +34,10 @@ class SchemaError(ConfigurationError):
 
 class StoreUnavailableError(TmcpError):
     """The database cannot be reached now. Over HTTP: 503 with `Retry-After`."""
+
+
+class LimitReachedError(TmcpError):
+    """A bound of a session or a user is reached. The message names it and the way out. Over HTTP: 429."""
 
 
 class SessionNotFoundError(TmcpError):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.errors import ConfigurationError, StoreUnavailableError
 from tmcp_serverless.managers import managers_for
 
 if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
     from tmcp_serverless.sessions import SessionManagers
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Swept", "migrate", "sweep", "sweep_database"]
 
@@ -40,14 +43,29 @@ async def sweep(
     ends_at = float("inf") if seconds is None else time.monotonic() + seconds
     left = float("inf") if limit is None else limit
     removed = 0
-    while left > 0 and time.monotonic() < ends_at:
+    failure: StoreUnavailableError | None = None
+    sweeps = [managers.info.sweep, managers.streams.sweep]
+    more = True
+    while sweeps and left > 0 and time.monotonic() < ends_at:
         batch = int(min(left, _BATCH_ROWS))
-        gone = await managers.info.sweep(limit=batch) + await managers.streams.sweep(limit=batch)
+        gone = 0
+        for each in [*sweeps]:
+            try:
+                gone += await each(limit=batch)
+            except StoreUnavailableError as error:
+                # The others get on: a statement that takes too long keeps nothing else from being removed.
+                failure = error
+                sweeps.remove(each)
         removed += gone
         left -= batch
         if gone < batch:
-            return Swept(removed, more=False)
-    return Swept(removed, more=True)
+            more = False
+            break
+    if failure is not None:
+        if not removed:
+            raise failure
+        logger.warning("%d rows were removed, and others could not be: %s", removed, failure)
+    return Swept(removed, more=more or failure is not None)
 
 
 async def sweep_database(

@@ -46,10 +46,16 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
             InMemoryStreamSessionManager,
         )
 
-        streams = InMemoryStreamSessionManager(unused_seconds=unused_seconds)
+        streams = InMemoryStreamSessionManager(
+            unused_seconds=unused_seconds, inbox_bytes=settings.max_inbox_bytes
+        )
         return SessionManagers(
             streams=streams,
-            info=InMemoryInfoSessionManager(idle_seconds=settings.session_idle_seconds, streams=streams),
+            info=InMemoryInfoSessionManager(
+                idle_seconds=settings.session_idle_seconds,
+                streams=streams,
+                max_subscriptions=settings.max_subscriptions,
+            ),
             events=InMemoryEventTopic(),
             keys=InMemoryKeyStore(),
         )
@@ -69,6 +75,7 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
         # The sweep also covers other servers' mailboxes. Their sessions may be kept for longer than ours.
         unused_seconds=max(unused_seconds, _UNUSED_SECONDS),
         linger_seconds=_linger_seconds(),
+        inbox_bytes=settings.max_inbox_bytes,
         namespace=namespace,
     )
     return SessionManagers(
@@ -77,6 +84,7 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
             database,
             create=settings.create_tables,
             idle_seconds=settings.session_idle_seconds,
+            max_subscriptions=settings.max_subscriptions,
             namespace=namespace,
         ),
         events=streams.events,

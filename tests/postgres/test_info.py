@@ -35,7 +35,7 @@ SETTERS: dict[str, tuple[Any, tuple[str, Any]]] = {
     "set_client_info": ({"name": "late"}, ("set_client_info", '{"name": "late"}')),
     "set_client_capabilities": ({"sampling": {}}, ("set_client_capabilities", '{"sampling": {}}')),
     "set_log_level": ("error", ("update", "error")),
-    "add_subscription": ("a://1", ("add_subscription", "a://1")),
+    "add_subscription": ("a://1", ("add_subscription", "a://1", 1_000)),
 }
 """What a request can set: the method, its value, and the statement with its first parameter."""
 
@@ -134,7 +134,7 @@ async def test_what_is_set_while_the_session_is_being_deleted_is_not_kept(
     await info.initialize("s", RECORD)
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute(statement("delete"), key("s"))
+    await connection.execute(statement("delete"), key("s"), 100)
     setting = asyncio.create_task(getattr(info, name)("s", SETTERS[name][0]))
     await waiting_for_a_lock(database_url)
     await transaction.commit()
@@ -166,7 +166,7 @@ async def test_a_session_that_is_being_deleted_is_not_renewed(
     await info.initialize("s", RECORD)
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute(statement("delete"), key("s"))
+    await connection.execute(statement("delete"), key("s"), 100)
     renewing = asyncio.create_task(info.initialize("s", RECORD, only_if_exists=True))
     await waiting_for_a_lock(database_url)
     await transaction.commit()

@@ -155,7 +155,7 @@ class HttpSseTransport(HandshakeTransport):
                     group.create_task(self._runner.answer_on_stream(request.scope, session, message))
                     await asyncio.sleep(0)
         if any(message["method"] == "initialize" for message in messages):
-            await self._sweep()
+            await self._sweep(session.record.principal)
 
     async def _session(self, request: Request, id: str) -> LoadedSession:
         """Load the session that the request names, if its stream is live.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tmcp_serverless.errors import SessionNotFoundError, StoreUnavailableError
+from tmcp_serverless.errors import LimitReachedError, SessionNotFoundError, StoreUnavailableError
 from tmcp_serverless.http import HANDSHAKE_VERSIONS, INTERNAL_ERROR, INVALID_PARAMS, error_answer
 from tmcp_serverless.sessions import SessionRecord
 from tmcp_serverless.sessions.addresses import is_stream_session_id
@@ -106,6 +106,8 @@ async def store_change(info: InfoSessionManager, id: str, message: Json) -> Json
             await info.add_subscription(id, uri)
         else:
             await info.remove_subscription(id, uri)
+    except LimitReachedError as error:
+        return error_answer(message, INVALID_PARAMS, str(error))
     except StoreUnavailableError:
         return error_answer(message, INTERNAL_ERROR, "The session store cannot be reached; try again")
     return None

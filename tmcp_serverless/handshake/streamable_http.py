@@ -169,7 +169,7 @@ class HttpTransport(HandshakeTransport):
                 raise SessionNotFoundError
             headers.append((b"mcp-session-id", id.encode()))
         await respond(send, 200, dump(answer), headers)
-        await self._sweep()
+        await self._sweep(principal)
 
     async def _delete(self, request: Request, send: Send) -> None:
         session = await self._session(request)

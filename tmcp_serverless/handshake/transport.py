@@ -7,7 +7,12 @@ import logging
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from tmcp_serverless.errors import ConfigurationError, SessionNotFoundError, StoreUnavailableError
+from tmcp_serverless.errors import (
+    ConfigurationError,
+    LimitReachedError,
+    SessionNotFoundError,
+    StoreUnavailableError,
+)
 from tmcp_serverless.handshake.addresses import (
     inbox_of,
     inbox_of_question,
@@ -47,6 +52,10 @@ __all__ = ["HandshakeTransport", "check_content_type", "check_version", "split_b
 logger = logging.getLogger(__name__)
 
 _SWEPT_ROWS = 10
+_MOST_INBOXES = 64
+"""The most inboxes of a session up to which a cancellation that comes early makes another one."""
+
+_LIMIT_RETRY_SECONDS = b"5"
 
 
 class HandshakeTransport:
@@ -136,7 +145,13 @@ class HandshakeTransport:
 
         try:
             await self._serve(Request(scope, receive), noting)
-        except (HttpProblem, SessionNotFoundError, StoreUnavailableError, ConfigurationError) as error:
+        except (
+            HttpProblem,
+            SessionNotFoundError,
+            LimitReachedError,
+            StoreUnavailableError,
+            ConfigurationError,
+        ) as error:
             if begun:
                 # A second head would break the connection, and the client would lose the data that it has.
                 logger.error("after the answer had begun: %r", error)  # noqa: TRY400 - it says what to do
@@ -174,8 +189,9 @@ class HandshakeTransport:
         if (other := same_id_as_other_type(request_id)) is not None:
             ids.append(other)
         inboxes = [inbox_of(session.id, request_name(id)) for id in ids]
-        # The cancellation may come before the inbox exists: the mailbox is created if there is none.
-        await self._managers.streams.send(inboxes, dump(cancellation()).decode())
+        # The cancellation may come before the inbox exists. The mailbox is made then, but not any number.
+        for inbox in inboxes:
+            await self._managers.streams.append(inbox, dump(cancellation()).decode(), siblings=_MOST_INBOXES)
 
     async def _notify(self, request: Request, session: LoadedSession, messages: list[Json]) -> None:
         """Run the handlers of the notifications among the messages. Their errors are logged."""
@@ -190,9 +206,13 @@ class HandshakeTransport:
                 except Exception as error:  # noqa: BLE001 - a notification has no answer
                     log_failure(logger, "the handler for %r was not run", message["method"], error=error)
 
-    async def _sweep(self) -> None:
-        """Delete a few expired rows, after the answer."""
+    async def _sweep(self, principal: str) -> None:
+        """Delete a few expired rows, and the user's sessions beyond their number, after the answer."""
         try:
+            if principal != ANONYMOUS:
+                for id in await self._managers.info.surplus(principal, keep=self._options.max_sessions):
+                    await self._managers.info.delete(id)
+                    await self._managers.streams.delete(id)
             await self._managers.info.sweep(limit=_SWEPT_ROWS)
             await self._managers.streams.sweep(limit=_SWEPT_ROWS)
         except StoreUnavailableError as error:
@@ -247,13 +267,20 @@ def split_batch(session: LoadedSession, messages: list[Any]) -> tuple[list[Json]
 
 
 def _refusal(
-    error: HttpProblem | SessionNotFoundError | StoreUnavailableError | ConfigurationError,
+    error: HttpProblem
+    | SessionNotFoundError
+    | LimitReachedError
+    | StoreUnavailableError
+    | ConfigurationError,
 ) -> HttpProblem:
     """Return the response to a request that raised this."""
     if isinstance(error, HttpProblem):
         return error
     if isinstance(error, SessionNotFoundError):
         return HttpProblem(404, "Session not found")
+    if isinstance(error, LimitReachedError):
+        headers = [(b"retry-after", _LIMIT_RETRY_SECONDS)]
+        return HttpProblem(429, f"Too Many Requests: {error}", headers=headers)
     level = logging.ERROR if isinstance(error, ConfigurationError) else logging.WARNING
     logger.log(level, "answered 503: %s", error)
     return refusal_of(error)

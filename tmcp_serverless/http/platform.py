@@ -78,6 +78,7 @@ class HttpOptions:
     max_body_bytes: int = 4 * 1024 * 1024
     max_body_values: int = 10_000
     max_batch: int = 100
+    max_sessions: int = 1_000
     defer_seconds: float = 5.0
     stream_max_seconds: float | None = None
     function_streams: int | None = None

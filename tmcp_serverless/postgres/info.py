@@ -11,12 +11,19 @@ from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.identifiers import DEFAULT_NAMESPACE
 from tmcp_serverless.postgres.statements import PostgresManager, Statements
 from tmcp_serverless.sessions import ANONYMOUS, InfoSessionManager, Json, SessionRecord
+from tmcp_serverless.sessions.info import too_many_subscriptions
 
 if TYPE_CHECKING:
     from tmcp_serverless.postgres.database import Row
     from tmcp_serverless.postgres.identifiers import TableNames
 
 __all__ = ["PostgresInfoSessionManager"]
+
+_BATCH_ROWS = 10_000
+"""The subscriptions that one statement of a deletion removes."""
+
+_SUBSCRIPTIONS_OF_EACH = 10
+"""A sweep removes so many times its limit of one session's subscriptions at once."""
 
 
 class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
@@ -33,6 +40,7 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
         table_names: The names of the tables and views; those not given keep their defaults.
         create: True to create missing tables; if false, no DDL is ever issued.
         idle_seconds: An unused session is kept for this time.
+        max_subscriptions: The most subscriptions of one session, give or take those added in the same moment.
         namespace: The manager's part of the tables. It sees and changes nothing in another part, except that
             it sweeps expired rows.
         schema: The schema of tables without one in their names: by default the database's, or the first that
@@ -47,6 +55,7 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
         table_names: TableNames | None = None,
         create: bool = True,
         idle_seconds: float = 86_400,
+        max_subscriptions: int = 1_000,
         namespace: str = DEFAULT_NAMESPACE,
         schema: str | None = None,
     ) -> None:
@@ -56,6 +65,7 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
             database, partial(info_component, table_names), create=create, namespace=namespace, schema=schema
         )
         self._idle_seconds = idle_seconds
+        self._max_subscriptions = max_subscriptions
 
     async def initialize(self, id: str, record: SessionRecord, *, only_if_exists: bool = False) -> bool:
         """Store the session, in one statement."""
@@ -118,23 +128,34 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
     async def add_subscription(self, id: str, uri: str) -> None:
         """Subscribe the session."""
-        await self._of("add_subscription", id, uri)
+        row = await self._of("add_subscription", id, uri, self._max_subscriptions)
+        if row is not None and row[0]:
+            raise too_many_subscriptions(self._max_subscriptions)
 
     async def remove_subscription(self, id: str, uri: str) -> None:
         """Unsubscribe the session."""
         await self._of("remove_subscription", id, uri)
 
     async def delete(self, id: str) -> None:
-        """Delete the session."""
-        await self._of("delete", id)
+        """Delete the session: its row first, and its subscriptions in batches."""
+        await self._of("delete", id, _BATCH_ROWS)
         # A concurrent write may have been committed while that statement waited for the session's row, and
         # was not among the rows that it saw. From now on there is no session to write to.
-        await self._of("delete", id)
+        while (row := await self._of("delete", id, _BATCH_ROWS)) is not None and row[0] >= _BATCH_ROWS:
+            pass
+
+    async def surplus(self, principal: str, *, keep: int) -> list[str]:
+        """Return the principal's sessions that were not used for the longest time, beyond so many."""
+        namespace = self._statements.namespace
+        rows = await self._statements.fetch("surplus", principal, keep, *namespace.bounds, idempotent=True)
+        return [namespace.address(row[0]) for row in rows]
 
     async def sweep(self, *, limit: int = 100) -> int:
         """Remove at most `limit` expired sessions of any namespace, and return the number."""
-        row = await self._statements.fetchrow("sweep", limit, idempotent=True)
-        return row[0] if row else 0
+        most = _SUBSCRIPTIONS_OF_EACH * limit
+        row = await self._statements.fetchrow("sweep", limit, most, idempotent=True)
+        removed, large = row or (0, 0)
+        return removed + large * most
 
     async def _value(self, name: str, id: str) -> Json | None:
         row = await self._of(name, id)

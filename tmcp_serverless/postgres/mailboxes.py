@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.sessions import Cursor, SendOrder
-from tmcp_serverless.sessions.addresses import BROADCAST, EVENTS
+from tmcp_serverless.sessions.addresses import BROADCAST, EVENTS, kind_bounds
+from tmcp_serverless.sessions.streams import INBOX_ROWS, full_inboxes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,12 @@ logger = logging.getLogger(__name__)
 
 _TRIM_EVERY = 64
 
+_AWAY_SECONDS = 60.0
+"""The time that an inbox without a lease is still written to: its process is frozen, or claims it again."""
+
+_BATCH_MAILBOXES = 1_000
+"""The mailboxes that one statement appends to."""
+
 
 class Mailboxes:
     """Appends messages, and keeps mailboxes within their bounds.
@@ -33,32 +40,62 @@ class Mailboxes:
         lease_seconds: A stream is still rung for this time after its last refresh.
         retention_rows: The most messages that one mailbox keeps, give or take a few.
         retention_bytes: The most bytes that one mailbox keeps, give or take a few messages.
+        inbox_bytes: The most bytes that a client's replies take in all inboxes of its session together.
 
     """
 
     def __init__(
-        self, statements: Statements, *, lease_seconds: float, retention_rows: int, retention_bytes: int
+        self,
+        statements: Statements,
+        *,
+        lease_seconds: float,
+        retention_rows: int,
+        retention_bytes: int,
+        inbox_bytes: int,
     ) -> None:
+        self._inbox_bytes = inbox_bytes
         self._statements = statements
         self._lease_seconds = lease_seconds
         self._bounds = (retention_rows, retention_bytes)
         self._order = SendOrder()
 
-    async def append(self, id: str, data: str, *, create: bool = True) -> str | None:
-        """Append to one mailbox, and return the message's cursor.
-
-        If there is none, it is made, or nothing is appended and the result is `None`.
-        """
+    async def append(self, id: str, data: str) -> str:
+        """Append to one mailbox, which is made if there is none, and return the message's cursor."""
         with self._order.take(id) as turn:
             await turn.come()
             row = await self._statements.fetchrow("deliver", id, data, self._lease_seconds, idempotent=False)
-            if row is None and create:
+            if row is None:
                 # It is the first message of its mailbox.
                 row = await self._statements.fetchrow(
                     "append", id, data, self._lease_seconds, idempotent=False
                 )
+        assert row is not None  # noqa: S101 - the statement returns one row
         await self._trim_if_due(id, row)
-        return None if row is None else str(Cursor(row[0], 0))
+        return str(Cursor(row[0], 0))
+
+    async def append_bounded(self, id: str, address: str, data: str, *, siblings: int) -> str | None:
+        """Append to a private mailbox within the bounds of its kind, and return the message's cursor.
+
+        The result is `None` if there is none that is read, or `siblings` or more of its kind. With any
+        `siblings` it need not be read.
+
+        Raises:
+            LimitReachedError: The mailboxes of its kind hold as much as they may.
+
+        """
+        low, high = map(self._statements.key, kind_bounds(address))
+        # A cancellation is short, and finds room where replies do not any more.
+        more = 2 if siblings else 1
+        limits = (siblings, low, high, INBOX_ROWS * more, self._inbox_bytes * more)
+        with self._order.take(id) as turn:
+            await turn.come()
+            row = await self._statements.fetchrow(
+                "deliver_bounded", id, data, self._lease_seconds, _AWAY_SECONDS, *limits, idempotent=False
+            )
+        assert row is not None  # noqa: S101 - the statement returns one row
+        if row[2]:
+            raise full_inboxes(self._inbox_bytes)
+        return None if row[0] is None else str(Cursor(row[0], 0))
 
     async def append_at(self, id: str, number: int, data: str) -> str:
         """Append to one mailbox at the number that its only writer gives, and return the message's cursor."""
@@ -69,7 +106,22 @@ class Mailboxes:
         return str(Cursor(number, 0))
 
     async def append_to_all(self, ids: Sequence[str], data: str) -> None:
-        """Append the same message to several mailboxes."""
+        """Append the same message to several mailboxes, in batches; one that fails does not stop the others.
+
+        Raises:
+            StoreUnavailableError: A batch could not be stored.
+
+        """
+        failure: StoreUnavailableError | None = None
+        for first in range(0, len(ids), _BATCH_MAILBOXES):
+            try:
+                await self._append_to_batch(ids[first : first + _BATCH_MAILBOXES], data)
+            except StoreUnavailableError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    async def _append_to_batch(self, ids: Sequence[str], data: str) -> None:
         with self._order.take(*ids) as turn:
             await turn.come()
             row = await self._statements.fetchrow(

@@ -39,6 +39,9 @@ __all__ = ["LEASE_SECONDS", "PostgresStreamSessionManager"]
 
 logger = logging.getLogger(__name__)
 
+_BATCH_ROWS = 10_000
+"""The messages that one statement of a deletion removes."""
+
 LEASE_SECONDS = 10.0
 """The default time that a stream counts as live after its last refresh."""
 
@@ -62,6 +65,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         retention_bytes: The most bytes that one mailbox keeps, give or take a few messages.
         linger_seconds: The time that the connection that LISTENs is kept after the last stream, so that the
             next stream need not connect; 0 if the process may be frozen as soon as a request has ended.
+        inbox_bytes: The most bytes that a client's replies take in all inboxes of its session together.
         namespace: The manager's part of the tables. It sees and changes nothing in another part, except that
             it sweeps expired rows.
         schema: The schema of tables without one in their names: by default the database's, or the first that
@@ -84,6 +88,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         retention_bytes: int = 64 * 1024 * 1024,
         unused_seconds: float = 604_800,
         linger_seconds: float = 0.0,
+        inbox_bytes: int = 32 * 1024 * 1024,
         namespace: str = DEFAULT_NAMESPACE,
         schema: str | None = None,
     ) -> None:
@@ -110,6 +115,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             lease_seconds=lease_seconds,
             retention_rows=retention_rows,
             retention_bytes=retention_bytes,
+            inbox_bytes=inbox_bytes,
         )
         self._streams: dict[str, Stream] = {}
         self._claiming: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -232,7 +238,8 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         """End the session's streams on all instances, and delete its messages."""
         refuse_reserved_id(id)
         key = self._key(id)
-        await self._statements.fetch("delete", key, idempotent=True)
+        while not await self._forget(key):
+            await self._statements.fetch("shrink", key, _BATCH_ROWS, idempotent=True)
         ended = [each for each in self._streams if each == key or each.startswith(f"{key}/")]
         streams = [self._streams.pop(each) for each in ended]
         for stream in streams:
@@ -240,6 +247,11 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         self._standbys.wake(key)
         if streams:
             await self._reader.close(*streams)
+
+    async def _forget(self, key: str) -> bool:
+        """Delete the session, and return true; return false if it has too many messages for one statement."""
+        row = await self._statements.fetchrow("delete", key, _BATCH_ROWS, idempotent=True)
+        return row is None or bool(row[0])
 
     async def has(self, id: str) -> bool:
         """Return true if a fresh lease exists."""
@@ -268,12 +280,20 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
             await self._mailboxes.append_to_all(keys, data)
 
     async def append(
-        self, id: str, data: str, *, after: str | None = None, create: bool = True
+        self,
+        id: str,
+        data: str,
+        *,
+        after: str | None = None,
+        create: bool = True,
+        siblings: int | None = None,
     ) -> str | None:
         """Append a message to one mailbox and return its cursor."""
         refuse_nul(data)
-        if after is None or not create:
-            return await self._mailboxes.append(self._key(id), data, create=create)
+        if not create or siblings is not None:
+            return await self._mailboxes.append_bounded(self._key(id), id, data, siblings=siblings or 0)
+        if after is None:
+            return await self._mailboxes.append(self._key(id), data)
         return await self._mailboxes.append_at(self._key(id), Cursor.after(after).own + 1, data)
 
     async def sweep(self, *, limit: int = 100) -> int:

@@ -18,6 +18,7 @@ __all__ = [
     "is_private",
     "is_session_id",
     "is_stream_session_id",
+    "kind_bounds",
     "listen_lease",
     "mint_session_id",
     "mint_stream_session_id",
@@ -87,6 +88,18 @@ def private_mailbox(session: str, name: str) -> str:
     address names a mailbox of this session and of no other.
     """
     return f"{session}/{name}"
+
+
+def kind_bounds(address: str) -> tuple[str, str]:
+    """Return the bounds of the addresses of a private mailbox's kind: the same up to its first dot.
+
+    The upper one is exclusive. A mailbox of no kind is alone between them.
+    """
+    session, slash, name = address.partition("/")
+    kind, dot, _ = name.partition(".")
+    if not dot:
+        return address, address + chr(1)
+    return f"{session}{slash}{kind}.", f"{session}{slash}{kind}/"
 
 
 def is_private(address: str) -> bool:

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from tmcp_serverless.closable import Store
+from tmcp_serverless.errors import LimitReachedError
 from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
 
-__all__ = ["InfoSessionManager"]
+__all__ = ["InfoSessionManager", "too_many_subscriptions"]
 
 _CONTEXT = "tmcp_serverless/session"
 """The `_meta` key of the default `initialize`, for the values that the abstract methods have no place for."""
@@ -55,7 +56,12 @@ class InfoSessionManager(Store, ABC):
 
     @abstractmethod
     async def add_subscription(self, id: str, uri: str) -> None:
-        """Subscribe the session to the resource. Idempotent; a session may have any number."""
+        """Subscribe the session to the resource. Idempotent.
+
+        Raises:
+            LimitReachedError: The session has as many subscriptions as the manager allows.
+
+        """
 
     @abstractmethod
     async def delete(self, id: str) -> None:
@@ -136,7 +142,25 @@ class InfoSessionManager(Store, ABC):
             meta = {**stored, _CONTEXT: {**stored[_CONTEXT], "initialized": initialized}}
             await self.set_client_info(id, {**info, "_meta": meta})
 
+    async def surplus(self, principal: str, *, keep: int) -> list[str]:
+        """Return ids of the principal's sessions beyond the `keep` that were used last, at most a hundred.
+
+        The default returns none: a user's sessions are not counted.
+        """
+        del principal, keep
+        return []
+
     async def sweep(self, *, limit: int = 100) -> int:
-        """Remove at most `limit` expired sessions, and return the number removed."""
+        """Remove at most `limit` expired sessions, and return the number removed.
+
+        A session with very many subscriptions goes in several calls. Its removed rows are counted then.
+        """
         del limit
         return 0
+
+
+def too_many_subscriptions(most: int) -> LimitReachedError:
+    """Return the error of a session that has as many subscriptions as it may have."""
+    return LimitReachedError(
+        f"the session has {most} subscriptions, the most (TMCP_MAX_SUBSCRIPTIONS): unsubscribe from some"
+    )

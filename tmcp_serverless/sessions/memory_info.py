@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tmcp_serverless.sessions.info import InfoSessionManager
+from tmcp_serverless.sessions.info import InfoSessionManager, too_many_subscriptions
 from tmcp_serverless.sessions.records import ANONYMOUS, Json, SessionRecord
 
 if TYPE_CHECKING:
     from tmcp_serverless.sessions.streams import StreamSessionManager
 
 __all__ = ["InMemoryInfoSessionManager"]
+
+_SURPLUS_ROWS = 100
 
 
 class InMemoryInfoSessionManager(InfoSessionManager):
@@ -25,11 +27,19 @@ class InMemoryInfoSessionManager(InfoSessionManager):
     Args:
         idle_seconds: The time that an unused session is kept.
         streams: The manager of the sessions' streams. It deletes an expired session's stream and messages.
+        max_subscriptions: The most subscriptions of one session.
 
     """
 
-    def __init__(self, *, idle_seconds: float = 86_400, streams: StreamSessionManager | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        idle_seconds: float = 86_400,
+        streams: StreamSessionManager | None = None,
+        max_subscriptions: int = 1_000,
+    ) -> None:
         self._idle_seconds = idle_seconds
+        self._max_subscriptions = max_subscriptions
         self._streams = streams
         self._records: dict[str, SessionRecord] = {}
         self._seen_at: dict[str, float] = {}
@@ -37,6 +47,7 @@ class InMemoryInfoSessionManager(InfoSessionManager):
         self._client_capabilities: dict[str, Json] = {}
         self._log_level: dict[str, str] = {}
         self._subscriptions: defaultdict[str, set[str]] = defaultdict(set)
+        self._subscribed: Counter[str] = Counter()
 
     async def get_client_info(self, id: str) -> Json | None:
         """Return the client's `Implementation` object."""
@@ -71,12 +82,19 @@ class InMemoryInfoSessionManager(InfoSessionManager):
 
     async def add_subscription(self, id: str, uri: str) -> None:
         """Subscribe the session."""
-        if id in self._records:
-            self._subscriptions[uri].add(id)
+        if id not in self._records or id in self._subscriptions.get(uri, ()):
+            return
+        if self._subscribed[id] >= self._max_subscriptions:
+            raise too_many_subscriptions(self._max_subscriptions)
+        self._subscriptions[uri].add(id)
+        self._subscribed[id] += 1
 
     async def remove_subscription(self, id: str, uri: str) -> None:
         """Remove the subscription."""
-        self._subscriptions[uri].discard(id)
+        if id not in self._subscriptions.get(uri, ()):
+            return
+        self._subscriptions[uri].remove(id)
+        self._subscribed[id] -= 1
         if not self._subscriptions[uri]:
             del self._subscriptions[uri]
 
@@ -92,6 +110,12 @@ class InMemoryInfoSessionManager(InfoSessionManager):
             table.pop(id, None)
         for uri in [uri for uri, ids in self._subscriptions.items() if id in ids]:
             await self.remove_subscription(id, uri)
+        self._subscribed.pop(id, None)
+
+    async def surplus(self, principal: str, *, keep: int) -> list[str]:
+        """Return the principal's sessions that were not used for the longest time, beyond so many."""
+        own = [id for id, record in self._records.items() if record.principal == principal]
+        return sorted(own, key=self._seen_at.__getitem__, reverse=True)[keep : keep + _SURPLUS_ROWS]
 
     async def initialize(self, id: str, record: SessionRecord, *, only_if_exists: bool = False) -> bool:
         """Store the session."""

@@ -14,11 +14,12 @@ from tmcp_serverless.sessions.addresses import (
     LISTEN_LEASES,
     checked_session_ids,
     is_private,
+    kind_bounds,
     refuse_reserved_id,
 )
 from tmcp_serverless.sessions.pump import Page, Pump, Turns
 from tmcp_serverless.sessions.records import CloseReason, Cursor, StoredEvent, refuse_nul
-from tmcp_serverless.sessions.streams import StreamSessionManager
+from tmcp_serverless.sessions.streams import INBOX_ROWS, StreamSessionManager, full_inboxes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,6 +100,7 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         retention_bytes: The most bytes of one mailbox that are kept; its last message is always kept.
         unused_seconds: The time that the cursor of a session without a stream is kept; longer than sessions
             live.
+        inbox_bytes: The most bytes that a client's replies take in all inboxes of its session together.
 
     """
 
@@ -109,7 +111,9 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         retention_rows: int = 10_000,
         retention_bytes: int = 64 * 1024 * 1024,
         unused_seconds: float = 604_800,
+        inbox_bytes: int = 32 * 1024 * 1024,
     ) -> None:
+        self._inbox_bytes = inbox_bytes
         self._retention_seconds = retention_seconds
         self._retention_rows = retention_rows
         self._retention_bytes = retention_bytes
@@ -219,11 +223,17 @@ class InMemoryStreamSessionManager(StreamSessionManager):
         return sum(1 for _ in islice((id for id in held if id != besides), at_most))
 
     async def append(
-        self, id: str, data: str, *, after: str | None = None, create: bool = True
+        self,
+        id: str,
+        data: str,
+        *,
+        after: str | None = None,
+        create: bool = True,
+        siblings: int | None = None,
     ) -> str | None:
         """Append a message to one mailbox and return its cursor."""
         refuse_nul(data)
-        if not create and id not in self._mailboxes:
+        if (not create or siblings is not None) and not self._may_append(id, siblings or 0):
             return None
         box = self._mailboxes[id]
         if after is not None:
@@ -234,6 +244,16 @@ class InMemoryStreamSessionManager(StreamSessionManager):
             box.last = number - 1
         await self.send([id], data)
         return str(Cursor(box.last, 0))
+
+    def _may_append(self, id: str, siblings: int) -> bool:
+        low, high = kind_bounds(id)
+        kind = [box for key, box in self._mailboxes.items() if low <= key < high]
+        # A cancellation is short, and finds room where replies do not any more.
+        more = 2 if siblings else 1
+        rows = sum(len(box.messages) for box in kind)
+        if rows >= INBOX_ROWS * more or sum(box.size for box in kind) >= self._inbox_bytes * more:
+            raise full_inboxes(self._inbox_bytes)
+        return id in self._mailboxes or len(kind) < siblings
 
     async def send(self, sessions: Iterable[str] | None, data: str) -> None:
         """Append the message and wake the streams that it concerns."""

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tmcp_serverless.closable import Store
+from tmcp_serverless.errors import LimitReachedError
 from tmcp_serverless.sessions.send_order import SendOrder
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.records import StreamController
 
-__all__ = ["StreamSessionManager"]
+__all__ = ["INBOX_ROWS", "StreamSessionManager", "full_inboxes"]
+
+INBOX_ROWS = 1_000
+"""The most messages that wait, or have just been read, in all inboxes of a session together."""
 
 _LOOK_SECONDS = 5.0
 """The interval at which the default `stand_by` checks if the stream is free."""
@@ -115,7 +119,13 @@ class StreamSessionManager(Store, ABC):
         """
 
     async def append(
-        self, id: str, data: str, *, after: str | None = None, create: bool = True
+        self,
+        id: str,
+        data: str,
+        *,
+        after: str | None = None,
+        create: bool = True,
+        siblings: int | None = None,
     ) -> str | None:
         """Append a message to one mailbox and return its cursor.
 
@@ -123,13 +133,22 @@ class StreamSessionManager(Store, ABC):
         the first message. With it, that writer may append the same message again when the first result is
         unknown: that changes nothing.
 
-        `create`: false to append only to a mailbox that exists, as to an inbox of a request that is running.
-        If there is none, nothing is appended and the result is `None`. It is not given together with `after`.
+        `create`: false to append only to a mailbox that is read, or was a moment ago, as the inbox of a
+        request that is running. If there is none, nothing is appended and the result is `None`.
+
+        `siblings`: with it, a mailbox is made only if the session has fewer of the same kind: private ones
+        with the same address up to the first dot. If it has as many, the result is `None`.
+
+        Neither is given together with `after`.
+
+        Raises:
+            LimitReachedError: With `create=False` or `siblings`, the session's mailboxes of the same kind
+                hold as much as the manager allows.
 
         The default sends the message, and returns an empty cursor. A store that cannot tell if there is a
         mailbox keeps the message until it expires.
         """
-        del after, create
+        del after, create, siblings
         await self.send([id], data)
         return ""
 
@@ -168,3 +187,11 @@ class StreamSessionManager(Store, ABC):
         """Remove at most `limit` expired rows of each kind, and return the number removed."""
         del limit
         return 0
+
+
+def full_inboxes(most_bytes: int) -> LimitReachedError:
+    """Return the error of a session whose inboxes hold as much as they may."""
+    return LimitReachedError(
+        f"the replies to this session's requests take {most_bytes} bytes or {INBOX_ROWS} messages, the most "
+        "(TMCP_MAX_INBOX_BYTES): wait until some of its requests have ended"
+    )

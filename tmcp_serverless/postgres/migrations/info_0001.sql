@@ -15,6 +15,9 @@ CREATE TABLE {context} (
 
 CREATE INDEX ON {context} (idle_seconds, updated_at);
 
+-- A user's sessions. Those without a user are not counted, and pay nothing for it.
+CREATE INDEX ON {context} (principal, updated_at) WHERE principal <> '';
+
 -- TMCP's tables of single values, for operators and tools that know them. (As tables, they were copies that
 -- each `initialize` wrote, four rows for one.)
 CREATE VIEW {client_info} AS SELECT id, client_info AS value FROM {context};

@@ -56,16 +56,31 @@ WHERE subscription.value = $1 AND subscription.id >= $3 AND subscription.id < $4
     AND context.updated_at > now() - $2 * interval '1 s';
 
 -- add_subscription: idempotent; if the session exists, and it cannot be deleted until this is committed
-INSERT INTO {subscriptions} (id, value)
-SELECT id, $2 FROM (SELECT id FROM {context} WHERE id = $1 FOR KEY SHARE) AS session
-ON CONFLICT DO NOTHING;
+-- (Returns true if the session has as many as it may have, and this is not one of them.)
+WITH session AS (
+    SELECT id FROM {context} WHERE id = $1 FOR KEY SHARE
+), kept AS (
+    SELECT count(*) AS subscriptions FROM (SELECT FROM {subscriptions} WHERE id = $1 LIMIT $3) AS few
+), added AS (
+    INSERT INTO {subscriptions} (id, value) SELECT id, $2 FROM session, kept WHERE subscriptions < $3
+    ON CONFLICT DO NOTHING
+)
+SELECT subscriptions >= $3 AND NOT EXISTS (SELECT FROM {subscriptions} WHERE id = $1 AND value = $2)
+FROM session, kept;
 
 -- remove_subscription: idempotent
 DELETE FROM {subscriptions} WHERE id = $1 AND value = $2;
 
--- delete: the session, and nothing of any other
-WITH subscribed AS (DELETE FROM {subscriptions} WHERE id = $1)
-DELETE FROM {context} WHERE id = $1;
+-- delete: the session, and some of its subscriptions; returns the number of these
+WITH subscribed AS (
+    DELETE FROM {subscriptions} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {subscriptions} WHERE id = $1 LIMIT $2))
+    RETURNING id
+), session AS (DELETE FROM {context} WHERE id = $1)
+SELECT count(*) FROM subscribed;
+
+-- surplus: some of the principal's sessions in a namespace beyond those that were used last
+SELECT id FROM {context} WHERE principal = $1 AND principal <> '' AND id >= $3 AND id < $4
+ORDER BY updated_at DESC OFFSET $2 LIMIT 100;
 
 -- list: the sessions that have not expired, the last used first; of one namespace, or between '' and null of all
 SELECT id, principal, protocol_version, client_info,
@@ -100,6 +115,16 @@ WITH RECURSIVE kept (seconds) AS (
         WHERE idle_seconds = kept.seconds AND updated_at < now() - kept.seconds * interval '1 s'
         ORDER BY updated_at LIMIT $1 FOR UPDATE SKIP LOCKED
     ) AS old LIMIT $1
-), subscribed AS (DELETE FROM {subscriptions} WHERE id IN (SELECT id FROM expired)),
-context AS (DELETE FROM {context} WHERE id IN (SELECT id FROM expired) RETURNING id)
-SELECT count(*) FROM context;
+), subscribed AS (
+    -- So many of each: a session with very many goes in several sweeps, and keeps none of the others from going.
+    SELECT few.ctid, expired.id FROM expired, LATERAL (
+        SELECT ctid FROM {subscriptions} WHERE id = expired.id LIMIT $2
+    ) AS few
+), unsubscribed AS (
+    DELETE FROM {subscriptions} WHERE ctid = ANY (ARRAY(SELECT ctid FROM subscribed))
+), large AS (
+    SELECT id FROM subscribed GROUP BY id HAVING count(*) >= $2
+), context AS (
+    DELETE FROM {context} WHERE id IN (SELECT id FROM expired) AND id NOT IN (SELECT id FROM large) RETURNING id
+)
+SELECT (SELECT count(*) FROM context), (SELECT count(*) FROM large);
