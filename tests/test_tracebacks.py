@@ -14,6 +14,7 @@ from mcp.server import MCPServer
 
 from tests.support.client import Client
 from tests.support.waiting import eventually
+from tmcp_serverless import tracebacks
 
 if TYPE_CHECKING:
     from tests.support.fixtures import NewHandler
@@ -60,8 +61,10 @@ def server_of(kind: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FastMCP's loggers write by themselves; pytest listens at the root."""
+    """FastMCP's loggers write by themselves; pytest listens at the root. No traceback was left out before."""
     monkeypatch.setattr(logging.getLogger("fastmcp"), "propagate", True)
+    counted = tracebacks._tracebacks  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(tracebacks, "_tracebacks", type(counted)())
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
