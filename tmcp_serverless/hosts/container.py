@@ -12,13 +12,17 @@ import gc
 import logging
 import os
 import socket
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from tmcp_serverless.config import Settings
 from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.hosts.connections import Connections, bounded_protocol
 from tmcp_serverless.hosts.descriptors import BoundedListener, LoopErrors, raise_descriptor_limit
 from tmcp_serverless.hosts.event_loop import run
+from tmcp_serverless.http import ConnectionOptions
 
 if TYPE_CHECKING:
     from tmcp_serverless.http import ASGIApp
@@ -96,6 +100,13 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as uvicorn does, on an event loop that no error in a callback ends."""
         asyncio.get_running_loop().set_exception_handler(LoopErrors())
+        app = self.config.app
+        connections = Connections(_connection_options(app), count=getattr(app, "count", None))
+        self._connections = connections
+        self.config.http_protocol_class = bounded_protocol(self.config.http_protocol_class, connections)
+        for each in sockets or ():
+            if isinstance(each, BoundedListener):
+                each.make_room = connections.make_room
         await super().startup(sockets=sockets)
         # Modules live as long as the process. Each full collection would look through them for 50 ms.
         gc.collect()
@@ -110,6 +121,18 @@ class DrainingServer(uvicorn.Server):
             except Exception:
                 logger.exception("draining failed; what is open is cut off at the end of the grace period")
         await super().shutdown(sockets=sockets)
+        self._connections.close()
+
+
+def _connection_options(app: object) -> ConnectionOptions:
+    """Return the options of the application, or, if it is another's that contains ours, the environment's."""
+    options = getattr(app, "connection_options", None)
+    if options is not None:
+        return options
+    settings = Settings.load()
+    return ConnectionOptions(
+        **{each.name: getattr(settings, each.name) for each in fields(ConnectionOptions)}
+    )
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
