@@ -48,6 +48,9 @@ class SettingsOverrides(TypedDict, total=False):
     max_body_bytes: int
     max_body_values: int
     max_batch: int
+    max_connections: int | None
+    max_bytes_in_flight: int
+    client_seconds: float
     defer_seconds: float
     stream_max_seconds: float | None
     function_streams: int | None
