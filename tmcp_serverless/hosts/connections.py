@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
     _Protocol = object
 
-__all__ = ["Connections", "bounded_protocol"]
+__all__ = ["BoundedProtocol", "Connections", "bounded_protocol"]
 
 logger = logging.getLogger(__name__)
 

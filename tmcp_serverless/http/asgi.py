@@ -27,6 +27,7 @@ __all__ = [
     "Message",
     "Receive",
     "Request",
+    "Room",
     "Scope",
     "Send",
     "as_routed",
