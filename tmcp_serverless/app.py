@@ -13,7 +13,15 @@ from tmcp_serverless.exits import ExitError, is_end_of
 from tmcp_serverless.handshake.http_sse import HttpSseTransport
 from tmcp_serverless.handshake.streamable_http import HttpTransport
 from tmcp_serverless.hosts.stopping import Stopping
-from tmcp_serverless.http import ERAS, Entrance, HttpOptions, OriginPolicy, as_routed, path_of
+from tmcp_serverless.http import (
+    ERAS,
+    ConnectionOptions,
+    Entrance,
+    HttpOptions,
+    OriginPolicy,
+    as_routed,
+    path_of,
+)
 from tmcp_serverless.modern.bus import StreamSubscriptionBus
 from tmcp_serverless.modern.transport import ModernOptions, ModernTransport
 from tmcp_serverless.mounting import WELL_KNOWN, Mounted
@@ -38,7 +46,7 @@ _GONE_SECONDS = 1.0
 _NORMAL_CLOSURE = 1000
 """RFC 6455, section 7.4.1."""
 
-Options = TypeVar("Options", HttpOptions, ModernOptions)
+Options = TypeVar("Options", ConnectionOptions, HttpOptions, ModernOptions)
 
 
 class Transports:
@@ -70,6 +78,7 @@ class Transports:
             allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins
         )
         options = _options(settings, HttpOptions)
+        self.connection_options = _options(settings, ConnectionOptions)
         self.handshake = HttpTransport(
             runtime,
             session_manager=managers,
@@ -157,6 +166,12 @@ class App:
     ) -> None:
         self.drain = transports.drain
         """Ends the open streams; a host calls it before it stops."""
+
+        self.connection_options = transports.connection_options
+        """The bounds of connections; `serve` keeps them."""
+
+        self.count = None if observer is None else observer.count
+        """Counts an event outside of requests for the metrics, by its name; `None` without an observer."""
 
         self.path = path or "/"
         """The path of the MCP endpoint."""

@@ -198,6 +198,28 @@ class Settings(BaseModel):
     max_inbox_bytes: int = Field(default=32 * 1024 * 1024, gt=0)
     """The most bytes that a client's replies to server requests take in a session. More are a 429."""
 
+    max_connections: int | None = Field(default=None, ge=8)
+    """The most connections of clients that a container's process has open.
+
+    Beyond it the connection that waits longest without a request is closed. If every connection has one, a
+    new one is answered with 503. The default is three quarters of the files that the process may open, or
+    more.
+    """
+
+    max_bytes_in_flight: int = Field(default=128 * 1024 * 1024, ge=1024 * 1024)
+    """The most bytes of requests and unread responses in a container's process.
+
+    Beyond it a body is refused with 503, and the transfers that stand still for longest are cut off. One body
+    alone is always accepted. Set about a quarter of the process's memory.
+    """
+
+    client_seconds: float = Field(default=30.0, ge=0.1, le=3_600)
+    """The time that a client of a container has for the head of a request.
+
+    It is also the time in which a client has to send 16 KiB of a body, or read 16 KiB of a response, or all
+    of it. Then its connection is closed.
+    """
+
     defer_seconds: float = Field(default=5.0, ge=0, le=_LONGEST_SECONDS)
     """A request that runs for longer is answered with an event stream."""
 

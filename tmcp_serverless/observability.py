@@ -123,6 +123,11 @@ class Observer:
 
         return watched
 
+    def count(self, what: str) -> None:
+        """Count an event outside of requests. It has no era."""
+        if self._metrics is not None:
+            self._flush({what: ("Count", 1)})
+
     def _counting(self, send: Send, seen: _Seen) -> Send:
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -168,9 +173,13 @@ class Observer:
             return
         # Nothing is awaited between here and the flush, so requests do not mix.
         self._metrics.add_dimension(name="era", value=seen.fields["era"])
+        self._flush(measured)
+
+    def _flush(self, measured: dict[str, tuple[str, float]]) -> None:
         if self._constant:
             # CloudWatch takes ASCII.
-            self._metrics.add_dimension(name="namespace", value=quote(seen.fields["namespace"], safe=_SAFE))
+            namespace = quote(self._constant["namespace"], safe=_SAFE)
+            self._metrics.add_dimension(name="namespace", value=namespace)
         for name, (unit, value) in measured.items():
             self._metrics.add_metric(name=name, unit=unit, value=value)
         self._metrics.flush_metrics()

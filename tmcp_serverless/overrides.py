@@ -51,6 +51,9 @@ class SettingsOverrides(TypedDict, total=False):
     max_subscriptions: int
     max_sessions: int
     max_inbox_bytes: int
+    max_connections: int | None
+    max_bytes_in_flight: int
+    client_seconds: float
     defer_seconds: float
     stream_max_seconds: float | None
     function_streams: int | None

@@ -139,6 +139,7 @@ class PostResponse:
                 await self._journal.settle()
             return
         answers = [data for data, _ in self._queue]
+        self._queue.clear()  # The response is part of a reference cycle, and long answers would wait for it.
         body = b"[" + b",".join(answers) + b"]" if self._batch else answers[0]
         await self._client.start(200, [(b"content-type", b"application/json"), *self._headers])
         await self._client.end(body)

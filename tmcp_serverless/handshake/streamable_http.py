@@ -104,8 +104,8 @@ class HttpTransport(HandshakeTransport):
             raise HttpProblem(
                 406, "Not Acceptable: Client must accept both application/json and text/event-stream"
             )
-        body = await request.body(limit_bytes=self._options.max_body_bytes)
-        message = await parse(body, self._options)
+        # The body is in no variable: it would stay in memory for as long as the request runs.
+        message = await parse(await request.body(limit_bytes=self._options.max_body_bytes), self._options)
         if type(message) is list:
             await self._batch(request, send, message)
             return

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import gc
 import logging
 import os
 import socket
+import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from tmcp_serverless.config import Settings
 from tmcp_serverless.errors import ConfigurationError
+from tmcp_serverless.hosts.connections import Connections, bounded_protocol
 from tmcp_serverless.hosts.descriptors import BoundedListener, LoopErrors, raise_descriptor_limit
 from tmcp_serverless.hosts.event_loop import run
+from tmcp_serverless.http import ConnectionOptions
 
 if TYPE_CHECKING:
     from tmcp_serverless.http import ASGIApp
@@ -38,6 +44,9 @@ _KEEP_ALIVE_SECONDS = 620
 """Longer than load balancers keep an idle connection (AWS 60 s, Google 600 s). If the server closes first
 while a request is on its way, the client gets a 502."""
 
+
+_M_MMAP_THRESHOLD = -3
+"""Of `malloc.h`."""
 
 _EVERYWHERE = {"", "*", "::"}
 _NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
@@ -73,6 +82,7 @@ def serve(
         ConfigurationError: `PORT` is no port number, or nothing can listen there.
     """
     raise_descriptor_limit()
+    _return_memory()
     port = _port() if port is None else port
     config = configure(app, host=host, port=port, **overrides)
     elsewhere = config.uds is not None or config.fd is not None
@@ -96,6 +106,13 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as uvicorn does, on an event loop that no error in a callback ends."""
         asyncio.get_running_loop().set_exception_handler(LoopErrors())
+        app = self.config.app
+        connections = Connections(_connection_options(app), count=getattr(app, "count", None))
+        self._connections = connections
+        self.config.http_protocol_class = bounded_protocol(self.config.http_protocol_class, connections)
+        for each in sockets or ():
+            if isinstance(each, BoundedListener):
+                each.make_room = connections.make_room
         await super().startup(sockets=sockets)
         # Modules live as long as the process. Each full collection would look through them for 50 ms.
         gc.collect()
@@ -110,6 +127,28 @@ class DrainingServer(uvicorn.Server):
             except Exception:
                 logger.exception("draining failed; what is open is cut off at the end of the grace period")
         await super().shutdown(sockets=sockets)
+        self._connections.close()
+
+
+def _return_memory() -> None:
+    """Let glibc return blocks of 256 KiB and more to the system as soon as they are freed.
+
+    By default it keeps blocks of up to 32 MiB once it has freed one, and long bodies fragment its heap.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # musl has no such function.
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 256 * 1024)
+
+
+def _connection_options(app: object) -> ConnectionOptions:
+    """Return the options of the application, or, if it is another's that contains ours, the environment's."""
+    options = getattr(app, "connection_options", None)
+    if options is not None:
+        return options
+    settings = Settings.load()
+    return ConnectionOptions(
+        **{each.name: getattr(settings, each.name) for each in fields(ConnectionOptions)}
+    )
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

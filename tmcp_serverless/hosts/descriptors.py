@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -12,9 +13,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Callable
 
-__all__ = ["BoundedListener", "LoopErrors", "bounded", "connection_descriptors", "raise_descriptor_limit"]
+__all__ = [
+    "BoundedListener",
+    "LoopErrors",
+    "bounded",
+    "connection_descriptors",
+    "most_connections",
+    "raise_descriptor_limit",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +32,9 @@ _MOST = 65_536
 _RESERVE_MOST = 256
 _RESERVE_SHARE = 8
 """One of 8 descriptors, 256 at most, are for the database, files and imports."""
+
+_ACCEPTED_AT_ONCE = 8
+"""Connections that are accepted before the event loop opens them. asyncio would take thousands."""
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _WARNING_SECONDS = 60.0
@@ -45,20 +56,38 @@ def raise_descriptor_limit() -> None:
 class BoundedListener(socket.socket):
     """A listening socket that leaves the process some descriptors.
 
-    Connections beyond that wait in the socket's backlog. asyncio accepts again after a second.
+    Beyond that `make_room` closes a connection. Without it, or if it closes none, connections wait in the
+    socket's backlog, and asyncio accepts again after a second.
     """
+
+    make_room: Callable[[], bool] | None = None
+    """Closes an idle connection; `False` if there is none."""
+
+    _accepted = 0
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection.
 
         Raises:
+            BlockingIOError: The event loop has to open or close connections first.
             OSError: EMFILE, if only the reserve is left.
         """
+        if self.make_room is not None:
+            if self._accepted >= _ACCEPTED_AT_ONCE:
+                raise BlockingIOError(errno.EAGAIN, "others are being opened")
+            if not self._accepted:
+                asyncio.get_running_loop().call_soon(self._begin_again)
+            self._accepted += 1
         lowest_free = os.dup(self.fileno())
         os.close(lowest_free)
         if lowest_free >= connection_descriptors():
+            if self.make_room is not None and self.make_room():
+                raise BlockingIOError(errno.EAGAIN, "another one is being closed")
             raise OSError(errno.EMFILE, "the descriptors that are left are no connections'")
         return super().accept()
+
+    def _begin_again(self) -> None:
+        self._accepted = 0
 
 
 def bounded(listener: socket.socket) -> BoundedListener:
@@ -76,6 +105,12 @@ def connection_descriptors() -> float:
     if soft == resource.RLIM_INFINITY:
         return float("inf")
     return soft - min(_RESERVE_MOST, soft // _RESERVE_SHARE)
+
+
+def most_connections() -> float:
+    """Return the number of connections that leave another reserve: some are accepted and not yet open."""
+    descriptors = connection_descriptors()
+    return descriptors - min(_RESERVE_MOST, descriptors // _RESERVE_SHARE)
 
 
 class LoopErrors:

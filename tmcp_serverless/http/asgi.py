@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from tmcp_serverless.errors import ConfigurationError, TmcpError
 from tmcp_serverless.http.client_stream import ClientStream
@@ -19,6 +19,7 @@ __all__ = [
     "METHOD_NOT_FOUND",
     "OBSERVED_EXTENSION",
     "PARSE_ERROR",
+    "ROOM_EXTENSION",
     "STOPPED",
     "ASGIApp",
     "Headers",
@@ -26,6 +27,7 @@ __all__ = [
     "Message",
     "Receive",
     "Request",
+    "Room",
     "Scope",
     "Send",
     "as_routed",
@@ -58,10 +60,16 @@ STOPPED = "The instance that ran this request was stopped; call again"
 OBSERVED_EXTENSION = "tmcp_serverless.observed"
 """Key in the ASGI scope's `extensions` for the callback of the request's observer."""
 
+ROOM_EXTENSION = "tmcp_serverless.room"
+"""Key in the ASGI scope's `extensions` for the `Room` of the request's connection."""
+
 _NOT_WANTED = re.compile(r"q\s*=\s*0(\.0*)?")
 """Weight of a media type that a client does not accept (RFC 9110, section 12.4.2)."""
 
 _JSON: Headers = [(b"content-type", b"application/json")]
+
+_SMALL_BYTES = 16 * 1024
+"""A shorter body is read without asking for room."""
 
 _HAVE_ONE_VALUE = frozenset({"content-type", "last-event-id", "mcp-protocol-version", "mcp-session-id"})
 """Headers that mean nothing with two values."""
@@ -108,6 +116,11 @@ _NOT_READY = HttpProblem(
 )
 
 
+_NO_ROOM = (
+    "The bodies and responses that are on their way take all of TMCP_MAX_BYTES_IN_FLIGHT; try again later"
+)
+
+
 def refusal_of(error: TmcpError) -> HttpProblem:
     """Return the response to a request that failed with this error. The log has the reason."""
     return _NOT_READY if isinstance(error, ConfigurationError) else _UNAVAILABLE
@@ -149,6 +162,14 @@ def as_routed(scope: Scope, paths: Collection[str]) -> Scope:
     return {**scope, "path": scope["path"].rstrip("/") if path else f"{scope['path'].rstrip('/')}/"}
 
 
+class Room(Protocol):
+    """Room for bodies in the memory of a process."""
+
+    def admits(self, declared: int) -> bool:
+        """Return `True` if a body of so many bytes may be read."""
+        ...
+
+
 class Request:
     """HTTP request: its method, its headers, and its body on demand.
 
@@ -178,11 +199,15 @@ class Request:
         """Read the body.
 
         Raises:
-            HttpProblem: 413 when the body is longer than the limit, 400 when the client left before its end.
+            HttpProblem: 413 when the body is longer than the limit, 400 when the client left before its end,
+                503 when other bodies and responses leave no room for it.
 
         """
-        if _is_more_than(self.headers.get("content-length", ""), limit_bytes):
+        declared = self.headers.get("content-length", "")
+        if _is_more_than(declared, limit_bytes):
             raise self._too_large(limit_bytes)
+        if _is_more_than(declared, _SMALL_BYTES):
+            self._ask_for_room(int(declared))
         message = await self.receive()
         if message["type"] == "http.disconnect":
             raise HttpProblem(400, "The client left before the end of the body")
@@ -199,7 +224,14 @@ class Request:
             chunks += message.get("body", b"")
             if len(chunks) > limit_bytes:
                 raise self._too_large(limit_bytes)
+            self._ask_for_room(len(chunks))
         return bytes(chunks)
+
+    def _ask_for_room(self, length: int) -> None:
+        room: Room | None = (self.scope.get("extensions") or {}).get(ROOM_EXTENSION)
+        if room is not None and not room.admits(length):
+            note(self.scope, "RefusedBodies")
+            raise HttpProblem(503, _NO_ROOM, code=INTERNAL_ERROR, headers=[(b"retry-after", b"1")])
 
     async def receive(self) -> Message:
         """Return the next ASGI message. A client counts as gone if the server raises an error."""

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tmcp_serverless.http.asgi import Scope
 
-__all__ = ["NO_END_SECONDS", "PLATFORM_EXTENSION", "HttpOptions", "Platform", "token_seconds"]
+__all__ = [
+    "NO_END_SECONDS",
+    "PLATFORM_EXTENSION",
+    "ConnectionOptions",
+    "HttpOptions",
+    "Platform",
+    "token_seconds",
+]
 
 NO_END_SECONDS = 100 * 365 * 86_400.0
 """Seconds that no stream outlasts, and that an event loop can still add to now."""
@@ -85,6 +92,15 @@ class HttpOptions:
     buffered_wait_seconds: float = 20.0
     replay: bool = True
     retry_milliseconds: int = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionOptions:
+    """Options of a container's connections, explained in `Settings`."""
+
+    max_connections: int | None = None
+    max_bytes_in_flight: int = 128 * 1024 * 1024
+    client_seconds: float = 30.0
 
 
 def token_seconds(scope: Scope) -> float:
