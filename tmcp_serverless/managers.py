@@ -39,26 +39,7 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
     if not settings.has_database:
         alone = "" if settings.namespace is None else ", and TMCP_NAMESPACE is of no use"
         logger.warning("TMCP_DATABASE_URL is not set: sessions stay in the memory of this process%s", alone)
-        from tmcp_serverless.sessions import (  # only without a database
-            InMemoryEventTopic,
-            InMemoryInfoSessionManager,
-            InMemoryKeyStore,
-            InMemoryStreamSessionManager,
-        )
-
-        streams = InMemoryStreamSessionManager(
-            unused_seconds=unused_seconds, inbox_bytes=settings.max_inbox_bytes
-        )
-        return SessionManagers(
-            streams=streams,
-            info=InMemoryInfoSessionManager(
-                idle_seconds=settings.session_idle_seconds,
-                streams=streams,
-                max_subscriptions=settings.max_subscriptions,
-            ),
-            events=InMemoryEventTopic(),
-            keys=InMemoryKeyStore(),
-        )
+        return _in_memory(settings, unused_seconds=unused_seconds)
     from tmcp_serverless.postgres import (  # only with a database
         PostgresInfoSessionManager,
         PostgresKeyStore,
@@ -90,6 +71,29 @@ def managers_for(settings: Settings, *, namespace: str | None = None) -> Session
         events=streams.events,
         keys=PostgresKeyStore(database, create=settings.create_tables, namespace=namespace),
         resources=(database,),
+    )
+
+
+def _in_memory(settings: Settings, *, unused_seconds: float) -> SessionManagers:
+    from tmcp_serverless.sessions import (  # only without a database
+        InMemoryEventTopic,
+        InMemoryInfoSessionManager,
+        InMemoryKeyStore,
+        InMemoryStreamSessionManager,
+    )
+
+    streams = InMemoryStreamSessionManager(
+        unused_seconds=unused_seconds, inbox_bytes=settings.max_inbox_bytes
+    )
+    return SessionManagers(
+        streams=streams,
+        info=InMemoryInfoSessionManager(
+            idle_seconds=settings.session_idle_seconds,
+            streams=streams,
+            max_subscriptions=settings.max_subscriptions,
+        ),
+        events=InMemoryEventTopic(),
+        keys=InMemoryKeyStore(),
     )
 
 

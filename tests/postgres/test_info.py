@@ -31,13 +31,13 @@ RECORD = SessionRecord(
     log_level="info",
 )
 
-SETTERS: dict[str, tuple[Any, tuple[str, Any]]] = {
+SETTERS: dict[str, tuple[Any, tuple[str, *tuple[Any, ...]]]] = {
     "set_client_info": ({"name": "late"}, ("set_client_info", '{"name": "late"}')),
     "set_client_capabilities": ({"sampling": {}}, ("set_client_capabilities", '{"sampling": {}}')),
     "set_log_level": ("error", ("update", "error")),
     "add_subscription": ("a://1", ("add_subscription", "a://1", 1_000)),
 }
-"""What a request can set: the method, its value, and the statement with its first parameter."""
+"""What a request can set: the method, its value, and the statement with its parameters."""
 
 
 @pytest.fixture

@@ -123,18 +123,21 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         self._standbys = Standbys(
             self._statements, lease_seconds=lease_seconds, look_seconds=heartbeat_seconds
         )
+        self._doorbell = self._new_doorbell(doorbell, heartbeat_seconds, linger_seconds)
+        self._reader = Reader(self._statements, self._doorbell)
+
+    def _new_doorbell(self, mode: DoorbellMode, tick_seconds: float, linger_seconds: float) -> Doorbell:
         heartbeats = Heartbeats(self._statements, self._streams)
-        self._doorbell = Doorbell(
-            database,
-            mode=doorbell,
+        return Doorbell(
+            self._statements.database,
+            mode=mode,
             tick=heartbeats.beat,
             look=heartbeats.look,
             gone=heartbeats.give_up,
-            tick_seconds=heartbeat_seconds,
-            patience_seconds=lease_seconds,
+            tick_seconds=tick_seconds,
+            patience_seconds=self._lease_seconds,
             linger_seconds=linger_seconds,
         )
-        self._reader = Reader(self._statements, self._doorbell)
 
     async def prepare(self, id: str) -> None:
         """Make the session's mailbox. Its broadcasts begin here."""
