@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -162,3 +164,56 @@ def test_a_handler_warns_once_of_a_variable_that_nothing_reads(
         create_handler(small_server(), settings=Settings())
     said = [record.getMessage() for record in caplog.records if "no setting" in record.getMessage()]
     assert said == ["TMCP_ALLOWED_HOST is no setting; is TMCP_ALLOWED_HOSTS meant?"]
+
+
+SECRET = "S3cret-" * 8
+HOLDS_A_SECRET = re.compile(r"(^|_)(url|urls|dsn|key|keys|password|token)($|_)")
+
+
+def all_shown(settings: Settings) -> str:
+    """Return everything that a settings object may be printed or stored as."""
+    shown = [repr(settings), str(settings), settings.model_dump_json(), repr(settings.model_dump())]
+    shown += [
+        json.dumps(settings.model_dump(mode="json", by_alias=True)),
+        repr(dict(settings.__repr_args__())),
+    ]
+    return "\n".join(shown)
+
+
+def secrets_of(fields: dict[str, Any]) -> list[str]:
+    """The settings that hold a secret, by their names, or by how they are declared."""
+    return [name for name, field in fields.items() if HOLDS_A_SECRET.search(name) or field.repr is False]
+
+
+@pytest.mark.parametrize("name", secrets_of(Settings.fields_by_name()))
+@pytest.mark.parametrize("url", [f"postgresql://u:{SECRET}@h/d", f"host=h password={SECRET}"])
+def test_no_setting_with_a_secret_is_shown(name: str, url: str) -> None:
+    given: Any = {name: SECRET if "key" in name else url}
+    settings = Settings(**given)
+    assert SECRET in str(getattr(settings, name)), "the attribute has it"
+    assert SECRET not in all_shown(settings)
+    assert SECRET in str(getattr(settings.but(path="/other"), name)), "copies have it too"
+    assert SECRET not in all_shown(settings.but(path="/other").with_url_from("elsewhere"))
+
+
+def test_the_secrets_are_these_and_a_new_one_is_found_by_its_name() -> None:
+    assert secrets_of(Settings.fields_by_name()) == ["database_url", "listen_url", "request_state_keys"]
+
+
+def test_a_setting_that_is_not_given_is_shown_as_that() -> None:
+    assert Settings().model_dump()["database_url"] is None
+    assert Settings().model_dump()["request_state_keys"] == ()
+
+
+@pytest.mark.parametrize("name", secrets_of(Settings.fields_by_name()))
+def test_no_error_about_a_setting_shows_its_secret(name: str) -> None:
+    given: Any = {name: {"not": f"a {SECRET}"}}
+    with pytest.raises(ConfigurationError, match=name) as error:
+        Settings(**given)
+    assert SECRET not in str(error.value)
+
+
+def test_settings_on_top_of_others_keep_what_was_given_by_another_name() -> None:
+    settings = Settings(schema="tenant", allowed_hosts=["a", "b"]).but(path="/other")
+    assert (settings.schema_name, settings.allowed_hosts, settings.path) == ("tenant", ("a", "b"), "/other")
+    assert settings.model_fields_set == {"schema_name", "allowed_hosts", "path"}

@@ -183,17 +183,25 @@ async def test_a_database_that_is_away_is_not_ready_and_heals(
     await handler.aclose()
 
 
-async def test_a_wrong_setting_is_not_ready_and_only_the_log_says_which(
-    server: MCPServer, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        ("h/d?sslmode=verify-ca&sslrootcert=/hidden.pem", "is wrong"),
+        ("h/d?passfile=/hidden", "is wrong"),
+        ("h/d?target_session_attrs=hidden", "does not work"),
+        ("h..hidden/d", "is not a Postgres connection string"),
+    ],
+)
+async def test_a_wrong_setting_is_not_ready_and_is_named_without_its_value(
+    server: MCPServer, caplog: pytest.LogCaptureFixture, place: str, fault: str
 ) -> None:
-    handler = create_handler(
-        server, database_url="postgresql://somebody:hidden@h/d?sslmode=verify-ca&sslrootcert=/none.pem"
-    )
+    handler = create_handler(server, database_url=f"postgresql://somebody:secret@{place}")
     status, problem, message = said(await ask(handler.app, "/readyz"))
     assert (status, problem) == (503, "configuration")
-    assert "TMCP_DATABASE_URL" not in message
+    assert message.startswith(f"TMCP_DATABASE_URL {fault};")
     assert "TMCP_DATABASE_URL" in caplog.text
-    assert "hidden" not in caplog.text + message
+    assert "hidden" not in message
+    assert "secret" not in caplog.text + message
 
 
 async def test_a_database_that_does_not_answer_is_given_up_in_time(

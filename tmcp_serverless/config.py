@@ -11,8 +11,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FieldSerializationInfo,
     PrivateAttr,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    field_serializer,
 )
 
 from tmcp_serverless import forms
@@ -56,7 +59,8 @@ class Settings(BaseModel):
     """Everything that can be configured.
 
     `Settings(...)` is what is given, with defaults for the rest; the environment is not read. `Settings.load`
-    reads each field from `TMCP_<FIELD>` where it is not given.
+    reads each field from `TMCP_<FIELD>` where it is not given. `repr`, `model_dump` and
+    `model_dump_json` hide connection strings and keys; the attributes have them.
 
     Raises:
         ConfigurationError: A value is not of its setting's kind, or there is no such setting.
@@ -287,6 +291,18 @@ class Settings(BaseModel):
         """Return the fields by the names that they are given by."""
         return {field.alias or name: field for name, field in cls.model_fields.items()}
 
+    @field_serializer("*", mode="wrap")
+    def _without_secrets(
+        self, value: Any, handler: SerializerFunctionWrapHandler, info: FieldSerializationInfo
+    ) -> Any:
+        """Hide in dumps the settings that `repr` hides."""
+        field = type(self).model_fields[info.field_name]
+        return handler(value) if field.repr else forms.hidden(value)
+
+    @classmethod
+    def _attributes(cls) -> dict[str, str]:
+        return {field.alias or name: name for name, field in cls.model_fields.items()}
+
     @property
     def has_database(self) -> bool:
         """Whether any setting names a database."""
@@ -333,7 +349,12 @@ class Settings(BaseModel):
             ConfigurationError: A value is not of its setting's kind, or there is no such setting.
 
         """
-        together: dict[str, Any] = {**self.model_dump(exclude_unset=True, by_alias=True), **overrides}
+        given = {
+            name: getattr(self, field)
+            for name, field in self._attributes().items()
+            if field in self.model_fields_set
+        }
+        together: dict[str, Any] = {**given, **overrides}
         return type(self)(**together).with_url_from(self._url_setting)
 
     def with_url_from(self, setting: str) -> Self:

@@ -30,6 +30,7 @@ __all__ = [
     "check_schema",
     "clash_of_paths",
     "explained",
+    "hidden",
     "hint",
     "split",
 ]
@@ -48,11 +49,19 @@ _ALLOWED_ORIGIN = re.compile(rf"\*|null|[a-z][a-z0-9+.-]*://{_HOST}", re.IGNOREC
 _LEGACY = ("sse_", "message_")
 _ADVICE = "change path, sse_path or message_path, or set disable_legacy_sse"
 _SHORTEST_KEY_BYTES = 32
+_STARS = "**********"
 
 
 def split(value: Any) -> Any:
     """Return the parts of a text with commas; any other value as it is."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def hidden(value: Any) -> Any:
+    """Return stars in the place of a secret text, or of each of several; `None` as it is."""
+    if isinstance(value, tuple):
+        return tuple(map(hidden, value))
+    return value and _STARS
 
 
 def check_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:

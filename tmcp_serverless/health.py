@@ -1,7 +1,8 @@
 """Health checks of platforms: liveness of the process (`/healthz`), readiness of its database (`/readyz`).
 
 Both are outside of authentication, and of the `Host` and `Origin` lists: a platform's probes come with a
-`Host` of their own and with no credential. So an answer names a problem in general; the log has it in full.
+`Host` of their own and with no credential. So an answer names a problem in general, and the setting that is
+wrong, but no value; the log has it in full.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
@@ -25,6 +27,9 @@ __all__ = ["Health"]
 logger = logging.getLogger(__name__)
 
 _Verdict: TypeAlias = tuple[int, dict[str, str]]
+_WRONG_SETTING = re.compile(
+    r"\b(?P<setting>TMCP_[A-Z_]+)(?: (?P<fault>is not a Postgres connection string|does not work))?"
+)
 _READY: _Verdict = (200, {"status": "ready"})
 
 
@@ -99,7 +104,12 @@ def _told(error: BaseException) -> dict[str, str]:
             what = "the database cannot be reached; the log says how, `tmcp-serverless doctor` finds out why"
             return {"problem": "database", "message": what}
         case ConfigurationError():
-            what = "a setting is wrong; the log says which, `tmcp-serverless doctor` finds out why"
+            # The rest of the message may have values in it, such as a file's path or the driver's words.
+            found = _WRONG_SETTING.search(str(error))
+            told = "a setting is wrong; the log says which"
+            if found is not None:
+                told = f"{found['setting']} {found['fault'] or 'is wrong'}; the log says more"
+            what = f"{told}, `tmcp-serverless doctor` finds out why"
             return {"problem": "configuration", "message": what}
         case _:
             return {"problem": "unknown", "message": "the log says what is wrong"}
