@@ -72,7 +72,7 @@ async def test_a_handler_whose_lifespan_raises_at_its_end_closes_its_bus_and_its
             super().__init__(*args, **options)
             buses.append(self)
 
-    monkeypatch.setattr("tmcp_serverless.app.StreamSubscriptionBus", Kept)
+    monkeypatch.setattr("tmcp_serverless.transports.StreamSubscriptionBus", Kept)
     handler = create_handler(raising_at_its_end())
     ended: list[None] = []
     [bus] = buses

@@ -31,6 +31,7 @@ OUTER = {
     "health",
     "mounting",
     "subscription_bus",
+    "transports",
 }
 ALLOWED = {
     "http": set[str](),

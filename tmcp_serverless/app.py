@@ -1,146 +1,40 @@
-"""The ASGI front door: the transports, dispatch by era and path, admission, and the lifespan."""
+"""The ASGI front door: dispatch by era and path, admission, and the lifespan."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from contextlib import AsyncExitStack, nullcontext, suppress
-from dataclasses import fields
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from tmcp_serverless.exits import ExitError, is_end_of
-from tmcp_serverless.handshake.http_sse import HttpSseTransport
-from tmcp_serverless.handshake.streamable_http import HttpTransport
 from tmcp_serverless.hosts.stopping import Stopping
 from tmcp_serverless.http import (
     ERAS,
-    ConnectionOptions,
     Entrance,
-    HttpOptions,
-    OriginPolicy,
     as_routed,
     path_of,
+    until_disconnected,
 )
-from tmcp_serverless.modern.bus import StreamSubscriptionBus
-from tmcp_serverless.modern.transport import ModernOptions, ModernTransport
 from tmcp_serverless.mounting import WELL_KNOWN, Mounted
-from tmcp_serverless.sdk.runtime import ServerRuntime
-from tmcp_serverless.sessions import StreamShare
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
-    from tmcp_serverless.config import Settings
     from tmcp_serverless.health import Health
     from tmcp_serverless.http import ASGIApp, Receive, Scope, Send
     from tmcp_serverless.observability import Observer
-    from tmcp_serverless.sessions import SessionManagers
+    from tmcp_serverless.transports import Transports
 
-__all__ = ["App", "Serving", "Transports"]
+__all__ = ["App", "Serving"]
 
 logger = logging.getLogger(__name__)
 
 _GONE_SECONDS = 1.0
 _NORMAL_CLOSURE = 1000
 """RFC 6455, section 7.4.1."""
-
-Options = TypeVar("Options", ConnectionOptions, HttpOptions, ModernOptions)
-
-
-class Transports:
-    """The transports for each kind of client, over the same server and the same sessions.
-
-    Args:
-        server: An `MCPServer`, a lowlevel `Server` or a `FastMCP`.
-        managers: The managers of its sessions.
-        settings: The settings.
-        principal: Returns the caller's principal; `None`: the one that the authentication before us found.
-
-    """
-
-    def __init__(
-        self,
-        server: Any,
-        managers: SessionManagers,
-        settings: Settings,
-        *,
-        principal: Callable[[Scope], str] | None,
-    ) -> None:
-        self.bus = bus = StreamSubscriptionBus(
-            managers.topic, reaches_others=managers.events is not None, order=managers.streams.send_order
-        )
-        self.runtime = runtime = ServerRuntime(
-            server, answer_session_methods=settings.answer_session_methods, prepare=self._connect
-        )
-        self.policy = policy = OriginPolicy(
-            allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins
-        )
-        options = _options(settings, HttpOptions)
-        self.connection_options = _options(settings, ConnectionOptions)
-        self.handshake = HttpTransport(
-            runtime,
-            session_manager=managers,
-            path=settings.path,
-            principal=principal,
-            policy=policy,
-            options=options,
-        )
-        self.modern = ModernTransport(
-            runtime,
-            bus=bus,
-            keys=managers.keys,
-            share=StreamShare(managers.streams, settings.function_streams),
-            http=options,
-            options=_options(settings, ModernOptions),
-            principal=principal,
-        )
-        self._http_sse: HttpSseTransport | None = None
-        if not settings.disable_legacy_sse:
-            self._http_sse = HttpSseTransport(
-                runtime,
-                session_manager=managers,
-                path=settings.sse_path,
-                message_path=settings.message_path,
-                principal=principal,
-                policy=policy,
-                options=options,
-            )
-
-    @property
-    def extra_apps(self) -> dict[str, ASGIApp]:
-        """The applications served beside the endpoint, by path."""
-        return {} if self._http_sse is None else dict.fromkeys(self._http_sse.paths, self._http_sse.answer)
-
-    def _connect(self, server: Any) -> None:
-        from tmcp_serverless.modern.own_bus import connect  # it imports mcp
-
-        connect(server, self.bus)
-
-    async def drain(self) -> None:
-        """End the open streams of all of them."""
-        self.modern.drain()
-        await self.handshake.drain()
-        if self._http_sse is not None:
-            await self._http_sse.drain()
-
-
-def _is_refused_by_server(error: Exception) -> bool:
-    """Return true if uvicorn's h11 raised it: the request's bytes were not HTTP, and have been answered."""
-    return type(error).__name__ == "LocalProtocolError" and type(error).__module__.startswith("h11.")
-
-
-async def _until_gone(receive: Receive) -> None:
-    """Wait until the server has closed the connection; it logs an application that returns before."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_GONE_SECONDS):
-            while (await receive())["type"] != "http.disconnect":
-                pass
-
-
-def _options(settings: Settings, kind: type[Options]) -> Options:
-    return kind(**{option.name: getattr(settings, option.name) for option in fields(kind)})
 
 
 class App:
@@ -336,3 +230,15 @@ def _header(scope: Scope, wanted: bytes) -> str | None:
         if name == wanted:
             return value.decode("latin-1")
     return None
+
+
+def _is_refused_by_server(error: Exception) -> bool:
+    """Return true if uvicorn's h11 raised it: the request's bytes were not HTTP, and have been answered."""
+    return type(error).__name__ == "LocalProtocolError" and type(error).__module__.startswith("h11.")
+
+
+async def _until_gone(receive: Receive) -> None:
+    """Wait until the server has closed the connection; it logs an application that returns before."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_GONE_SECONDS):
+            await until_disconnected(receive)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Unpack
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, Unpack
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +25,7 @@ from tmcp_serverless.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from _typeshed import DataclassInstance
     from pydantic.fields import FieldInfo
 
     from tmcp_serverless.overrides import SettingsOverrides
@@ -53,6 +55,9 @@ _Keys = Annotated[_Names, AfterValidator(forms.check_keys)]
 _Path = Annotated[str, AfterValidator(forms.check_path)]
 _Namespace = Annotated[str, AfterValidator(forms.check_namespace)]
 _Schema = Annotated[str, AfterValidator(forms.check_schema)]
+
+
+_Options = TypeVar("_Options", bound="DataclassInstance")
 
 
 class Settings(BaseModel):
@@ -302,6 +307,10 @@ class Settings(BaseModel):
     @classmethod
     def _attributes(cls) -> dict[str, str]:
         return {field.alias or name: name for name, field in cls.model_fields.items()}
+
+    def options(self, kind: type[_Options]) -> _Options:
+        """Return the options of a part: a dataclass with names of settings as its fields."""
+        return kind(**{option.name: getattr(self, option.name) for option in fields(kind)})
 
     @property
     def has_database(self) -> bool:

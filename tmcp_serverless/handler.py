@@ -6,7 +6,7 @@ import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from tmcp_serverless.app import App, Transports
+from tmcp_serverless.app import App
 from tmcp_serverless.closable import Closable
 from tmcp_serverless.config import Settings, unknown_variables
 from tmcp_serverless.errors import ConfigurationError
@@ -17,6 +17,7 @@ from tmcp_serverless.managers import managers_for
 from tmcp_serverless.notifier import Notifier
 from tmcp_serverless.observability import observer_for
 from tmcp_serverless.sdk.server_kind import namespace_of
+from tmcp_serverless.transports import Transports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

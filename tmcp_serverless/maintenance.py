@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from tmcp_serverless.config import Settings
     from tmcp_serverless.sessions import SessionManagers
 
-logger = logging.getLogger(__name__)
-
 __all__ = ["Swept", "migrate", "sweep", "sweep_database"]
+
+logger = logging.getLogger(__name__)
 
 _BATCH_ROWS = 1_000
 """The rows of each kind that one statement removes: locks are short, and a statement ends in its time."""

@@ -14,7 +14,6 @@ import logging
 import os
 import socket
 import sys
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -145,10 +144,7 @@ def _connection_options(app: object) -> ConnectionOptions:
     options = getattr(app, "connection_options", None)
     if options is not None:
         return options
-    settings = Settings.load()
-    return ConnectionOptions(
-        **{each.name: getattr(settings, each.name) for each in fields(ConnectionOptions)}
-    )
+    return Settings.load().options(ConnectionOptions)
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

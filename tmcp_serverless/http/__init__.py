@@ -23,6 +23,7 @@ from tmcp_serverless.http.asgi import (
     platform_of,
     refusal_of,
     respond,
+    until_disconnected,
 )
 from tmcp_serverless.http.client_stream import ClientStream
 from tmcp_serverless.http.jsonrpc import (
@@ -95,4 +96,5 @@ __all__ = [
     "refusal_of",
     "respond",
     "token_seconds",
+    "until_disconnected",
 ]

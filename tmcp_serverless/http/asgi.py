@@ -36,6 +36,7 @@ __all__ = [
     "platform_of",
     "refusal_of",
     "respond",
+    "until_disconnected",
 ]
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,6 @@ _NOT_READY = HttpProblem(
     headers=[(b"retry-after", b"5")],
 )
 
-
 _NO_ROOM = (
     "The bodies and responses that are on their way take all of TMCP_MAX_BYTES_IN_FLIGHT; try again later"
 )
@@ -138,6 +138,12 @@ def note(scope: Scope, what: str) -> None:
     tell = (scope.get("extensions") or {}).get(OBSERVED_EXTENSION)
     if tell is not None:
         tell(what)
+
+
+async def until_disconnected(receive: Receive) -> None:
+    """Wait until the server says that the client is gone, or that it has closed the connection itself."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def platform_of(scope: Scope) -> Platform:
@@ -243,8 +249,7 @@ class Request:
 
     async def disconnected(self) -> None:
         """Wait until the client is gone."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+        await until_disconnected(self.receive)
 
     def accepts(self) -> tuple[bool, bool]:
         """Return two booleans: the client accepts JSON, and the client accepts an event stream."""

@@ -1,6 +1,6 @@
 """CORS for browsers: the headers that a page may send, and those that it may see.
 
-The origin has been accepted already (`security.OriginPolicy`); a page's credentials are in its headers.
+The origin has been accepted already (`OriginPolicy`); a page's credentials are in its headers.
 (fetch.spec.whatwg.org, "CORS protocol")
 """
 

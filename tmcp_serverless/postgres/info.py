@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tmcp_serverless.postgres.components import info_component
 from tmcp_serverless.postgres.database import Database
 from tmcp_serverless.postgres.identifiers import DEFAULT_NAMESPACE
+from tmcp_serverless.postgres.sql_files import BATCH_ROWS
 from tmcp_serverless.postgres.statements import PostgresManager, Statements
 from tmcp_serverless.sessions import ANONYMOUS, InfoSessionManager, Json, SessionRecord
 from tmcp_serverless.sessions.info import too_many_subscriptions
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from tmcp_serverless.postgres.identifiers import TableNames
 
 __all__ = ["PostgresInfoSessionManager"]
-
-_BATCH_ROWS = 10_000
-"""The subscriptions that one statement of a deletion removes."""
 
 _SUBSCRIPTIONS_OF_EACH = 10
 """A sweep removes so many times its limit of one session's subscriptions at once."""
@@ -138,10 +136,10 @@ class PostgresInfoSessionManager(PostgresManager, InfoSessionManager):
 
     async def delete(self, id: str) -> None:
         """Delete the session: its row first, and its subscriptions in batches."""
-        await self._of("delete", id, _BATCH_ROWS)
+        await self._of("delete", id)
         # A concurrent write may have been committed while that statement waited for the session's row, and
         # was not among the rows that it saw. From now on there is no session to write to.
-        while (row := await self._of("delete", id, _BATCH_ROWS)) is not None and row[0] >= _BATCH_ROWS:
+        while (row := await self._of("delete", id)) and row[0] >= BATCH_ROWS:
             pass
 
     async def surplus(self, principal: str, *, keep: int) -> list[str]:

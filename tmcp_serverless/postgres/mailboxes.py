@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tmcp_serverless.errors import StoreUnavailableError
 from tmcp_serverless.sessions import Cursor, SendOrder
 from tmcp_serverless.sessions.addresses import BROADCAST, EVENTS, kind_bounds
-from tmcp_serverless.sessions.streams import INBOX_ROWS, full_inboxes
+from tmcp_serverless.sessions.streams import full_inboxes, inbox_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +54,7 @@ class Mailboxes:
         inbox_bytes: int,
     ) -> None:
         self._inbox_bytes = inbox_bytes
+        self._inbox_limits = [inbox_limits(inbox_bytes, early=early) for early in (False, True)]
         self._statements = statements
         self._lease_seconds = lease_seconds
         self._bounds = (retention_rows, retention_bytes)
@@ -84,18 +85,25 @@ class Mailboxes:
 
         """
         low, high = map(self._statements.key, kind_bounds(address))
-        # A cancellation is short, and finds room where replies do not any more.
-        more = 2 if siblings else 1
-        limits = (siblings, low, high, INBOX_ROWS * more, self._inbox_bytes * more)
+        name, last = ("deliver_early", siblings) if siblings else ("deliver_reply", _AWAY_SECONDS)
         with self._order.take(id) as turn:
             await turn.come()
             row = await self._statements.fetchrow(
-                "deliver_bounded", id, data, self._lease_seconds, _AWAY_SECONDS, *limits, idempotent=False
+                name,
+                id,
+                data,
+                self._lease_seconds,
+                low,
+                high,
+                *self._inbox_limits[siblings > 0],
+                last,
+                idempotent=False,
             )
         assert row is not None  # noqa: S101 - the statement returns one row
-        if row[2]:
+        number, is_full, _ = row
+        if is_full:
             raise full_inboxes(self._inbox_bytes)
-        return None if row[0] is None else str(Cursor(row[0], 0))
+        return None if number is None else str(Cursor(number, 0))
 
     async def append_at(self, id: str, number: int, data: str) -> str:
         """Append to one mailbox at the number that its only writer gives, and return the message's cursor."""
@@ -129,6 +137,11 @@ class Mailboxes:
             )
         if row is not None and row[0]:
             await self._trim(row[0])
+
+    async def delete(self, id: str) -> None:
+        """Delete a session's leases, mailboxes and messages; if there are very many, in batches."""
+        while (row := await self._statements.fetchrow("delete", id, idempotent=True)) and not row[0]:
+            await self._statements.fetchrow("shrink", id, idempotent=True)
 
     async def broadcast(self, data: str) -> None:
         """Append to the topic of all sessions, and ring its channel."""

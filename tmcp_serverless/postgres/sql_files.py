@@ -14,10 +14,13 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from tmcp_serverless.sessions.streams import inbox_limits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "BATCH_ROWS",
     "PAGE_BYTES",
     "PAGE_ROWS",
     "built_in",
@@ -33,7 +36,16 @@ PAGE_BYTES = 262_144
 bytes. A page has to arrive within the time that a statement may take.
 """
 
-_BOUNDS = {"page_rows": str(PAGE_ROWS), "page_bytes": str(PAGE_BYTES)}
+BATCH_ROWS = 10_000
+"""The rows that one statement of a deletion removes."""
+
+_BOUNDS = {
+    "page_rows": str(PAGE_ROWS),
+    "page_bytes": str(PAGE_BYTES),
+    "batch_rows": str(BATCH_ROWS),
+    "inbox_rows": str(max(inbox_limits(0, early=True))),
+}
+"""Limits in statements. With a parameter as limit a statement would be planned anew each time."""
 
 _RING = re.compile(r"\bpg_notify\(([^(),]+), ''\)(?:::text)?")
 _HEADING = re.compile(r"^-- (\w+): .*$", re.MULTILINE)

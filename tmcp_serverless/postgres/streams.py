@@ -39,9 +39,6 @@ __all__ = ["LEASE_SECONDS", "PostgresStreamSessionManager"]
 
 logger = logging.getLogger(__name__)
 
-_BATCH_ROWS = 10_000
-"""The messages that one statement of a deletion removes."""
-
 LEASE_SECONDS = 10.0
 """The default time that a stream counts as live after its last refresh."""
 
@@ -241,8 +238,7 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         """End the session's streams on all instances, and delete its messages."""
         refuse_reserved_id(id)
         key = self._key(id)
-        while not await self._forget(key):
-            await self._statements.fetch("shrink", key, _BATCH_ROWS, idempotent=True)
+        await self._mailboxes.delete(key)
         ended = [each for each in self._streams if each == key or each.startswith(f"{key}/")]
         streams = [self._streams.pop(each) for each in ended]
         for stream in streams:
@@ -250,11 +246,6 @@ class PostgresStreamSessionManager(PostgresManager, StreamSessionManager):
         self._standbys.wake(key)
         if streams:
             await self._reader.close(*streams)
-
-    async def _forget(self, key: str) -> bool:
-        """Delete the session, and return true; return false if it has too many messages for one statement."""
-        row = await self._statements.fetchrow("delete", key, _BATCH_ROWS, idempotent=True)
-        return row is None or bool(row[0])
 
     async def has(self, id: str) -> bool:
         """Return true if a fresh lease exists."""

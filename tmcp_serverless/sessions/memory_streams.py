@@ -19,7 +19,7 @@ from tmcp_serverless.sessions.addresses import (
 )
 from tmcp_serverless.sessions.pump import Page, Pump, Turns
 from tmcp_serverless.sessions.records import CloseReason, Cursor, StoredEvent, refuse_nul
-from tmcp_serverless.sessions.streams import INBOX_ROWS, StreamSessionManager, full_inboxes
+from tmcp_serverless.sessions.streams import StreamSessionManager, full_inboxes, inbox_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -248,10 +248,8 @@ class InMemoryStreamSessionManager(StreamSessionManager):
     def _may_append(self, id: str, siblings: int) -> bool:
         low, high = kind_bounds(id)
         kind = [box for key, box in self._mailboxes.items() if low <= key < high]
-        # A cancellation is short, and finds room where replies do not any more.
-        more = 2 if siblings else 1
-        rows = sum(len(box.messages) for box in kind)
-        if rows >= INBOX_ROWS * more or sum(box.size for box in kind) >= self._inbox_bytes * more:
+        rows, size = inbox_limits(self._inbox_bytes, early=siblings > 0)
+        if sum(len(box.messages) for box in kind) >= rows or sum(box.size for box in kind) >= size:
             raise full_inboxes(self._inbox_bytes)
         return id in self._mailboxes or len(kind) < siblings
 

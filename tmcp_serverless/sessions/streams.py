@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tmcp_serverless.sessions.records import StreamController
 
-__all__ = ["INBOX_ROWS", "StreamSessionManager", "full_inboxes"]
+__all__ = ["INBOX_ROWS", "StreamSessionManager", "full_inboxes", "inbox_limits"]
 
 INBOX_ROWS = 1_000
 """The most messages that wait, or have just been read, in all inboxes of a session together."""
@@ -195,3 +195,12 @@ def full_inboxes(most_bytes: int) -> LimitReachedError:
         f"the replies to this session's requests take {most_bytes} bytes or {INBOX_ROWS} messages, the most "
         "(TMCP_MAX_INBOX_BYTES): wait until some of its requests have ended"
     )
+
+
+def inbox_limits(most_bytes: int, *, early: bool) -> tuple[int, int]:
+    """Return the messages and the bytes below which a session's inboxes take another message.
+
+    `early`: for a cancellation. It is short, and finds room where replies do not any more.
+    """
+    more = 2 if early else 1
+    return INBOX_ROWS * more, most_bytes * more

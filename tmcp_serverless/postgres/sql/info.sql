@@ -60,7 +60,7 @@ WHERE subscription.value = $1 AND subscription.id >= $3 AND subscription.id < $4
 WITH session AS (
     SELECT id FROM {context} WHERE id = $1 FOR KEY SHARE
 ), kept AS (
-    SELECT count(*) AS subscriptions FROM (SELECT FROM {subscriptions} WHERE id = $1 LIMIT $3) AS few
+    SELECT count(*) AS subscriptions FROM {subscriptions} WHERE id = $1
 ), added AS (
     INSERT INTO {subscriptions} (id, value) SELECT id, $2 FROM session, kept WHERE subscriptions < $3
     ON CONFLICT DO NOTHING
@@ -73,7 +73,7 @@ DELETE FROM {subscriptions} WHERE id = $1 AND value = $2;
 
 -- delete: the session, and some of its subscriptions; returns the number of these
 WITH subscribed AS (
-    DELETE FROM {subscriptions} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {subscriptions} WHERE id = $1 LIMIT $2))
+    DELETE FROM {subscriptions} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {subscriptions} WHERE id = $1 LIMIT {batch_rows}))
     RETURNING id
 ), session AS (DELETE FROM {context} WHERE id = $1)
 SELECT count(*) FROM subscribed;

@@ -48,35 +48,44 @@ RETURNING n, (
     SELECT pg_notify(channel, '')::text FROM {leases} WHERE id = $1 AND updated_at > now() - $3 * interval '1 s'
 );
 
--- deliver_bounded: one message into a private mailbox that is read, or was within $4 seconds, or is made
--- (It is made if there are fewer than $5 of its kind, which are between $6 and $7. With $5 it need not be read. Of
--- messages of the kind there may be fewer than $8, of fewer than $9 bytes. Returns the number, or null, the rings,
--- and true if there are as many.)
-WITH kept AS (
-    SELECT count(*) AS messages, coalesce(sum(octet_length(data)), 0) AS bytes
-    FROM (SELECT data FROM {messages} WHERE mailbox >= $6 AND mailbox < $7 LIMIT $8) AS few
-), bounds AS (
-    SELECT messages < $8 AND bytes < $9 AS have_room, (
-        SELECT count(*) FROM (SELECT FROM {mailboxes} WHERE id >= $6 AND id < $7 LIMIT $5) AS few
-    ) AS boxes FROM kept
-), known AS (
-    UPDATE {mailboxes} SET last = last + 1, updated_at = now()
-    WHERE id = $1 AND (SELECT have_room FROM bounds) AND (
-        $5::bigint > 0 OR updated_at > now() - $4 * interval '1 s' OR EXISTS (SELECT FROM {leases} WHERE id = $1)
-    ) RETURNING last
-), made AS (
-    INSERT INTO {mailboxes} (id, last, updated_at) SELECT $1, 1, now() FROM bounds
-    WHERE have_room AND boxes < $5 AND NOT EXISTS (SELECT FROM {mailboxes} WHERE id = $1)
-    ON CONFLICT (id) DO NOTHING RETURNING last
+-- deliver_reply: one message into an inbox that is read, or was within $8 seconds
+-- (Of messages in the session's inboxes, between $4 and $5, there may be fewer than $6, of fewer than $7 bytes. Returns
+-- the number, or null, and true if there are as many. It is not one statement with the next: that would be planned
+-- anew each time, for a part of it is never run.)
+WITH room AS (
+    SELECT count(*) < $6 AND coalesce(sum(octet_length(data)), 0) < $7 AS is_left
+    FROM (SELECT data FROM {messages} WHERE mailbox >= $4 AND mailbox < $5 LIMIT {inbox_rows}) AS few
 ), taken AS (
-    SELECT last FROM known UNION ALL SELECT last FROM made
+    UPDATE {mailboxes} SET last = last + 1, updated_at = now()
+    WHERE id = $1 AND (SELECT is_left FROM room) AND (
+        updated_at > now() - $8 * interval '1 s' OR EXISTS (SELECT FROM {leases} WHERE id = $1)
+    ) RETURNING last
 ), stored AS (
     INSERT INTO {messages} (mailbox, n, data) SELECT $1, last, $2 FROM taken
 )
-SELECT (SELECT last FROM taken), (
+SELECT (SELECT last FROM taken), NOT is_left, (
     SELECT pg_notify(channel, '')::text FROM {leases}
     WHERE id = $1 AND updated_at > now() - $3 * interval '1 s' AND EXISTS (SELECT FROM taken)
-), NOT have_room FROM bounds;
+) FROM room;
+
+-- deliver_early: the same into an inbox that is there, or else is made if there are fewer than $8 of them
+WITH room AS (
+    SELECT count(*) < $6 AND coalesce(sum(octet_length(data)), 0) < $7 AS is_left
+    FROM (SELECT data FROM {messages} WHERE mailbox >= $4 AND mailbox < $5 LIMIT {inbox_rows}) AS few
+), taken AS (
+    INSERT INTO {mailboxes} AS box (id, last, updated_at) SELECT $1, 1, now() FROM room
+    WHERE is_left AND (
+        EXISTS (SELECT FROM {mailboxes} WHERE id = $1)
+        OR (SELECT count(*) FROM {mailboxes} WHERE id >= $4 AND id < $5) < $8
+    )
+    ON CONFLICT (id) DO UPDATE SET last = box.last + 1, updated_at = now() RETURNING last
+), stored AS (
+    INSERT INTO {messages} (mailbox, n, data) SELECT $1, last, $2 FROM taken
+)
+SELECT (SELECT last FROM taken), NOT is_left, (
+    SELECT pg_notify(channel, '')::text FROM {leases}
+    WHERE id = $1 AND updated_at > now() - $3 * interval '1 s' AND EXISTS (SELECT FROM taken)
+) FROM room;
 
 -- trim: deletes messages beyond so many rows and bytes from mailboxes, oldest first
 DELETE FROM {messages} AS message
@@ -290,8 +299,7 @@ SELECT split_part(id, '/', 1), split_part(id, '/', 2), coalesce(holder, '') FROM
 WHERE split_part(id, '/', 1) = ANY ($1::text[]) AND updated_at > now() - $2 * interval '1 s';
 
 -- delete_in_silence: the leases that `delete` would ring, for when nothing can be rung
--- (It has the parameters of `delete`.)
-DELETE FROM {leases} WHERE (id = $1 OR (id >= $1 || '/' AND id < $1 || '0')) AND $2::bigint IS NOT NULL;
+DELETE FROM {leases} WHERE id = $1 OR (id >= $1 || '/' AND id < $1 || '0');
 
 -- namespaces: those that have had a session, or a listen stream; one step along the index for each
 WITH RECURSIVE found (name) AS (
@@ -308,17 +316,19 @@ WHERE EXISTS (
 );
 
 -- delete: the session's leases, mailboxes and messages, and those inside it; rings the holders
--- (Returns false, and does nothing, if there are $2 messages or more: `shrink` is for these.)
-SELECT CASE WHEN messages >= $2 THEN false ELSE (SELECT count(*) >= 0 FROM {forget}($1)) END
+-- (Returns false, and does nothing, if there are too many messages for one statement: `shrink` is for these.)
+SELECT CASE WHEN messages >= {batch_rows} THEN false ELSE (SELECT count(*) >= 0 FROM {forget}($1)) END
 FROM (
     SELECT count(*) AS messages FROM (
-        SELECT FROM {messages} WHERE mailbox = $1 OR (mailbox >= $1 || '/' AND mailbox < $1 || '0') LIMIT $2
+        SELECT FROM {messages} WHERE mailbox = $1 OR (mailbox >= $1 || '/' AND mailbox < $1 || '0')
+        LIMIT {batch_rows}
     ) AS few
 ) AS kept;
 
 -- shrink: some of the messages of a session that is to be deleted
 DELETE FROM {messages} WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM {messages} WHERE mailbox = $1 OR (mailbox >= $1 || '/' AND mailbox < $1 || '0') LIMIT $2
+    SELECT ctid FROM {messages} WHERE mailbox = $1 OR (mailbox >= $1 || '/' AND mailbox < $1 || '0')
+    LIMIT {batch_rows}
 ));
 
 -- sweep: a few stale leases, messages that are too old, and mailboxes that hold nothing
